@@ -1,0 +1,38 @@
+"""Packaging of the beta-VAE research codebase."""
+
+import setuptools
+
+setuptools.setup(
+  name='beta-vae',
+  version='0.1.0',
+  description=(
+    'beta-VAEs in Sonnet 2 and TensorFlow Probability: compiled training, '
+    'numbers in nats, figures drawn from files.'
+  ),
+  license='Apache-2.0',
+  packages=['vae', 'launch', 'analysis'],
+  python_requires='>=3.11',
+  install_requires=[
+    'absl-py>=2.1',
+    'dm-sonnet>=2.0.2',
+    # TFDS imports it on Python 3.11 without declaring it.
+    'importlib_resources',
+    'mlxtend>=0.23',
+    'numpy>=2.0',
+    'pandas>=2.2',
+    'pillow',
+    'plotnine>=0.15',
+    'requests',
+    'safetensors>=0.5',
+    'scipy>=1.13',
+    'tensorflow~=2.21.0',
+    'tensorflow-datasets>=4.9.10',
+    'tensorflow-probability~=0.25.0',
+    # TFP needs the Keras 2 that fits TensorFlow's version, but does not ask.
+    'tf-keras~=2.21.0',
+    'tqdm',
+  ],
+  extras_require={
+    'test': ['hypothesis', 'pyrefly', 'pytest', 'ruff'],
+  },
+)

@@ -1,0 +1,39 @@
+"""Small models that the tests share."""
+
+import numpy as np
+import tensorflow as tf
+
+from vae import distributions, losses, models, networks
+
+SHAPE = (4, 4, 1)
+
+
+def small_vae(latent_size=3, scale='softplus', seed=0, shape=SHAPE):
+  w_init = networks.Initializer('sonnet', seed)
+  posterior = distributions.NormalPosterior(latent_size, scale)
+  likelihood = distributions.BernoulliLikelihood(shape)
+  model = models.VAE(
+    models.Encoder(
+      networks.MLP([8], posterior.parameter_shape, w_init=w_init), posterior
+    ),
+    models.Decoder(
+      networks.MLP([8], likelihood.parameter_shape, w_init=w_init), likelihood
+    ),
+    distributions.standard_normal(latent_size),
+  )
+  model.decode(model.encode(tf.zeros([1, *shape])).mean())
+  return model
+
+
+def objective(model, images, key, beta):
+  terms = losses.terms(model, images, key)
+  return losses.beta_loss(terms, beta, 'mean', 16, 3), terms
+
+
+def byte_images(count, seed=0, shape=SHAPE):
+  generator = np.random.default_rng(seed)
+  return generator.integers(0, 256, size=(count, *shape), dtype=np.uint8)
+
+
+def float_images(count, seed=0, shape=SHAPE):
+  return tf.constant(byte_images(count, seed, shape) / 255.0, tf.float32)

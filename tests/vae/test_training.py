@@ -1,0 +1,216 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.vae import builders
+from vae import datasets, losses, randomness, training
+
+
+def make(
+  jit=False,
+  on_device=True,
+  binarize='dynamic',
+  seed=0,
+  objective=builders.objective,
+  images=None,
+):
+  model = builders.small_vae(seed=seed)
+  optimizer = training.make_optimizer(1e-2, list(model.trainable_variables))
+  engine = training.Engine(
+    model,
+    optimizer,
+    objective,
+    builders.byte_images(30) if images is None else images,
+    seed=seed,
+    batch_size=8,
+    binarize=binarize,
+    jit=jit,
+    on_device=on_device,
+  )
+  return model, optimizer, engine
+
+
+def constant(value, count):
+  return np.full(count, value, np.float32)
+
+
+def run(engine, first, count, beta=0.5, learning_rate=1e-2):
+  return engine.run(
+    first, constant(beta, count), constant(learning_rate, count)
+  )
+
+
+def state(model, optimizer):
+  return [v.numpy() for v in (*model.variables, *optimizer.variables)]
+
+
+def assert_same_bits(one, two):
+  assert len(one) == len(two)
+  for a, b in zip(one, two, strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+class NumpyAdam:
+  """Kingma & Ba 2014, algorithm 1."""
+
+  def __init__(self, parameters):
+    self.parameters = [p.astype(np.float64) for p in parameters]
+    self.m = [np.zeros_like(p) for p in self.parameters]
+    self.v = [np.zeros_like(p) for p in self.parameters]
+    self.t = 0
+
+  def apply(self, gradients, learning_rate):
+    self.t += 1
+    for i, gradient in enumerate(gradients):
+      self.m[i] = 0.9 * self.m[i] + 0.1 * gradient
+      self.v[i] = 0.999 * self.v[i] + 0.001 * gradient**2
+      m_hat = self.m[i] / (1 - 0.9**self.t)
+      v_hat = self.v[i] / (1 - 0.999**self.t)
+      self.parameters[i] -= learning_rate * m_hat / (np.sqrt(v_hat) + 1e-8)
+
+
+@pytest.mark.parametrize('jit', [False, True])
+def test_the_engine_does_what_a_plain_loop_does(jit):
+  betas = np.linspace(0.0, 1.0, 12, dtype=np.float32)
+  rates = np.linspace(1e-2, 1e-3, 12, dtype=np.float32)
+  model, _, engine = make(jit=jit)
+  metrics = engine.run(1, betas, rates)
+
+  reference = builders.small_vae()
+  variables = reference.trainable_variables
+  adam = NumpyAdam([v.numpy() for v in variables])
+  images = builders.byte_images(30)
+  for step in range(1, 13):
+    batch = images[datasets.batch_indices(0, 30, 8, step, 1)[0]]
+    draw = lambda purpose, step=step: randomness.key(0, purpose, step)
+    floats = datasets.to_float(
+      tf.constant(batch), 'dynamic', draw(randomness.Purpose.BINARISATION)
+    )
+    with tf.GradientTape() as tape:
+      loss, terms = builders.objective(
+        reference,
+        floats,
+        draw(randomness.Purpose.POSTERIOR),
+        betas[step - 1],
+      )
+    gradients = tape.gradient(loss, variables)
+    adam.apply([g.numpy() for g in gradients], float(rates[step - 1]))
+    for variable, value in zip(variables, adam.parameters, strict=True):
+      variable.assign(value.astype(np.float32))
+
+  for actual, expected in zip(
+    model.trainable_variables, adam.parameters, strict=True
+  ):
+    np.testing.assert_allclose(actual, expected, atol=2e-4)
+  # Row k holds the loss of batch k before update k.
+  np.testing.assert_allclose(metrics.loss, loss, rtol=1e-3)
+  np.testing.assert_allclose(
+    metrics.distortion, np.mean(terms.distortion), rtol=1e-3
+  )
+  np.testing.assert_allclose(metrics.rate, np.mean(terms.rate), rtol=1e-2)
+
+
+@pytest.mark.parametrize('jit', [False, True])
+@pytest.mark.parametrize('on_device', [False, True])
+def test_where_blocks_end_changes_no_bit(jit, on_device):
+  model, optimizer, engine = make(jit, on_device)
+  run(engine, 1, 10)
+  together = state(model, optimizer)
+  model, optimizer, engine = make(jit, on_device)
+  first = 1
+  for count in (1, 4, 2, 3):
+    run(engine, first, count)
+    first += count
+  assert_same_bits(together, state(model, optimizer))
+
+
+@pytest.mark.parametrize('jit', [False, True])
+def test_who_gathers_the_images_changes_no_bit(jit):
+  states = []
+  for on_device in (False, True):
+    model, optimizer, engine = make(jit, on_device)
+    run(engine, 1, 10)
+    states.append(state(model, optimizer))
+  assert_same_bits(*states)
+
+
+def test_seeds_train_differently():
+  states = []
+  for seed in (0, 1):
+    model, optimizer, engine = make(seed=seed)
+    run(engine, 1, 2)
+    states.append(state(model, optimizer))
+  assert any((a != b).any() for a, b in zip(*states, strict=True))
+
+
+def test_training_lowers_the_loss():
+  _, _, engine = make(jit=True, binarize='none')
+  before = run(engine, 1, 1).loss
+  after = run(engine, 2, 500).loss
+  assert after < 0.95 * before
+
+
+@pytest.mark.parametrize('jit', [False, True])
+@pytest.mark.parametrize('bad_step', [1, 6, 10])
+def test_a_loss_that_is_not_finite_stops_before_its_update(jit, bad_step):
+  # beta is a program input, so a bad one makes a bad loss at a known step.
+  betas = constant(0.5, 10)
+  betas[bad_step - 1] = np.nan
+  model, optimizer, engine = make(jit)
+  with pytest.raises(training.NonFiniteError) as error:
+    engine.run(1, betas, constant(1e-2, 10))
+  assert error.value.step == bad_step
+  assert error.value.term == 'loss'
+  stopped = state(model, optimizer)
+  model, optimizer, engine = make(jit)
+  if bad_step > 1:
+    run(engine, 1, bad_step - 1)
+  rate_of_stop = next(
+    v for v in optimizer.variables if 'learning_rate' in v.name
+  )
+  rate_of_stop.assign(1e-2)
+  assert_same_bits(stopped, state(model, optimizer))
+
+
+@pytest.mark.parametrize('term', ['distortion', 'rate'])
+def test_the_term_that_is_not_finite_is_named(term):
+  def broken(model, images, key, beta):
+    loss, terms = builders.objective(model, images, key, beta)
+    infinite = losses.Terms(**{**terms._asdict(), term: terms.rate / 0.0})
+    return loss, infinite
+
+  _, _, engine = make(objective=broken)
+  with pytest.raises(training.NonFiniteError, match=f'{term} is inf at step 1'):
+    run(engine, 1, 3)
+
+
+def test_a_block_too_long_is_refused():
+  _, _, engine = make()
+  with pytest.raises(ValueError, match='a block has 1 to 1024 steps'):
+    run(engine, 1, 1025)
+
+
+def test_making_an_optimizer_leaves_no_trace():
+  model = builders.small_vae()
+  before = [v.numpy() for v in model.variables]
+  optimizer = training.make_optimizer(1e-2, list(model.trainable_variables))
+  assert_same_bits(before, [v.numpy() for v in model.variables])
+  slots = [v for v in optimizer.variables if 'learning_rate' not in v.name]
+  assert len(slots) == 2 * len(model.trainable_variables) + 1
+  assert not any(np.any(v.numpy()) for v in slots)
+
+
+def test_host_gathering_bounds_the_memory_of_a_block():
+  images = np.zeros((8, 600, 600, 3), np.uint8)
+  engine = training.Engine(
+    builders.small_vae(),
+    training.make_optimizer(1e-2, [tf.Variable([0.0])]),
+    builders.objective,
+    images,
+    seed=0,
+    batch_size=8,
+    binarize='none',
+    jit=False,
+    on_device=False,
+  )
+  assert engine.max_steps * 8 * 600 * 600 * 3 <= 32 * 2**20

@@ -1,0 +1,113 @@
+"""Networks between data and parameters, and the initial values of weights."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import scipy.special
+import sonnet as snt
+import tensorflow as tf
+
+from vae import randomness
+
+
+class Initializer(snt.initializers.Initializer):
+  """Initial weights that depend on nothing but a seed and their own place.
+
+  Sonnet's initializers draw from TensorFlow's global generator; this one draws
+  the n-th weight that it is asked for from (seed, WEIGHTS, n), so that building
+  a model twice with a seed gives the same bits.
+
+  Schemes, where a weight has `fan_in` inputs and `fan_out` outputs:
+    `sonnet`: Sonnet's default, normal with standard deviation
+      fan_in**-0.5, truncated at two standard deviations.
+    `glorot_uniform`: uniform on ±sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio
+      2010, https://proceedings.mlr.press/v9/glorot10a.html, equation 16).
+    `he_uniform`: uniform on ±sqrt(6 / fan_in) (He et al. 2015,
+      https://arxiv.org/abs/1502.01852).
+  """
+
+  SCHEMES = ('sonnet', 'glorot_uniform', 'he_uniform')
+
+  def __init__(self, scheme: str, seed: int):
+    """Initializes the initializer.
+
+    Args:
+      scheme: one of `Initializer.SCHEMES`.
+      seed: the run's seed.
+
+    Raises:
+      ValueError: a scheme that does not exist.
+    """
+    if scheme not in self.SCHEMES:
+      raise ValueError(f'scheme must be one of {self.SCHEMES}, got {scheme!r}')
+    self._scheme = scheme
+    self._seed = seed
+    self._num_drawn = 0
+
+  def __call__(self, shape: Sequence[int], dtype: tf.DType) -> tf.Tensor:
+    """Draws a weight whose last two axes are inputs and outputs."""
+    generator = randomness.host_generator(
+      self._seed, randomness.Purpose.WEIGHTS, self._num_drawn
+    )
+    self._num_drawn += 1
+    receptive_field = math.prod(shape[:-2])
+    fan_in, fan_out = (receptive_field * size for size in shape[-2:])
+    if self._scheme == 'sonnet':
+      low, high = scipy.special.ndtr([-2.0, 2.0])
+      draws = scipy.special.ndtri(generator.uniform(low, high, shape))
+      draws *= fan_in**-0.5
+    elif self._scheme == 'glorot_uniform':
+      limit = math.sqrt(6.0 / (fan_in + fan_out))
+      draws = generator.uniform(-limit, limit, shape)
+    else:
+      limit = math.sqrt(6.0 / fan_in)
+      draws = generator.uniform(-limit, limit, shape)
+    return tf.constant(draws.astype(np.float32), dtype)
+
+
+class MLP(snt.Module):
+  """Dense layers from one shape to another, [B, ...] to [B, *output_shape].
+
+  The input is flattened, passed through the hidden layers, each followed by
+  the activation, and through a last linear layer whose output is reshaped. It
+  serves as encoder ([H, W, C] to [2 L]) and as decoder ([L] to [H, W, C]).
+  """
+
+  def __init__(
+    self,
+    hidden_sizes: Sequence[int],
+    output_shape: Sequence[int],
+    activation: Callable[[tf.Tensor], tf.Tensor] = tf.nn.relu,
+    w_init: snt.initializers.Initializer | None = None,
+    name: str | None = None,
+  ):
+    """Initializes the network.
+
+    Args:
+      hidden_sizes: width of each hidden layer; empty for a linear map.
+      output_shape: shape of one example's output.
+      activation: applied after every hidden layer.
+      w_init: initial weights; biases start at zero.
+      name: name of the module.
+
+    Raises:
+      ValueError: a size below 1.
+    """
+    super().__init__(name=name)
+    if any(size < 1 for size in (*hidden_sizes, *output_shape)):
+      raise ValueError(
+        'sizes must be at least 1, got '
+        f'hidden_sizes={tuple(hidden_sizes)}, output_shape={output_shape}'
+      )
+    self._output_shape = tuple(output_shape)
+    self._mlp = snt.nets.MLP(
+      [*hidden_sizes, math.prod(output_shape)],
+      w_init=w_init,
+      activation=activation,
+    )
+
+  def __call__(self, inputs: tf.Tensor) -> tf.Tensor:
+    """Maps [B, ...] to [B, *output_shape]."""
+    outputs = self._mlp(snt.flatten(inputs))
+    return tf.reshape(outputs, [-1, *self._output_shape])

@@ -1,0 +1,89 @@
+"""Every random number as a pure function of (seed, purpose, step).
+
+No generator and no iterator holds state, so none can be lost: a run that
+resumes at step N draws what it would have drawn had it never stopped.
+
+Device draws are all made from the int32 words of Philox 4x32-10 (Salmon et al.
+2011, https://doi.org/10.1145/2063384.2063405), which are the same with and
+without XLA; TensorFlow's own stateless float draws are not. Host draws (epoch
+permutations, initial weights) use NumPy's Philox under the same keys.
+"""
+
+import enum
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+
+class Purpose(enum.IntEnum):
+  """What a draw is for. Numbers are part of what a seed means: append only."""
+
+  WEIGHTS = 0
+  PERMUTATION = 1
+  BINARISATION = 2
+  POSTERIOR = 3
+  EVALUATION_BINARISATION = 4
+  EVALUATION_POSTERIOR = 5
+  PRIOR = 6
+  STATIC_BINARISATION = 7
+  SPLIT = 8
+
+
+def key(
+  seed: int | tf.Tensor, purpose: Purpose, step: int | tf.Tensor
+) -> tf.Tensor:
+  """The key of one draw: an int64 tensor of shape [2].
+
+  Args:
+    seed: the run's seed, at least 0.
+    purpose: what the draw is for.
+    step: which draw of this purpose, in [0, 2**32).
+  """
+  return tf.stack(
+    [tf.cast(seed, tf.int64), (int(purpose) << 32) + tf.cast(step, tf.int64)]
+  )
+
+
+def bits(key: tf.Tensor, shape: Sequence[int] | tf.Tensor) -> tf.Tensor:
+  """Uniform int32 words over the full range, shape `shape`."""
+  return tf.random.stateless_uniform(
+    shape, key, minval=None, maxval=None, dtype=tf.int32, alg='philox'
+  )
+
+
+def _top_24_bits(words: tf.Tensor) -> tf.Tensor:
+  # float32 holds every integer up to 2**24, so nothing is rounded.
+  return tf.cast(
+    tf.bitwise.bitwise_and(tf.bitwise.right_shift(words, 8), 0xFFFFFF),
+    tf.float32,
+  )
+
+
+def uniform(key: tf.Tensor, shape: Sequence[int] | tf.Tensor) -> tf.Tensor:
+  """Uniform float32 draws on [0, 1), multiples of 2**-24, shape `shape`."""
+  return _top_24_bits(bits(key, shape)) * 2.0**-24
+
+
+def normal(key: tf.Tensor, shape: Sequence[int] | tf.Tensor) -> tf.Tensor:
+  """Standard normal float32 draws of shape `shape`, at most 5.77 in size.
+
+  By the transform of Box and Muller (1958): with u in (0, 1] and v in [0, 1),
+  `sqrt(-2 log u) cos(2 pi v)` and `sqrt(-2 log u) sin(2 pi v)` are independent.
+  """
+  size = tf.reduce_prod(shape)
+  pairs = (size + 1) // 2
+  words = _top_24_bits(bits(key, [2, pairs]))
+  radius = tf.sqrt(-2.0 * tf.math.log((words[0] + 1.0) * 2.0**-24))
+  angle = words[1] * (2.0 * math.pi * 2.0**-24)
+  draws = tf.concat([radius * tf.cos(angle), radius * tf.sin(angle)], axis=0)
+  return tf.reshape(draws[:size], shape)
+
+
+def host_generator(
+  seed: int, purpose: Purpose, step: int = 0
+) -> np.random.Generator:
+  """A NumPy generator at the start of the stream of (seed, purpose, step)."""
+  words = np.array([seed, (int(purpose) << 32) + step], dtype=np.uint64)
+  return np.random.Generator(np.random.Philox(key=words))

@@ -1,0 +1,277 @@
+"""The training engine: many steps in one compiled program.
+
+A *step* is a plain function that draws nothing but what (seed, purpose, step)
+determine. The engine compiles a loop of steps; beta, learning rate, seed, first
+step and number of steps are inputs of the program, so that it is compiled once,
+and a block of steps may end anywhere without changing a bit.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import sonnet as snt
+import tensorflow as tf
+
+from vae import datasets, losses, models, randomness
+
+# Bytes of images that one block may hold when the host gathers them.
+_BLOCK_BYTES = 32 * 2**20
+
+# Steps in a block at most; also the number that is compiled in.
+_BLOCK_STEPS = 1024
+
+
+class Objective(Protocol):
+  """What is minimised: a function of the model, images, a key and beta."""
+
+  def __call__(
+    self,
+    model: models.VAE,
+    images: tf.Tensor,
+    key: tf.Tensor,
+    beta: tf.Tensor,
+  ) -> tuple[tf.Tensor, losses.Terms]:
+    """Returns the loss, a scalar, and the per-image terms in nats, [B]."""
+    ...
+
+
+class Metrics(NamedTuple):
+  """What one step measures, before its update: batch means.
+
+  Attributes:
+    loss: what was minimised, in the run's reduction.
+    distortion: nats per image.
+    rate: nats per image.
+  """
+
+  loss: float
+  distortion: float
+  rate: float
+
+
+class NonFiniteError(ArithmeticError):
+  """A loss was infinite or not a number; its update was not applied.
+
+  Attributes:
+    step: the step of that loss; the variables are those before its update.
+    term: which term is not finite: 'distortion', 'rate' or 'loss'.
+  """
+
+  def __init__(self, step: int, metrics: Metrics):
+    """Initializes the error from what the step measured."""
+    self.step = step
+    self.term = next(
+      name
+      for name in ('distortion', 'rate', 'loss')
+      if not np.isfinite(getattr(metrics, name))
+    )
+    super().__init__(
+      f'{self.term} is {getattr(metrics, self.term)} at step {step}'
+    )
+
+
+def make_optimizer(
+  learning_rate: float, parameters: list[tf.Variable], epsilon: float = 1e-8
+) -> snt.Optimizer:
+  """Adam (Kingma & Ba 2014, https://arxiv.org/abs/1412.6980), with its slots.
+
+  Args:
+    learning_rate: the first step's; the engine sets it before every step.
+    parameters: the variables that will be updated.
+    epsilon: added to the root of the second moment.
+  """
+  optimizer = snt.optimizers.Adam(
+    tf.Variable(learning_rate, trainable=False, name='learning_rate'),
+    epsilon=epsilon,
+  )
+  # Sonnet makes slots at the first update, which must not be inside a compiled
+  # program. This update moves no parameter; its traces are wiped.
+  optimizer.apply([tf.zeros_like(p) for p in parameters], parameters)
+  for variable in optimizer.variables:
+    if variable is not optimizer.learning_rate:
+      variable.assign(tf.zeros_like(variable))
+  return optimizer
+
+
+def train_step(
+  model: models.VAE,
+  optimizer: snt.Optimizer,
+  objective: Objective,
+  images: tf.Tensor,
+  key: tf.Tensor,
+  beta: tf.Tensor,
+) -> tf.Tensor:
+  """One update of the model's parameters.
+
+  Args:
+    model: the VAE.
+    optimizer: updates the parameters.
+    objective: what is minimised.
+    images: float32 [B, H, W, C].
+    key: of the posterior's noise.
+    beta: weight of the rate, a scalar.
+
+  Returns:
+    `Metrics` before the update, as a tensor of shape [3].
+  """
+  parameters = model.trainable_variables
+  with tf.GradientTape(watch_accessed_variables=False) as tape:
+    tape.watch(parameters)
+    loss, terms = objective(model, images, key, beta)
+  optimizer.apply(tape.gradient(loss, parameters), parameters)
+  return tf.stack(
+    [loss, tf.reduce_mean(terms.distortion), tf.reduce_mean(terms.rate)]
+  )
+
+
+class Engine:
+  """Runs blocks of training steps over one dataset.
+
+  Where the host gathers the images or the device does, both give the same
+  bits; so does any division of the steps into blocks.
+  """
+
+  def __init__(
+    self,
+    model: models.VAE,
+    optimizer: snt.Optimizer,
+    objective: Objective,
+    images: np.ndarray,
+    *,
+    seed: int,
+    batch_size: int,
+    binarize: str,
+    jit: bool,
+    on_device: bool,
+  ):
+    """Initializes the engine; the first block compiles.
+
+    Args:
+      model: with its variables made.
+      optimizer: with its slots made.
+      objective: what is minimised.
+      images: uint8 [N, H, W, C].
+      seed: of all draws.
+      batch_size: B, at most N.
+      binarize: one of `datasets.BINARISATIONS`.
+      jit: whether XLA compiles the loop.
+      on_device: whether the device holds all images, or the host sends each
+        block's.
+    """
+    self._images = images
+    self._seed = seed
+    self._batch_size = batch_size
+    self._on_device = on_device
+    image_bytes = int(np.prod(images.shape[1:])) * batch_size
+    self.max_steps = (
+      _BLOCK_STEPS
+      if on_device
+      else max(1, min(_BLOCK_STEPS, _BLOCK_BYTES // image_bytes))
+    )
+    self._variables = (*model.variables, *optimizer.variables)
+    self._device_images = tf.constant(images) if on_device else None
+
+    def step(seed, index, images, beta, learning_rate):
+      draw = lambda purpose: randomness.key(seed, purpose, index)
+      images = datasets.to_float(
+        images, binarize, draw(randomness.Purpose.BINARISATION)
+      )
+      optimizer.learning_rate.assign(learning_rate)
+      return train_step(
+        model,
+        optimizer,
+        objective,
+        images,
+        draw(randomness.Purpose.POSTERIOR),
+        beta,
+      )
+
+    def block(batches, all_images, seed, betas, learning_rates, first, count):
+      def unfinished(done, metrics):
+        return (done < count) & tf.reduce_all(tf.math.is_finite(metrics))
+
+      def body(done, metrics):
+        del metrics
+        images = batches[done]
+        if all_images is not None:
+          images = tf.gather(all_images, images)
+        metrics = step(
+          seed,
+          first + tf.cast(done, tf.int64),
+          images,
+          betas[done],
+          learning_rates[done],
+        )
+        return done + 1, metrics
+
+      return tf.while_loop(
+        unfinished, body, [tf.constant(0), tf.zeros([len(Metrics._fields)])]
+      )
+
+    self._block: Callable = tf.function(block, jit_compile=jit, autograph=False)
+
+  def run(
+    self, first: int, betas: np.ndarray, learning_rates: np.ndarray
+  ) -> Metrics:
+    """Runs the steps `first` to `first + len(betas) - 1`.
+
+    Args:
+      first: the first step, counted from 1.
+      betas: weight of the rate at each step, float32 [K], K at most
+        `max_steps`.
+      learning_rates: of each step, float32 [K].
+
+    Returns:
+      The last step's metrics.
+
+    Raises:
+      NonFiniteError: a step's loss was not finite. The variables are those
+        before that step.
+      ValueError: too many steps.
+    """
+    count = len(betas)
+    if not 1 <= count <= self.max_steps:
+      raise ValueError(f'a block has 1 to {self.max_steps} steps, got {count}')
+    before = [tf.identity(variable) for variable in self._variables]
+    done, metrics = self._run(first, betas, learning_rates)
+    if np.isfinite(metrics).all():
+      return metrics
+    # Rather than guard every update in the loop, which costs 5% of the speed,
+    # the steps before the bad one are run again: the same bits come out.
+    for variable, value in zip(self._variables, before, strict=True):
+      variable.assign(value)
+    if done > 1:
+      self._run(first, betas[: done - 1], learning_rates[: done - 1])
+    raise NonFiniteError(first + done - 1, metrics)
+
+  def batch(self, step: int) -> np.ndarray:
+    """The uint8 images of one step's batch, [B, H, W, C]."""
+    return self._images[self._indices(step, 1)[0]]
+
+  def _indices(self, first: int, count: int) -> np.ndarray:
+    return datasets.batch_indices(
+      self._seed, len(self._images), self._batch_size, first, count
+    )
+
+  def _run(
+    self, first: int, betas: np.ndarray, learning_rates: np.ndarray
+  ) -> tuple[int, Metrics]:
+    count = len(betas)
+    batches = self._indices(first, count)
+    if not self._on_device:
+      batches = self._images[batches]
+    padding = self.max_steps - count  # XLA compiles for one size only.
+    pad = lambda array: np.pad(
+      array, [(0, padding)] + [(0, 0)] * (array.ndim - 1)
+    )
+    done, metrics = self._block(
+      tf.constant(pad(batches)),
+      self._device_images,
+      tf.constant(self._seed, tf.int64),
+      tf.constant(pad(betas), tf.float32),
+      tf.constant(pad(learning_rates), tf.float32),
+      tf.constant(first, tf.int64),
+      tf.constant(count),
+    )
+    return int(done), Metrics(*metrics.numpy().tolist())
