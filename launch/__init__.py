@@ -1,0 +1,1 @@
+"""Flags, files and processes: the command line around `vae`."""

@@ -1,0 +1,119 @@
+"""Checkpoints: one safetensors file each, with a digest of all it holds."""
+
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from launch import records
+
+# Checkpoints kept of each run: the newest, and one should it be damaged.
+KEPT = 2
+
+_HEADER = 'checkpoint'
+
+
+class CheckpointError(ValueError):
+  """A checkpoint is missing, damaged, or of another model."""
+
+
+def _digest(step: int, tensors: Mapping[str, np.ndarray]) -> str:
+  digest = hashlib.sha256(f'step {step}\n'.encode())
+  for name in sorted(tensors):
+    array = np.ascontiguousarray(tensors[name])
+    digest.update(f'{name} {array.dtype} {array.shape}\n'.encode())
+    digest.update(array.tobytes())
+  return digest.hexdigest()
+
+
+def paths(run_dir: pathlib.Path) -> list[pathlib.Path]:
+  """A run's checkpoints, the newest first."""
+  folder = run_dir / records.CHECKPOINTS
+  return sorted(folder.glob('step_*.safetensors'), reverse=True)
+
+
+def save(
+  run_dir: pathlib.Path, step: int, tensors: Mapping[str, np.ndarray]
+) -> pathlib.Path:
+  """Writes a checkpoint and then deletes those too old to keep.
+
+  Args:
+    run_dir: the run.
+    step: the number of updates that made these values.
+    tensors: every variable by name.
+
+  Returns:
+    The file.
+  """
+  folder = run_dir / records.CHECKPOINTS
+  folder.mkdir(exist_ok=True)
+  path = folder / f'step_{step:012d}.safetensors'
+  # One entry: safetensors writes several in an order that varies.
+  header = {'sha256': _digest(step, tensors), 'step': step}
+  metadata = {_HEADER: json.dumps(header)}
+  records.replace_file(path, safetensors.numpy.save(dict(tensors), metadata))
+  for old in paths(run_dir)[KEPT:]:
+    old.unlink()
+  return path
+
+
+def load(path: str | os.PathLike) -> tuple[int, dict[str, np.ndarray]]:
+  """Reads a checkpoint and checks it against its digest.
+
+  Returns:
+    The step and every tensor by name.
+
+  Raises:
+    CheckpointError: a file that cannot be read, or whose digest differs.
+  """
+  try:
+    with safetensors.safe_open(path, framework='numpy') as file:
+      metadata = file.metadata() or {}
+      tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    header = json.loads(metadata[_HEADER])
+    step, expected = int(header['step']), header['sha256']
+  except (
+    OSError,
+    KeyError,
+    TypeError,
+    ValueError,
+    safetensors.SafetensorError,
+  ) as error:
+    raise CheckpointError(f'{path} is damaged: {error!r}') from error
+  if _digest(step, tensors) != expected:
+    raise CheckpointError(f'{path} is damaged: its digest differs')
+  return step, tensors
+
+
+def load_newest(
+  run_dir: pathlib.Path, warn: Callable[[str], None]
+) -> tuple[int, dict[str, np.ndarray]] | None:
+  """The newest checkpoint that is whole.
+
+  Args:
+    run_dir: the run.
+    warn: is told about damaged ones.
+
+  Returns:
+    The step and every tensor by name; None where the run has no checkpoint.
+
+  Raises:
+    CheckpointError: there are checkpoints and all are damaged.
+  """
+  found = paths(run_dir)
+  for path in found:
+    try:
+      return load(path)
+    except CheckpointError as error:
+      warn(f'WARNING: {error}')
+  if found:
+    raise CheckpointError(
+      f'every checkpoint in {run_dir / records.CHECKPOINTS} is damaged; '
+      'start again in another --run_dir, or with --overwrite'
+    )
+  return None

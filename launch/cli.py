@@ -1,0 +1,141 @@
+"""What every command shares: parsing, help, and errors in one line."""
+
+import os
+import pathlib
+import re
+import sys
+import tempfile
+import textwrap
+import typing
+from collections.abc import Callable, Sequence
+
+from absl import app, flags, logging
+
+from launch import config
+
+FLAGS = flags.FLAGS
+
+
+def default_data_dir() -> str:
+  """Where TFDS keeps its data: $TFDS_DATA_DIR, or its default folder."""
+  return os.environ.get('TFDS_DATA_DIR') or str(
+    pathlib.Path.home() / 'tensorflow_datasets'
+  )
+
+
+def _print_help(summary: str) -> None:
+  """Prints a command's own flags in groups, and where to find absl's."""
+  print(f'{summary.strip()}\n')
+  groups: dict[str, list[flags.Flag]] = {}
+  by_name = {field.name: field for field in config.fields()}
+  own = FLAGS.flags_by_module_dict()
+  # absl files the flags of a module that runs as a program under its path.
+  for flag in (*own.get('launch.config', ()), *own.get(sys.argv[0], ())):
+    field = by_name.get(flag.name)
+    group = field.metadata['group'] if field else 'Command'
+    groups.setdefault(group, []).append(flag)
+  for group in ('Command', *config.GROUPS):
+    if group not in groups:
+      continue
+    print(f'{group}:')
+    for flag in groups[group]:
+      field = by_name.get(flag.name)
+      choices = field.metadata['choices'] if field else None
+      if choices is None and isinstance(flag, flags.EnumFlag):
+        choices = flag.parser.enum_values
+      value = flag.default_unparsed
+      shown = '' if value in (None, '') else f' (default {value})'
+      print(f'  --{flag.name}{shown}')
+      print(
+        textwrap.fill(
+          flag.help, 78, initial_indent=' ' * 6, subsequent_indent=' ' * 6
+        )
+      )
+      if choices:
+        print(f'      One of: {", ".join(choices)}.')
+    print()
+  print('--helpfull lists the flags of the libraries too.')
+
+
+# What TensorFlow's libraries print before they read how much to print.
+_NOISE = re.compile(
+  rb'[IW]0000 |E0000 .* failed call to cuInit|WARNING: All log messages before'
+)
+
+
+def import_tensorflow() -> None:
+  """Imports TensorFlow as `vae` sets it up, without its start-up chatter.
+
+  Raises:
+    ImportError: packages that do not fit together, in one line with the cure.
+  """
+  import vae  # Before TensorFlow: says how that is to start.
+
+  del vae
+  sys.stderr.flush()
+  stderr = os.dup(2)
+  with tempfile.TemporaryFile() as captured:
+    os.dup2(captured.fileno(), 2)
+    try:
+      import tensorflow as tf
+
+      tf.config.list_physical_devices()
+      import tensorflow_probability as tfp
+
+      del tfp
+    finally:
+      os.dup2(stderr, 2)
+      os.close(stderr)
+      captured.seek(0)
+      for line in captured:
+        if not _NOISE.match(line):
+          sys.stderr.write(line.decode(errors='replace'))
+
+
+def run(main: Callable[[], int | None], summary: str) -> None:
+  """Runs a command: parses flags, answers --help, turns errors into one line.
+
+  Args:
+    main: takes nothing and returns an exit code.
+    summary: what --help prints first.
+  """
+  command = pathlib.Path(sys.argv[0])
+  name = f'{command.parent.name}.{command.stem}'
+
+  def parse(argv: Sequence[str]) -> Sequence[str]:
+    if {'--help', '-help', '-h', '-?'} & set(argv[1:]):
+      _print_help(summary)
+      sys.exit(0)
+    try:
+      rest = FLAGS(argv)
+    except flags.Error as error:
+      _fail(name, ' '.join(str(error).split()), 2)
+    if len(rest) > 1:
+      _fail(name, f'unexpected argument {rest[1]!r}; settings are flags', 2)
+    if not FLAGS['verbosity'].present:
+      logging.set_verbosity(logging.ERROR)  # TFDS logs much through absl.
+    return rest
+
+  def guarded(argv: Sequence[str]) -> int | None:
+    del argv
+    try:
+      return main()
+    except ImportError as error:
+      _fail(name, str(error), 1)
+    except ValueError as error:
+      # The errors of users are subclasses of ValueError made for them; a bare
+      # ValueError is a mistake of ours and keeps its traceback.
+      if type(error) is ValueError or not _is_ours(error):
+        raise
+      _fail(name, str(error), 1)
+
+  app.run(guarded, flags_parser=parse)
+
+
+def _is_ours(error: Exception) -> bool:
+  return type(error).__module__.split('.')[0] in ('launch', 'vae', 'analysis')
+
+
+def _fail(name: str, message: str, code: int) -> typing.NoReturn:
+  print(f'{name}: error: {message}', file=sys.stderr)
+  sys.exit(code)

@@ -1,0 +1,384 @@
+"""The settings of a run: one table for flags, checks and config.json.
+
+Nothing here imports TensorFlow, so that `--help` and a mistyped flag answer at
+once.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import pathlib
+import re
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from absl import flags
+
+GROUPS = ('Objective', 'Model', 'Data', 'Training', 'Execution')
+
+
+class ConfigError(ValueError):
+  """A setting that cannot be; one line that names it, and what is allowed."""
+
+
+def _setting(
+  default: Any,
+  help: str,
+  group: str,
+  *,
+  choices: Sequence[str] | None = None,
+  lower: float | None = None,
+  above: float | None = None,
+) -> Any:
+  """A field of `Config` with what its flag and its check need."""
+  metadata = {
+    'help': help,
+    'group': group,
+    'choices': choices,
+    'lower': lower,
+    'above': above,
+  }
+  if isinstance(default, list):
+    default = tuple(default)
+  return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+  """Every setting of a run; each field is a flag."""
+
+  beta: float = _setting(
+    0.01,
+    'weight of the KL against the reconstruction, under --reduction; every run '
+    'prints the effective beta, which weighs nats against nats',
+    'Objective',
+    lower=0.0,
+  )
+  reduction: str = _setting(
+    'mean',
+    'mean: loss = mean over pixels of -log p(x|z) + beta * mean over latents '
+    'of the KL; sum: loss = distortion + beta * rate, both in nats',
+    'Objective',
+    choices=('mean', 'sum'),
+  )
+  hidden_sizes: tuple[int, ...] = _setting(
+    [100, 100],
+    "widths of the encoder's hidden layers, mirrored in the decoder; "
+    'comma-separated units',
+    'Model',
+    lower=1,
+  )
+  activation: str = _setting(
+    'relu',
+    'what follows each hidden layer',
+    'Model',
+    choices=(
+      'elu',
+      'gelu',
+      'leaky_relu',
+      'relu',
+      'sigmoid',
+      'softplus',
+      'tanh',
+    ),
+  )
+  latent_size: int = _setting(10, 'number of latents', 'Model', lower=1)
+  posterior_scale: str = _setting(
+    'square',
+    "from the encoder's output to the posterior's standard deviation (plus a "
+    'floor of 1e-6)',
+    'Model',
+    choices=('exp', 'softplus', 'square'),
+  )
+  init: str = _setting(
+    'sonnet',
+    'initial weights; sonnet: truncated normal, variance 1 / fan-in',
+    'Model',
+    choices=('glorot_uniform', 'he_uniform', 'sonnet'),
+  )
+  dataset: str = _setting(
+    'auto',
+    'mnist_5k, a TFDS name (mnist, fashion_mnist, kmnist, ...), or the path of '
+    'a folder of images or IDX files; auto: mnist, or mnist_5k where that '
+    'cannot be had',
+    'Data',
+  )
+  binarize: str = _setting(
+    'none',
+    'grey pixels to zeros and ones; none keeps them grey, threshold cuts at '
+    'one half, static draws them once, dynamic at every presentation',
+    'Data',
+    choices=('none', 'threshold', 'static', 'dynamic'),
+  )
+  batch_size: int = _setting(64, 'images per step', 'Training', lower=1)
+  training_steps: int | None = _setting(
+    1024, 'updates of the weights', 'Training', lower=1
+  )
+  num_epochs: float | None = _setting(
+    None,
+    'passes over the training images, instead of --training_steps',
+    'Training',
+    above=0.0,
+  )
+  learning_rate: float = _setting(
+    1e-3, 'step size of Adam', 'Training', above=0.0
+  )
+  adam_epsilon: float = _setting(
+    1e-8,
+    "added to the root of Adam's second moment",
+    'Training',
+    above=0.0,
+  )
+  seed: int = _setting(
+    0, 'of every random number in the run', 'Training', lower=0
+  )
+  log_every: int = _setting(
+    0,
+    'steps between rows of train.csv, beside powers of two and the last step; '
+    '0 for none',
+    'Training',
+    lower=0,
+  )
+  eval_every: int = _setting(
+    0,
+    'steps between evaluations on the test split, beside the one at the end; '
+    '0 for none',
+    'Training',
+    lower=0,
+  )
+  checkpoint_every: str = _setting(
+    '60s',
+    'between checkpoints: a number of steps, or of seconds with an s at the '
+    'end; there is always one at the end',
+    'Execution',
+  )
+  jit: str = _setting(
+    'auto',
+    'whether XLA compiles the training loop; auto: yes for dense networks and '
+    'on GPUs, no for convolutions on CPUs',
+    'Execution',
+    choices=('auto', 'on', 'off'),
+  )
+  data_placement: str = _setting(
+    'auto',
+    "who gathers a batch's images; auto: the device where all training "
+    'images take at most 1 GiB, else the host',
+    'Execution',
+    choices=('auto', 'device', 'host'),
+  )
+  threads: int = _setting(
+    0,
+    'CPU threads; 0: as many as there are cores. Part of what makes a run '
+    'repeat bit for bit',
+    'Execution',
+    lower=0,
+  )
+
+  def __post_init__(self):
+    for field in fields():
+      _check(field, getattr(self, field.name))
+    parse_interval(self.checkpoint_every)
+    if (self.training_steps is None) == (self.num_epochs is None):
+      raise ConfigError('give one of --training_steps and --num_epochs')
+
+  def to_json(self) -> str:
+    """All settings, sorted, as text."""
+    return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True) + '\n'
+
+
+def fields() -> tuple[dataclasses.Field, ...]:
+  """The fields of `Config`, in the order of the help."""
+  return dataclasses.fields(Config)
+
+
+def _base_type(field: dataclasses.Field) -> tuple[type, bool]:
+  """The type of a setting's value or items, and whether None is allowed."""
+  annotation: Any = field.type
+  optional = isinstance(annotation, types.UnionType)
+  if optional:
+    annotation = typing.get_args(annotation)[0]
+  if typing.get_origin(annotation) is tuple:
+    annotation = typing.get_args(annotation)[0]
+  return annotation, optional
+
+
+def _is_list(field: dataclasses.Field) -> bool:
+  return typing.get_origin(field.type) is tuple
+
+
+def _check(field: dataclasses.Field, value: Any) -> None:
+  """Raises ConfigError unless a setting's value is allowed."""
+  kind, optional = _base_type(field)
+  if value is None and optional:
+    return
+  problem = None
+  items = value if _is_list(field) else (value,)
+  if not isinstance(items, tuple):
+    problem = f'must be a list of {kind.__name__}'
+    items = ()
+  for item in items:
+    accepted = (int, float) if kind is float else kind
+    if isinstance(item, bool) or not isinstance(item, accepted):
+      problem = f'must be of type {kind.__name__}'
+    elif kind is float and not math.isfinite(item):
+      problem = 'must be finite'
+    elif kind is int and abs(item) >= 2**63:
+      problem = 'must fit into 63 bits'
+    elif (choices := field.metadata['choices']) and item not in choices:
+      problem = f'must be one of {", ".join(choices)}'
+    elif (lower := field.metadata['lower']) is not None and item < lower:
+      problem = f'must be at least {lower:g}'
+    elif (above := field.metadata['above']) is not None and item <= above:
+      problem = f'must be greater than {above:g}'
+  if problem:
+    shown = ','.join(map(str, value)) if isinstance(value, tuple) else value
+    raise ConfigError(f'--{field.name}={shown}: {problem}')
+
+
+def parse_interval(text: str) -> tuple[float, str]:
+  """Reads `--checkpoint_every`.
+
+  Args:
+    text: '500' (steps) or '60s' (seconds).
+
+  Returns:
+    The number and its unit, 'steps' or 'seconds'.
+
+  Raises:
+    ConfigError: text of another form, or zero.
+  """
+  match = re.fullmatch(r'(\d+(?:\.\d+)?)s|(\d+)', text)
+  if not match or not float(match[1] or match[2]):
+    raise ConfigError(
+      f'--checkpoint_every={text}: must be a number of steps such as 500, or '
+      'of seconds such as 60s'
+    )
+  if match[1]:
+    return float(match[1]), 'seconds'
+  return float(match[2]), 'steps'
+
+
+# -- config.json --------------------------------------------------------------
+
+
+def from_dict(settings: Mapping[str, Any], where: str) -> Config:
+  """Makes a config from what config.json holds.
+
+  Args:
+    settings: every setting by name.
+    where: the file, for the error message.
+
+  Raises:
+    ConfigError: unknown or missing settings, or values that cannot be.
+  """
+  names = {field.name for field in fields()}
+  if not isinstance(settings, Mapping):
+    raise ConfigError(f'{where}: must hold one JSON object')
+  if unknown := sorted(settings.keys() - names):
+    raise ConfigError(f'{where}: unknown settings {", ".join(unknown)}')
+  if missing := sorted(names - settings.keys()):
+    raise ConfigError(f'{where}: missing settings {", ".join(missing)}')
+  values: dict[str, Any] = {
+    field.name: tuple(settings[field.name])
+    if _is_list(field) and isinstance(settings[field.name], list)
+    else settings[field.name]
+    for field in fields()
+  }
+  try:
+    return Config(**values)
+  except ConfigError as error:
+    raise ConfigError(f'{where}: {error}') from error
+
+
+def load(path: str | os.PathLike) -> Config:
+  """Reads a config.json.
+
+  Raises:
+    ConfigError: a file that cannot be read or is no config.
+  """
+  try:
+    settings = json.loads(pathlib.Path(path).read_text('utf-8'))
+  except (OSError, ValueError, RecursionError) as error:
+    raise ConfigError(f'{path}: cannot be read: {error}') from error
+  return from_dict(settings, str(path))
+
+
+def differences(old: Config, new: Config) -> list[str]:
+  """The settings in which two configs differ, as `name: old -> new`."""
+  return [
+    f'{field.name}: {getattr(old, field.name)} -> {getattr(new, field.name)}'
+    for field in fields()
+    if getattr(old, field.name) != getattr(new, field.name)
+  ]
+
+
+# -- Flags --------------------------------------------------------------------
+
+
+def define_flags() -> None:
+  """Defines one absl flag for every setting."""
+  for field in fields():
+    kind, _ = _base_type(field)
+    default: Any = field.default
+    help_text = field.metadata['help']
+    if _is_list(field):
+      flags.DEFINE_list(field.name, ','.join(map(str, default)), help_text)
+    elif kind is int:
+      flags.DEFINE_integer(field.name, default, help_text)
+    elif kind is float:
+      flags.DEFINE_float(field.name, default, help_text)
+    else:
+      flags.DEFINE_string(field.name, default, help_text)
+
+
+# The values that stand for "decide for me"; config.json holds the decision.
+_UNDECIDED = {
+  'dataset': 'auto',
+  'jit': 'auto',
+  'data_placement': 'auto',
+  'threads': 0,
+}
+
+
+def from_flags(stored: Config | None = None) -> Config:
+  """The config that the command line asks for.
+
+  Args:
+    stored: the config of the run that goes on, which holds where the command
+      line says nothing.
+
+  Raises:
+    ConfigError: a value that is not allowed, or flags that contradict.
+  """
+  given = flags.FLAGS
+  settings: dict[str, Any] = {}
+  for field in fields():
+    value: Any = given[field.name].value
+    if _is_list(field):
+      value = _parse_list(field, value)
+    if stored is not None and (
+      not given[field.name].present or value == _UNDECIDED.get(field.name)
+    ):
+      value = getattr(stored, field.name)
+    settings[field.name] = value
+  if given['num_epochs'].present:
+    if given['training_steps'].present:
+      raise ConfigError('give one of --training_steps and --num_epochs')
+    settings['training_steps'] = None
+  return Config(**settings)
+
+
+def _parse_list(
+  field: dataclasses.Field, items: Sequence[str]
+) -> tuple[Any, ...]:
+  kind, _ = _base_type(field)
+  try:
+    return tuple(kind(item) for item in items)
+  except ValueError:
+    raise ConfigError(
+      f'--{field.name}={",".join(items)}: must be a comma-separated list of '
+      f'{kind.__name__}'
+    ) from None

@@ -1,0 +1,330 @@
+"""What both sides of a run directory agree on: files, columns, loaders.
+
+The one module of `launch` that `analysis` may import. No TensorFlow here.
+"""
+
+import contextlib
+import csv
+import fcntl
+import io
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+  import pandas as pd
+
+FORMAT = 1
+
+CONFIG = 'config.json'
+MANIFEST = 'manifest.json'
+TRAIN = 'train.csv'
+TIMING = 'timing.csv'
+EVAL = 'eval.csv'
+RATE_PER_LATENT = 'rate_per_latent.csv'
+CHECKPOINTS = 'checkpoints'
+ARRAYS = 'arrays'
+FIGURES = 'figures'
+
+COLUMNS: Mapping[str, tuple[str, ...]] = {
+  TRAIN: (
+    'step',
+    'epoch',
+    'beta',
+    'learning_rate',
+    'total',
+    'reconstruction',
+    'kl',
+    'distortion_nats',
+    'rate_nats',
+    'elbo_nats',
+  ),
+  TIMING: ('step', 'seconds'),
+  EVAL: ('step', 'split', 'n', 'metric', 'num_samples', 'value', 'se'),
+  RATE_PER_LATENT: ('step', 'latent', 'rate_nats'),
+}
+
+# What identifies a row that a later write replaces.
+KEYS: Mapping[str, tuple[str, ...]] = {
+  EVAL: ('step', 'split', 'metric', 'num_samples'),
+  RATE_PER_LATENT: ('step', 'latent'),
+}
+
+STATUSES = ('running', 'finished', 'failed', 'interrupted')
+
+
+class RecordError(ValueError):
+  """A run directory or one of its files cannot be read or written."""
+
+
+# -- Whole files --------------------------------------------------------------
+
+
+def replace_file(path: pathlib.Path, content: bytes) -> None:
+  """Replaces a file in one step: readers see the old one or the new one."""
+  handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
+  try:
+    with open(handle, 'wb') as file:
+      file.write(content)
+      file.flush()
+      os.fsync(file.fileno())
+    os.chmod(name, 0o644)
+    os.replace(name, path)
+  except BaseException:
+    with contextlib.suppress(FileNotFoundError):
+      os.unlink(name)
+    raise
+  folder = os.open(path.parent, os.O_RDONLY)
+  try:
+    os.fsync(folder)
+  finally:
+    os.close(folder)
+
+
+def write_manifest(run_dir: pathlib.Path, manifest: Mapping[str, Any]) -> None:
+  """Replaces manifest.json."""
+  text = json.dumps(manifest, indent=2, sort_keys=True) + '\n'
+  replace_file(run_dir / MANIFEST, text.encode())
+
+
+def read_manifest(run_dir: str | os.PathLike) -> dict[str, Any]:
+  """Reads manifest.json.
+
+  Raises:
+    RecordError: no run directory, a damaged manifest, or one of another format.
+  """
+  path = pathlib.Path(run_dir, MANIFEST)
+  try:
+    manifest = json.loads(path.read_text('utf-8'))
+  except FileNotFoundError:
+    raise RecordError(
+      f'{run_dir} is no run directory: it has no {MANIFEST}'
+    ) from None
+  except (OSError, ValueError, RecursionError) as error:
+    raise RecordError(f'{path} cannot be read: {error}') from error
+  if not isinstance(manifest, dict) or manifest.get('format') != FORMAT:
+    found = manifest.get('format') if isinstance(manifest, dict) else None
+    raise RecordError(
+      f'{path} has format {found!r}; this version reads format {FORMAT}'
+    )
+  return manifest
+
+
+def read_config(run_dir: str | os.PathLike) -> dict[str, Any]:
+  """Reads config.json as a plain dictionary.
+
+  Raises:
+    RecordError: a file that is missing or damaged.
+  """
+  path = pathlib.Path(run_dir, CONFIG)
+  try:
+    settings = json.loads(path.read_text('utf-8'))
+  except (OSError, ValueError, RecursionError) as error:
+    raise RecordError(f'{path} cannot be read: {error}') from error
+  if not isinstance(settings, dict):
+    raise RecordError(f'{path} must hold one JSON object')
+  return settings
+
+
+# -- Tables -------------------------------------------------------------------
+
+
+def _text(value: Any) -> str:
+  if value is None or value != value:
+    return ''  # An empty cell is a number that does not exist.
+  return str(value)
+
+
+def _lines(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
+  columns = COLUMNS[name]
+  buffer = io.StringIO()
+  writer = csv.writer(buffer, lineterminator='\n')
+  for row in rows:
+    if row.keys() != set(columns):
+      raise ValueError(
+        f'{name} has the columns {columns}, got a row with {tuple(row)}'
+      )
+    writer.writerow([_text(row[column]) for column in columns])
+  return buffer.getvalue()
+
+
+def create_table(run_dir: pathlib.Path, name: str) -> None:
+  """Creates a table that holds its header alone."""
+  replace_file(run_dir / name, (','.join(COLUMNS[name]) + '\n').encode())
+
+
+def append(run_dir: pathlib.Path, name: str, row: Mapping[str, Any]) -> None:
+  """Appends one row in one write, so that a kill leaves whole rows.
+
+  Args:
+    run_dir: the run.
+    name: the table.
+    row: a value for each column; None or NaN for a number that does not exist.
+
+  Raises:
+    ValueError: a key that is unknown or missing.
+  """
+  line = _lines(name, [row]).encode()
+  handle = os.open(run_dir / name, os.O_WRONLY | os.O_APPEND)
+  try:
+    if os.write(handle, line) != len(line):
+      raise OSError(f'{run_dir / name}: the disk took only part of a row')
+  finally:
+    os.close(handle)
+
+
+def read_rows(run_dir: str | os.PathLike, name: str) -> list[dict[str, str]]:
+  """The rows of a table as text, without a last one that is half-written.
+
+  Raises:
+    RecordError: a missing file, another header, or damaged rows.
+  """
+  path = pathlib.Path(run_dir, name)
+  try:
+    text = path.read_text('utf-8')
+  except (OSError, ValueError) as error:
+    raise RecordError(f'{path} cannot be read: {error}') from error
+  whole = text[: text.rfind('\n') + 1]
+  try:
+    lines = list(csv.reader(io.StringIO(whole), strict=True))
+  except csv.Error as error:
+    raise RecordError(f'{path} is damaged: {error}') from error
+  if not lines or tuple(lines[0]) != COLUMNS[name]:
+    raise RecordError(f'{path} does not start with {",".join(COLUMNS[name])}')
+  for number, line in enumerate(lines[1:], 2):
+    if len(line) != len(COLUMNS[name]):
+      raise RecordError(f'{path} is damaged at line {number}')
+  return [dict(zip(COLUMNS[name], line, strict=True)) for line in lines[1:]]
+
+
+def read_table(run_dir: str | os.PathLike, name: str) -> 'pd.DataFrame':
+  """A table as a data frame; empty cells are NaN.
+
+  Raises:
+    RecordError: a missing file, another header, or damaged rows.
+  """
+  import pandas as pd
+
+  frame = pd.DataFrame(read_rows(run_dir, name), columns=list(COLUMNS[name]))
+  for column in frame.columns.difference(['split', 'metric']):
+    try:
+      frame[column] = pd.to_numeric(frame[column].replace('', None))
+    except (ValueError, TypeError) as error:
+      path = pathlib.Path(run_dir, name)
+      raise RecordError(f'{path}: column {column}: {error}') from error
+  return frame
+
+
+def keep_rows(
+  run_dir: pathlib.Path, name: str, keep: Callable[[int], bool]
+) -> None:
+  """Keeps a table's rows of the steps for which `keep` is true."""
+  rows = [r for r in read_rows(run_dir, name) if keep(int(r['step']))]
+  content = ','.join(COLUMNS[name]) + '\n' + _lines(name, rows)
+  replace_file(run_dir / name, content.encode())
+
+
+def upsert(
+  run_dir: pathlib.Path, name: str, rows: Sequence[Mapping[str, Any]]
+) -> None:
+  """Adds rows to a table; a row replaces the one of the same key.
+
+  Safe beside other processes that do the same to the same run.
+  """
+  key = lambda row: tuple(_text(row[column]) for column in KEYS[name])
+  with locked(run_dir / f'.{name}.lock'):
+    merged: dict[tuple[str, ...], Mapping[str, Any]] = {
+      key(row): row for row in read_rows(run_dir, name)
+    }
+    merged.update((key(row), row) for row in rows)
+    content = ','.join(COLUMNS[name]) + '\n' + _lines(name, [*merged.values()])
+    replace_file(run_dir / name, content.encode())
+
+
+# -- Arrays -------------------------------------------------------------------
+
+
+def write_arrays(
+  run_dir: pathlib.Path, name: str, arrays: Mapping[str, np.ndarray]
+) -> None:
+  """Replaces arrays/NAME.npz."""
+  buffer = io.BytesIO()
+  np.savez_compressed(buffer, allow_pickle=False, **arrays)
+  folder = run_dir / ARRAYS
+  folder.mkdir(exist_ok=True)
+  replace_file(folder / f'{name}.npz', buffer.getvalue())
+
+
+def read_arrays(run_dir: str | os.PathLike, name: str) -> dict[str, np.ndarray]:
+  """Reads arrays/NAME.npz.
+
+  Raises:
+    RecordError: a file that is missing or damaged.
+  """
+  path = pathlib.Path(run_dir, ARRAYS, f'{name}.npz')
+  if not path.exists():
+    raise RecordError(
+      f'{path} does not exist; python -m launch.evaluate '
+      f'--run_dir={run_dir} writes it'
+    )
+  try:
+    with np.load(path, allow_pickle=False) as arrays:
+      return {key: arrays[key] for key in arrays.files}
+  except Exception as error:  # zipfile, zlib and NumPy raise many kinds.
+    raise RecordError(f'{path} is damaged: {error}') from error
+
+
+# -- Locks and run directories ------------------------------------------------
+
+
+@contextlib.contextmanager
+def locked(path: pathlib.Path, wait: bool = True) -> Iterator[None]:
+  """Holds a lock that the system ends with the process; none can be stale.
+
+  Args:
+    path: the lock's file, made where it is missing.
+    wait: whether to wait for another holder.
+
+  Raises:
+    RecordError: another process holds the lock and `wait` is false.
+  """
+  with path.open('a') as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+      raise RecordError(
+        f'{path.parent} is being written by another process'
+      ) from None
+    yield
+
+
+def newest_run(root: str | os.PathLike = 'runs') -> pathlib.Path:
+  """The run under `root` that was started last.
+
+  Raises:
+    RecordError: there is none.
+  """
+  started = {}
+  for path in pathlib.Path(root).glob(f'*/{MANIFEST}'):
+    with contextlib.suppress(RecordError):
+      started[path.parent] = str(read_manifest(path.parent).get('started', ''))
+  if not started:
+    raise RecordError(
+      f'no runs under {root}; give --run_dir, or train one: '
+      'python -m launch.train'
+    )
+  return max(started, key=lambda path: (started[path], path.name))
+
+
+def clear(run_dir: pathlib.Path) -> None:
+  """Deletes what a run wrote, and nothing else that may lie beside it."""
+  for name in (CHECKPOINTS, ARRAYS, FIGURES):
+    shutil.rmtree(run_dir / name, ignore_errors=True)
+  for name in (*COLUMNS, CONFIG, MANIFEST):
+    (run_dir / name).unlink(missing_ok=True)

@@ -1,0 +1,122 @@
+"""Opening a run directory: fresh, to be resumed, or refused. No TensorFlow."""
+
+import contextlib
+import datetime
+import itertools
+import os
+import pathlib
+from collections.abc import Iterator
+
+from launch import config as config_lib
+from launch import records
+from launch.config import Config
+
+_LOCK = '.lock'
+
+
+class RunError(ValueError):
+  """A run cannot start, resume or go on; one line that says why."""
+
+
+def _make_new(config: Config) -> pathlib.Path:
+  """Makes a folder under runs/ whose name tells runs apart."""
+  now = datetime.datetime.now().strftime('%Y%m%d-%H%M%S')
+  stem = (
+    f'{now}-beta{config.beta:g}-latents{config.latent_size}-seed{config.seed}'
+  )
+  for number in itertools.count(1):
+    path = pathlib.Path('runs', stem if number == 1 else f'{stem}-{number}')
+    try:
+      path.mkdir(parents=True)
+    except FileExistsError:
+      if not path.exists():  # A file stands where runs/ should be.
+        raise
+    else:
+      return path
+  raise AssertionError
+
+
+@contextlib.contextmanager
+def opened(
+  run_dir: str | None, overwrite: bool
+) -> Iterator[tuple[pathlib.Path, Config]]:
+  """Makes or finds the run directory, and holds it against other writers.
+
+  Args:
+    run_dir: the flag; None for a new folder under runs/.
+    overwrite: whether to delete the run that the folder holds.
+
+  Yields:
+    The folder and the config of the flags: where the folder holds a run, that
+    run's settings stand for the flags that were not given. A folder that was
+    made here is removed again where nothing was written to it.
+
+  Raises:
+    RunError: a folder that cannot be written or that holds something else.
+    ConfigError: flags or a config.json that cannot be.
+    RecordError: another process writes the run.
+  """
+  config = config_lib.from_flags()
+  made = False
+  try:
+    if run_dir is None:
+      path, made = _make_new(config), True
+    else:
+      path = pathlib.Path(run_dir)
+      if not path.exists():
+        path.mkdir(parents=True)
+        made = True
+    entries = {entry.name for entry in path.iterdir()} - {_LOCK}
+    if not os.access(path, os.W_OK):
+      raise PermissionError(13, 'permission denied')
+  except OSError as error:
+    raise RunError(
+      f'--run_dir={run_dir or "runs/..."}: cannot be written: {error.strerror}'
+    ) from error
+  if entries and records.CONFIG not in entries:
+    raise RunError(
+      f'--run_dir={run_dir}: holds other files but no {records.CONFIG}; give '
+      'an empty or a new folder'
+    )
+  with records.locked(path / _LOCK, wait=False):
+    try:
+      if overwrite:
+        records.clear(path)
+      elif entries:
+        stored = config_lib.load(path / records.CONFIG)
+        config = config_lib.from_flags(stored)
+      yield path, config
+    finally:
+      if made and not (path / records.CONFIG).exists():
+        (path / _LOCK).unlink()
+        with contextlib.suppress(OSError):
+          path.rmdir()
+
+
+def check_same(path: pathlib.Path, stored: Config, config: Config) -> None:
+  """Checks that a run may go on under a config.
+
+  Args:
+    path: the run.
+    stored: its config.
+    config: what was asked for, resolved.
+
+  Raises:
+    RunError: they differ in more than a number of training steps that grew.
+  """
+  differing = [
+    line
+    for line in config_lib.differences(stored, config)
+    if not line.startswith('training_steps:')
+  ]
+  if differing:
+    raise RunError(
+      f'--run_dir={path} holds a run with other settings '
+      f'({"; ".join(differing)}); give another folder, or --overwrite'
+    )
+  assert stored.training_steps and config.training_steps
+  if config.training_steps < stored.training_steps:
+    raise RunError(
+      f'--run_dir={path} holds a run of {stored.training_steps} training '
+      f'steps; it cannot be cut to {config.training_steps}'
+    )

@@ -1,0 +1,90 @@
+import dataclasses
+import json
+
+import hypothesis
+import hypothesis.strategies as st
+import pytest
+
+from launch import config
+
+
+def test_config_survives_json():
+  original = config.Config(beta=4.0, hidden_sizes=(7, 5), training_steps=3)
+  settings = json.loads(original.to_json())
+  assert config.from_dict(settings, 'x') == original
+  assert list(settings) == sorted(settings)
+
+
+@pytest.mark.parametrize(
+  ('settings', 'message'),
+  [
+    ({'beta': -1.0}, '--beta=-1.0: must be at least 0'),
+    ({'beta': float('nan')}, '--beta=nan: must be finite'),
+    ({'beta': True}, '--beta=True: must be of type float'),
+    ({'batch_size': 0}, '--batch_size=0: must be at least 1'),
+    ({'seed': 2**63}, 'must fit into 63 bits'),
+    ({'hidden_sizes': (5, 0)}, '--hidden_sizes=5,0: must be at least 1'),
+    ({'hidden_sizes': 5}, '--hidden_sizes=5: must be a list of int'),
+    ({'reduction': 'max'}, '--reduction=max: must be one of mean, sum'),
+    ({'learning_rate': 0.0}, '--learning_rate=0.0: must be greater than 0'),
+    ({'checkpoint_every': '5m'}, '--checkpoint_every=5m: must be a number of'),
+    ({'checkpoint_every': '0s'}, '--checkpoint_every=0s: must be a number of'),
+    ({'training_steps': None}, 'give one of --training_steps and'),
+    ({'num_epochs': 1.0}, 'give one of --training_steps and'),
+  ],
+)
+def test_settings_that_cannot_be_are_refused(settings, message):
+  with pytest.raises(config.ConfigError) as error:
+    config.Config(**settings)
+  assert message in str(error.value)
+
+
+def test_unknown_and_missing_settings_are_named():
+  settings = dataclasses.asdict(config.Config())
+  with pytest.raises(config.ConfigError, match='x: unknown settings gamma'):
+    config.from_dict({**settings, 'gamma': 1}, 'x')
+  del settings['beta']
+  with pytest.raises(config.ConfigError, match='x: missing settings beta'):
+    config.from_dict(settings, 'x')
+
+
+@hypothesis.given(
+  st.dictionaries(
+    st.sampled_from([field.name for field in config.fields()]),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.lists(st.integers() | st.text(), max_size=3)
+    | st.dictionaries(st.text(), st.integers(), max_size=2),
+    max_size=4,
+  )
+)
+def test_damaged_settings_make_a_config_or_one_clear_line(changes):
+  settings = json.loads(config.Config().to_json()) | changes
+  try:
+    made = config.from_dict(settings, 'x')
+  except config.ConfigError as error:
+    assert str(error).startswith('x: ')
+  else:
+    assert json.loads(made.to_json())
+
+
+@pytest.mark.parametrize('content', [b'', b'{', b'\xff', b'[' * 100_000, b'3'])
+def test_files_that_are_no_config_are_refused(tmp_path, content):
+  path = tmp_path / 'config.json'
+  path.write_bytes(content)
+  with pytest.raises(config.ConfigError, match=r'config\.json'):
+    config.load(path)
+
+
+def test_differences_name_the_setting_and_both_values():
+  one, two = config.Config(), config.Config(beta=4.0)
+  assert config.differences(one, two) == ['beta: 0.01 -> 4.0']
+  assert config.differences(one, one) == []
+
+
+def test_intervals():
+  assert config.parse_interval('500') == (500.0, 'steps')
+  assert config.parse_interval('2.5s') == (2.5, 'seconds')

@@ -1,0 +1,186 @@
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from launch import records
+
+ROW = {'step': 1, 'seconds': 0.5}
+
+
+def eval_row(**changes):
+  row = {
+    'step': 4,
+    'split': 'test',
+    'n': 10,
+    'metric': 'elbo_nats',
+    'num_samples': 1,
+    'value': -1.5,
+    'se': 0.25,
+  }
+  return row | changes
+
+
+def test_rows_come_back_with_their_types(tmp_path):
+  records.create_table(tmp_path, records.EVAL)
+  records.upsert(
+    tmp_path, records.EVAL, [eval_row(), eval_row(step=8, se=None)]
+  )
+  frame = records.read_table(tmp_path, records.EVAL)
+  assert list(frame.columns) == list(records.COLUMNS[records.EVAL])
+  assert frame['step'].tolist() == [4, 8]
+  assert frame['value'].tolist() == [-1.5, -1.5]
+  assert np.isnan(frame['se'][1])
+
+
+def test_float32_comes_back_exactly(tmp_path):
+  value = np.float32(0.1)
+  records.create_table(tmp_path, records.TIMING)
+  records.append(tmp_path, records.TIMING, {'step': 1, 'seconds': value})
+  frame = records.read_table(tmp_path, records.TIMING)
+  assert np.float32(frame['seconds'][0]) == value
+
+
+@pytest.mark.parametrize('row', [{'step': 1}, {**ROW, 'extra': 2}])
+def test_unknown_and_missing_keys_raise(tmp_path, row):
+  records.create_table(tmp_path, records.TIMING)
+  with pytest.raises(ValueError, match='has the columns'):
+    records.append(tmp_path, records.TIMING, row)
+  assert records.read_rows(tmp_path, records.TIMING) == []
+
+
+def test_a_half_written_row_is_left_out(tmp_path):
+  records.create_table(tmp_path, records.TIMING)
+  records.append(tmp_path, records.TIMING, ROW)
+  with (tmp_path / records.TIMING).open('a') as file:
+    file.write('2,0.')
+  assert len(records.read_table(tmp_path, records.TIMING)) == 1
+
+
+@pytest.mark.parametrize(
+  'content',
+  [b'', b'a,b\n', b'step,seconds\n1\n', b'step,seconds\n1,x\n', b'\xff'],
+)
+def test_damaged_tables_are_refused(tmp_path, content):
+  (tmp_path / records.TIMING).write_bytes(content)
+  with pytest.raises(records.RecordError, match=r'timing\.csv'):
+    records.read_table(tmp_path, records.TIMING)
+
+
+def test_evaluating_again_replaces_the_row_of_the_same_key(tmp_path):
+  records.create_table(tmp_path, records.EVAL)
+  records.upsert(tmp_path, records.EVAL, [eval_row(), eval_row(split='train')])
+  records.upsert(tmp_path, records.EVAL, [eval_row(value=-1.0)])
+  frame = records.read_table(tmp_path, records.EVAL)
+  assert frame['split'].tolist() == ['test', 'train']
+  assert frame['value'].tolist() == [-1.0, -1.5]
+
+
+def test_keep_rows_cuts_what_comes_after(tmp_path):
+  records.create_table(tmp_path, records.TIMING)
+  for step in (1, 2, 4):
+    records.append(tmp_path, records.TIMING, {'step': step, 'seconds': 0})
+  records.keep_rows(tmp_path, records.TIMING, lambda step: step <= 2)
+  assert records.read_table(tmp_path, records.TIMING)['step'].tolist() == [1, 2]
+
+
+def test_arrays_come_back_and_repeat_byte_for_byte(tmp_path):
+  arrays = {'modes': np.random.default_rng(0).random((3, 4)).astype('f4')}
+  records.write_arrays(tmp_path, 'samples', arrays)
+  path = tmp_path / 'arrays' / 'samples.npz'
+  first = path.read_bytes()
+  records.write_arrays(tmp_path, 'samples', arrays)
+  assert path.read_bytes() == first
+  np.testing.assert_array_equal(
+    records.read_arrays(tmp_path, 'samples')['modes'], arrays['modes']
+  )
+
+
+def test_pickled_arrays_are_refused(tmp_path):
+  (tmp_path / 'arrays').mkdir()
+  path = tmp_path / 'arrays' / 'samples.npz'
+  np.savez(path, modes=np.array([{}], dtype=object))
+  with pytest.raises(records.RecordError, match='is damaged'):
+    records.read_arrays(tmp_path, 'samples')
+  path.write_bytes(b'PK')
+  with pytest.raises(records.RecordError, match='is damaged'):
+    records.read_arrays(tmp_path, 'samples')
+  path.unlink()
+  with pytest.raises(records.RecordError, match='does not exist'):
+    records.read_arrays(tmp_path, 'samples')
+
+
+@pytest.mark.parametrize(
+  'content', [b'', b'{}', b'[]', b'{"format": 9}', b'\xff']
+)
+def test_manifests_of_other_formats_are_refused(tmp_path, content):
+  (tmp_path / records.MANIFEST).write_bytes(content)
+  with pytest.raises(records.RecordError, match=r'manifest\.json'):
+    records.read_manifest(tmp_path)
+
+
+def test_a_failed_replacement_leaves_the_old_file(tmp_path, monkeypatch):
+  path = tmp_path / 'x'
+  records.replace_file(path, b'old')
+
+  def fail(handle):
+    raise OSError(28, 'No space left on device')
+
+  monkeypatch.setattr(os, 'fsync', fail)
+  with pytest.raises(OSError, match='No space'):
+    records.replace_file(path, b'new')
+  assert path.read_bytes() == b'old'
+  assert [p.name for p in tmp_path.iterdir()] == ['x']
+
+
+def test_a_lock_is_refused_while_its_process_lives_and_ends_with_it(tmp_path):
+  script = (
+    'import pathlib, sys; from launch import records\n'
+    'with records.locked(pathlib.Path(sys.argv[1])):\n'
+    '  print("held", flush=True); input()'
+  )
+  lock = tmp_path / 'lock'
+  process = subprocess.Popen(
+    [sys.executable, '-c', script, lock],
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+  )
+  try:
+    assert process.stdout.readline() == b'held\n'
+    with (
+      pytest.raises(records.RecordError, match='by another process'),
+      records.locked(lock, wait=False),
+    ):
+      pass
+  finally:
+    process.kill()
+    process.communicate()
+  with records.locked(lock, wait=False):
+    pass
+
+
+def test_the_newest_run_is_the_one_started_last(tmp_path):
+  for name, started in (
+    ('b', '2026-01-01'),
+    ('a', '2026-01-02'),
+    ('c', '2025'),
+  ):
+    (tmp_path / name).mkdir()
+    records.write_manifest(
+      tmp_path / name, {'format': records.FORMAT, 'started': started}
+    )
+  (tmp_path / 'damaged').mkdir()
+  (tmp_path / 'damaged' / records.MANIFEST).write_text('{')
+  assert records.newest_run(tmp_path).name == 'a'
+  with pytest.raises(records.RecordError, match='no runs under'):
+    records.newest_run(tmp_path / 'none')
+
+
+def test_clearing_deletes_the_run_and_nothing_else(tmp_path):
+  records.create_table(tmp_path, records.EVAL)
+  records.write_arrays(tmp_path, 'x', {'y': np.zeros(1)})
+  (tmp_path / 'notes.txt').write_text('mine')
+  records.clear(tmp_path)
+  assert [path.name for path in tmp_path.iterdir()] == ['notes.txt']

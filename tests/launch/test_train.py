@@ -1,0 +1,353 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from launch import checkpoints, config, records, runs
+from tests.launch import conftest
+
+RECORDED = (
+  records.TRAIN,
+  records.EVAL,
+  records.RATE_PER_LATENT,
+  records.CONFIG,
+)
+
+
+def assert_same_run(one, two):
+  """Every recorded byte of two runs is the same."""
+  for name in RECORDED:
+    assert (one / name).read_text() == (two / name).read_text(), name
+  newest = [checkpoints.paths(run)[0] for run in (one, two)]
+  assert newest[0].name == newest[1].name
+  assert newest[0].read_bytes() == newest[1].read_bytes()
+  for path in (one / records.ARRAYS).iterdir():
+    assert path.read_bytes() == (two / records.ARRAYS / path.name).read_bytes()
+
+
+def assert_one_line_error(result, *parts):
+  assert result.code not in (0, None)
+  lines = [
+    line
+    for line in result.stderr.splitlines()
+    if line.startswith('launch.train: error: ')
+  ]
+  assert len(lines) == 1
+  assert 'Traceback' not in result.stderr
+  for part in parts:
+    assert part in lines[0]
+
+
+# -- A run --------------------------------------------------------------------
+
+
+def test_a_run_writes_everything_it_promises(launch_train, tmp_path):
+  run = tmp_path / 'run'
+  result = launch_train(run_dir=run, beta=0.5, eval_every=10)
+  assert result.code == 0, result.stderr
+  assert "{'step': 16, 'total':" in result.stdout
+  assert 'effective beta 130.7' in result.stdout  # 0.5 * 784 / 3
+  assert f'python -m analysis.loss_curves --run_dir={run}' in result.stdout
+  assert 'not comparable' in result.stdout
+
+  train = records.read_table(run, records.TRAIN)
+  assert train['step'].tolist() == [1, 2, 4, 8, 16, 20]
+  np.testing.assert_allclose(
+    train['total'], train['reconstruction'] + 0.5 * train['kl'], rtol=1e-5
+  )
+  np.testing.assert_allclose(
+    train['distortion_nats'], train['reconstruction'] * 784, rtol=1e-5
+  )
+  np.testing.assert_allclose(train['rate_nats'], train['kl'] * 3, rtol=1e-5)
+  np.testing.assert_allclose(
+    train['elbo_nats'],
+    -train['distortion_nats'] - train['rate_nats'],
+    rtol=1e-5,
+  )
+  np.testing.assert_allclose(train['epoch'], train['step'] * 64 / 4000)
+
+  evaluated = records.read_table(run, records.EVAL)
+  assert sorted(set(evaluated['step'])) == [10, 20]
+  assert set(evaluated['metric']) == {
+    'elbo_nats',
+    'distortion_nats',
+    'rate_nats',
+  }
+  last = evaluated[evaluated['step'] == 20].set_index('metric')['value']
+  assert last['elbo_nats'] == pytest.approx(
+    -last['distortion_nats'] - last['rate_nats']
+  )
+  latents = records.read_table(run, records.RATE_PER_LATENT)
+  assert latents.groupby('step')['rate_nats'].sum()[20] == pytest.approx(
+    last['rate_nats'], rel=1e-5
+  )
+
+  manifest = records.read_manifest(run)
+  assert manifest['status'] == 'finished'
+  assert manifest['effective_beta'] == pytest.approx(0.5 * 784 / 3)
+  assert manifest['dataset']['num_images'] == {'train': 4000, 'test': 1000}
+  assert manifest['targets'].startswith('grey')
+  assert manifest['num_parameters']['encoder'] == 784 * 8 + 8 + 8 * 6 + 6
+  settings = json.loads((run / records.CONFIG).read_text())
+  assert 'auto' not in settings.values()
+  assert settings['threads'] == len(os.sched_getaffinity(0))
+
+  arrays = records.read_arrays(run, 'reconstructions')
+  assert arrays['images'].shape == arrays['modes'].shape == (64, 28, 28, 1)
+  grid = records.read_arrays(run, 'latent_grid')
+  assert grid['modes'].shape == (13, 13, 28, 28, 1)
+  order = latents[latents['step'] == 20].sort_values('rate_nats')
+  assert grid['latents'].tolist() == order['latent'].tolist()[::-1][:2]
+
+
+def test_the_checkpoint_holds_the_model_that_was_evaluated(
+  launch_train, tmp_path
+):
+  run = tmp_path / 'run'
+  assert launch_train(run_dir=run).code == 0
+  settings = config.load(run / records.CONFIG)
+  model = runs.build(settings, (28, 28, 1))
+  step, tensors = checkpoints.load(checkpoints.paths(run)[0])
+  assert step == 20
+  model_tensors = {k: v for k, v in tensors.items() if k.startswith('model/')}
+  runs.assign(runs.named_variables(model=model), model_tensors)
+  arrays = records.read_arrays(run, 'reconstructions')
+  np.testing.assert_array_equal(
+    model.reconstruct(tf.constant(arrays['images'])), arrays['modes']
+  )
+
+
+def test_static_binarisation_trains_on_zeros_and_ones(launch_train, tmp_path):
+  run = tmp_path / 'run'
+  assert launch_train(run_dir=run, binarize='static').code == 0
+  images = records.read_arrays(run, 'reconstructions')['images']
+  assert set(np.unique(images)) == {0.0, 1.0}
+  assert records.read_manifest(run)['targets'] == 'binary (static)'
+
+
+def test_one_latent_has_a_grid_of_one_row(launch_train, tmp_path):
+  run = tmp_path / 'run'
+  assert launch_train(run_dir=run, latent_size=1).code == 0
+  grid = records.read_arrays(run, 'latent_grid')
+  assert grid['modes'].shape == (1, 13, 28, 28, 1)
+
+
+def test_epochs_count_passes_over_the_training_images(launch_train, tmp_path):
+  run = tmp_path / 'run'
+  result = launch_train(run_dir=run, training_steps=None, num_epochs=0.5)
+  assert result.code == 0, result.stderr
+  train = records.read_table(run, records.TRAIN)
+  assert train['step'].max() == 32  # 2,000 images in batches of 64.
+
+
+def test_a_run_without_a_folder_gets_a_fresh_one(
+  launch_train, tmp_path, monkeypatch
+):
+  monkeypatch.chdir(tmp_path)
+  for _ in range(2):
+    assert launch_train(training_steps=1).code == 0
+  names = sorted(path.name for path in (tmp_path / 'runs').iterdir())
+  assert len(names) == 2
+  assert all('beta0.01-latents3-seed0' in name for name in names)
+
+
+# -- Repeating, resuming, going on --------------------------------------------
+
+
+def test_a_run_repeats_to_the_bit(launch_train, tmp_path):
+  for name in ('one', 'two'):
+    assert launch_train(run_dir=tmp_path / name).code == 0
+  assert_same_run(tmp_path / 'one', tmp_path / 'two')
+
+
+@pytest.mark.parametrize('more', [{}, {'eval_every': 5, 'log_every': 3}])
+def test_a_finished_run_goes_on_to_the_bits_of_one_long_run(
+  launch_train, tmp_path, more
+):
+  whole, parts = tmp_path / 'whole', tmp_path / 'parts'
+  assert launch_train(run_dir=whole, training_steps=40, **more).code == 0
+  for steps in (10, 25, 40):
+    result = launch_train(run_dir=parts, training_steps=steps, **more)
+    assert result.code == 0, result.stderr
+  assert_same_run(whole, parts)
+
+
+def test_a_finished_run_says_so_and_is_left_alone(launch_train, tmp_path):
+  run = tmp_path / 'run'
+  assert launch_train(run_dir=run).code == 0
+  before = {p: p.stat().st_mtime_ns for p in run.iterdir() if p.is_file()}
+  del before[run / '.lock']
+  result = launch_train(run_dir=run)
+  assert result.code == 0
+  assert 'is finished (20 steps)' in result.stdout
+  assert before == {p: p.stat().st_mtime_ns for p in before}
+
+
+def test_flags_that_are_not_given_stay_as_the_run_has_them(
+  launch_train, tmp_path
+):
+  run = tmp_path / 'run'
+  assert launch_train(run_dir=run, beta=4).code == 0
+  result = launch_train(run_dir=run, training_steps=30)
+  assert result.code == 0, result.stderr
+  assert config.load(run / records.CONFIG).beta == 4.0
+
+
+def test_another_config_is_refused_and_nothing_is_overwritten(
+  launch_train, tmp_path
+):
+  run = tmp_path / 'run'
+  assert launch_train(run_dir=run).code == 0
+  before = (run / records.TRAIN).read_bytes()
+  assert_one_line_error(
+    launch_train(run_dir=run, beta=4, seed=1),
+    'beta: 0.01 -> 4.0; seed: 0 -> 1',
+    '--overwrite',
+  )
+  assert_one_line_error(
+    launch_train(run_dir=run, training_steps=10), 'cannot be cut to 10'
+  )
+  assert (run / records.TRAIN).read_bytes() == before
+  assert launch_train('--overwrite', run_dir=run, beta=4).code == 0
+  assert config.load(run / records.CONFIG).beta == 4.0
+
+
+def command(run, data_dir, *arguments):
+  return [
+    sys.executable,
+    '-m',
+    'launch.train',
+    f'--run_dir={run}',
+    f'--data_dir={data_dir}',
+    *arguments,
+  ]
+
+
+SMALL = ('--dataset=mnist_5k', '--hidden_sizes=8', '--latent_size=3')
+
+
+@pytest.mark.parametrize(
+  ('number', 'code'),
+  [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)],
+)
+def test_a_stopped_run_resumes_to_the_bits_of_one_never_stopped(
+  launch_train, tmp_path, data_dir, number, code
+):
+  steps = f'--training_steps={6000}'
+  more = ('--checkpoint_every=256', '--log_every=100', steps)
+  run = tmp_path / 'stopped'
+  process = subprocess.Popen(
+    command(run, data_dir, *SMALL, *more),
+    cwd=conftest.ROOT,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  deadline = time.monotonic() + 120
+  while not list(run.glob('checkpoints/*')) and time.monotonic() < deadline:
+    time.sleep(0.01)
+  process.send_signal(number)
+  stdout, stderr = process.communicate(timeout=60)
+  assert process.returncode == code, stderr
+  status = records.read_manifest(run)['status']
+  if number == signal.SIGKILL:
+    assert status == 'running'
+  else:
+    assert status == 'interrupted'
+    assert f'python -m launch.train --run_dir={run}' in stdout
+  resumed = subprocess.run(
+    command(run, data_dir),
+    cwd=conftest.ROOT,
+    capture_output=True,
+    text=True,
+  )
+  assert resumed.returncode == 0, resumed.stderr
+  assert 'resuming' in resumed.stdout
+  whole = tmp_path / 'whole'
+  result = launch_train(
+    *SMALL, *more, run_dir=whole, training_steps=None, checkpoint_every=None
+  )
+  assert result.code == 0, result.stderr
+  assert_same_run(whole, run)
+
+
+def test_a_second_writer_is_refused(launch_train, tmp_path):
+  run = tmp_path / 'run'
+  run.mkdir()
+  with records.locked(run / '.lock'):
+    assert_one_line_error(
+      launch_train(run_dir=run), 'is being written by another process'
+    )
+
+
+def test_a_loss_that_explodes_marks_the_run_failed(launch_train, tmp_path):
+  run = tmp_path / 'run'
+  result = launch_train(run_dir=run, learning_rate=1e12, checkpoint_every=1)
+  assert result.code == 1
+  assert_one_line_error(result, 'at step', 'the last good checkpoint is')
+  manifest = records.read_manifest(run)
+  assert manifest['status'] == 'failed'
+  failed_at = int(manifest['error'].split()[-1])
+  assert checkpoints.load(checkpoints.paths(run)[0])[0] == failed_at - 1
+  assert records.read_table(run, records.TRAIN)['step'].max() < failed_at
+
+
+# -- Bad input ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+  ('settings', 'parts'),
+  [
+    ({'beta': '-1'}, ('--beta=-1', 'at least 0')),
+    ({'beta': 'x'}, ('--beta=x',)),
+    ({'batch_size': '0'}, ('--batch_size=0', 'at least 1')),
+    ({'batch_size': '5000'}, ('--batch_size=5000', 'at most the 4,000')),
+    ({'reduction': 'max'}, ('--reduction=max', 'mean, sum')),
+    ({'hidden_sizes': 'a'}, ('--hidden_sizes=a', 'list of int')),
+    ({'dataset': 'mnits'}, ('mnits',)),
+    ({'dataset': '/nowhere'}, ('/nowhere', 'no such folder')),
+    ({'checkpoint_every': '1h'}, ('--checkpoint_every=1h', '60s')),
+    ({'no_such_flag': '1'}, ('no_such_flag',)),
+    ({'num_epochs': '1'}, ('--training_steps and --num_epochs',)),
+  ],
+)
+def test_bad_settings_end_in_one_line(launch_train, tmp_path, settings, parts):
+  run = tmp_path / 'run'
+  assert_one_line_error(launch_train(run_dir=run, **settings), *parts)
+  assert not run.exists()
+
+
+def test_stray_arguments_are_refused(launch_train):
+  assert_one_line_error(launch_train('beta=4'), "'beta=4'")
+
+
+def test_folders_that_are_no_run_are_refused(launch_train, tmp_path):
+  (tmp_path / 'notes.txt').write_text('mine')
+  assert_one_line_error(launch_train(run_dir=tmp_path), 'holds other files')
+  assert_one_line_error(
+    launch_train(run_dir=tmp_path / 'notes.txt' / 'run'), 'cannot be written'
+  )
+  assert (tmp_path / 'notes.txt').read_text() == 'mine'
+  assert [p.name for p in tmp_path.iterdir()] == ['notes.txt']
+
+
+def test_a_damaged_config_is_named(launch_train, tmp_path):
+  run = tmp_path / 'run'
+  assert launch_train(run_dir=run).code == 0
+  (run / records.CONFIG).write_text('{')
+  assert_one_line_error(launch_train(run_dir=run), 'config.json')
+
+
+def test_help_groups_the_flags_and_exits_0(launch_train):
+  result = launch_train('--help')
+  assert result.code == 0
+  for group in config.GROUPS:
+    assert f'{group}:' in result.stdout
+  for field in config.fields():
+    assert f'--{field.name}' in result.stdout
