@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Lint, types and tests: the same for people and for CI. Arguments go to pytest.
+set -euo pipefail
+cd "$(dirname "$0")"
+python=${PYTHON:-python}
+"$python" -m ruff format --check .
+"$python" -m ruff check .
+"$python" -m pyrefly check
+exec "$python" -m pytest "$@"
