@@ -17,6 +17,8 @@ from typing import Any
 
 from absl import flags
 
+from launch import presets
+
 GROUPS = ('Objective', 'Model', 'Data', 'Training', 'Execution')
 
 
@@ -64,6 +66,27 @@ class Config:
     'Objective',
     choices=('mean', 'sum'),
   )
+  objective: str = _setting(
+    'elbo',
+    'what is maximised; elbo: with --beta; iwae: the importance-weighted bound '
+    "at --num_samples; dreg: the same with the encoder's doubly "
+    'reparameterized gradient',
+    'Objective',
+    choices=('dreg', 'elbo', 'iwae'),
+  )
+  num_samples: int = _setting(
+    1,
+    "posterior samples per image: averaged over by elbo, the bound's own by "
+    'iwae and dreg',
+    'Objective',
+    lower=1,
+  )
+  kl: str = _setting(
+    'exact',
+    'the rate in closed form, or from the posterior samples',
+    'Objective',
+    choices=('exact', 'monte_carlo'),
+  )
   hidden_sizes: tuple[int, ...] = _setting(
     [100, 100],
     "widths of the encoder's hidden layers, mirrored in the decoder; "
@@ -99,6 +122,13 @@ class Config:
     'Model',
     choices=('glorot_uniform', 'he_uniform', 'sonnet'),
   )
+  output_bias: str = _setting(
+    'zero',
+    "initial biases of the decoder's output; data_mean: logits of the mean "
+    'training image, clipped to [0.001, 0.999]',
+    'Model',
+    choices=('data_mean', 'zero'),
+  )
   dataset: str = _setting(
     'auto',
     'mnist_5k, a TFDS name (mnist, fashion_mnist, kmnist, ...), or the path of '
@@ -113,6 +143,13 @@ class Config:
     'Data',
     choices=('none', 'threshold', 'static', 'dynamic'),
   )
+  num_validation: int = _setting(
+    0,
+    'training images, from the end of the split, that become the validation '
+    'split',
+    'Data',
+    lower=0,
+  )
   batch_size: int = _setting(64, 'images per step', 'Training', lower=1)
   training_steps: int | None = _setting(
     1024, 'updates of the weights', 'Training', lower=1
@@ -125,6 +162,13 @@ class Config:
   )
   learning_rate: float = _setting(
     1e-3, 'step size of Adam', 'Training', above=0.0
+  )
+  learning_rate_schedule: str = _setting(
+    'constant',
+    'ladder: 3^i epochs at --learning_rate * 10^(-i/7) for i = 0, 1, 2, ... '
+    '(Burda et al. 2015)',
+    'Training',
+    choices=('constant', 'ladder'),
   )
   adam_epsilon: float = _setting(
     1e-8,
@@ -183,6 +227,26 @@ class Config:
     parse_interval(self.checkpoint_every)
     if (self.training_steps is None) == (self.num_epochs is None):
       raise ConfigError('give one of --training_steps and --num_epochs')
+    if self.objective != 'elbo':
+      self._check_importance_weighted()
+
+  def _check_importance_weighted(self) -> None:
+    for name, value, why in (
+      ('reduction', 'sum', 'the bound is in nats per image'),
+      ('beta', 1.0, 'the bound has no beta'),
+      ('kl', 'exact', 'the bound has no KL of its own'),
+    ):
+      if getattr(self, name) != value:
+        raise ConfigError(
+          f'--{name}={getattr(self, name)}: --objective={self.objective} '
+          f'needs --{name}={value}: {why}'
+        )
+    if self.binarize == 'none':
+      raise ConfigError(
+        f'--objective={self.objective}: needs --binarize=dynamic, static or '
+        'threshold: grey pixels have no log-density under a Bernoulli, so '
+        'that their importance-weighted bound bounds nothing'
+      )
 
   def to_json(self) -> str:
     """All settings, sorted, as text."""
@@ -267,25 +331,27 @@ def parse_interval(text: str) -> tuple[float, str]:
 def from_dict(settings: Mapping[str, Any], where: str) -> Config:
   """Makes a config from what config.json holds.
 
+  A setting that is missing takes its default: a run that is older than a
+  setting did what the setting's default does.
+
   Args:
-    settings: every setting by name.
+    settings: settings by name.
     where: the file, for the error message.
 
   Raises:
-    ConfigError: unknown or missing settings, or values that cannot be.
+    ConfigError: unknown settings, or values that cannot be.
   """
   names = {field.name for field in fields()}
   if not isinstance(settings, Mapping):
     raise ConfigError(f'{where}: must hold one JSON object')
   if unknown := sorted(settings.keys() - names):
     raise ConfigError(f'{where}: unknown settings {", ".join(unknown)}')
-  if missing := sorted(names - settings.keys()):
-    raise ConfigError(f'{where}: missing settings {", ".join(missing)}')
   values: dict[str, Any] = {
     field.name: tuple(settings[field.name])
     if _is_list(field) and isinstance(settings[field.name], list)
     else settings[field.name]
     for field in fields()
+    if field.name in settings
   }
   try:
     return Config(**values)
@@ -319,7 +385,13 @@ def differences(old: Config, new: Config) -> list[str]:
 
 
 def define_flags() -> None:
-  """Defines one absl flag for every setting."""
+  """Defines --preset, and one absl flag for every setting."""
+  flags.DEFINE_string(
+    'preset',
+    'beta_vae',
+    'settings of a known experiment, which other flags override; list prints '
+    'them all',
+  )
   for field in fields():
     kind, _ = _base_type(field)
     default: Any = field.default
@@ -346,29 +418,50 @@ _UNDECIDED = {
 def from_flags(stored: Config | None = None) -> Config:
   """The config that the command line asks for.
 
+  Where the command line says nothing, the stored config decides, else the
+  preset, else the defaults.
+
   Args:
-    stored: the config of the run that goes on, which holds where the command
-      line says nothing.
+    stored: the config of the run that goes on.
 
   Raises:
     ConfigError: a value that is not allowed, or flags that contradict.
   """
   given = flags.FLAGS
-  settings: dict[str, Any] = {}
+  settings: dict[str, Any] = dict(_preset_settings(str(given['preset'].value)))
+  if stored is not None and not given['preset'].present:
+    settings = dataclasses.asdict(stored)
   for field in fields():
-    value: Any = given[field.name].value
+    flag = given[field.name]
+    value: Any = flag.value
     if _is_list(field):
       value = _parse_list(field, value)
-    if stored is not None and (
-      not given[field.name].present or value == _UNDECIDED.get(field.name)
-    ):
-      value = getattr(stored, field.name)
-    settings[field.name] = value
-  if given['num_epochs'].present:
-    if given['training_steps'].present:
-      raise ConfigError('give one of --training_steps and --num_epochs')
-    settings['training_steps'] = None
+    undecided = stored is not None and value == _UNDECIDED.get(field.name)
+    if (flag.present and not undecided) or field.name not in settings:
+      settings[field.name] = value
+  _choose_length(settings)
   return Config(**settings)
+
+
+def _preset_settings(name: str) -> Mapping[str, Any]:
+  if name not in presets.PRESETS:
+    raise ConfigError(
+      f'--preset={name}: must be list, or one of {", ".join(presets.PRESETS)}'
+    )
+  return presets.PRESETS[name].settings
+
+
+def _choose_length(settings: dict[str, Any]) -> None:
+  """Steps or epochs: what the command line says wins over all else."""
+  steps, epochs = (
+    flags.FLAGS[name].present for name in ('training_steps', 'num_epochs')
+  )
+  if steps and epochs:
+    raise ConfigError('give one of --training_steps and --num_epochs')
+  if steps:
+    settings['num_epochs'] = None
+  elif epochs or settings['num_epochs'] is not None:
+    settings['training_steps'] = None
 
 
 def _parse_list(

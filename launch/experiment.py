@@ -48,6 +48,22 @@ def _set_threads(threads: int) -> int:
   return threads
 
 
+def _cut_validation(
+  dataset: datasets.Dataset, config: Config
+) -> datasets.Dataset:
+  """Takes the validation split that the config asks for from the data.
+
+  Raises:
+    ConfigError: more validation images than training images.
+  """
+  try:
+    return dataset.with_validation(config.num_validation)
+  except ValueError as error:
+    raise config_lib.ConfigError(
+      f'--num_validation={config.num_validation}: {error}'
+    ) from error
+
+
 def _resolve(config: Config, dataset: datasets.Dataset) -> Config:
   """Decides what the flags left open.
 
@@ -95,7 +111,9 @@ def run(path: pathlib.Path, config: Config, data_dir: str) -> int:
       line that says what is wrong and what to do.
   """
   threads = _set_threads(config.threads)
-  dataset = datasets.load(config.dataset, data_dir, _report)
+  dataset = _cut_validation(
+    datasets.load(config.dataset, data_dir, _report), config
+  )
   config = _resolve(dataclasses.replace(config, threads=threads), dataset)
   tf.config.experimental.enable_op_determinism()
   experiment = _Experiment(path, config, dataset)
@@ -151,7 +169,10 @@ class _Experiment:
     self._splits = splits
     assert config.training_steps is not None
     self._total_steps = config.training_steps
-    self._model = runs.build(config, dataset.shape)
+    mean_image = None
+    if config.output_bias == 'data_mean':
+      mean_image = splits['train'].images.mean(axis=0) / 255.0
+    self._model = runs.build(config, dataset.shape, mean_image)
     self._optimizer = training.make_optimizer(
       config.learning_rate,
       list(self._model.trainable_variables),
@@ -305,7 +326,7 @@ class _Experiment:
     engine = training.Engine(
       self._model,
       self._optimizer,
-      runs.objective(self._config, self._dataset.shape),
+      runs.objective(self._config),
       self._splits['train'].images,
       seed=self._config.seed,
       batch_size=self._config.batch_size,
@@ -328,7 +349,7 @@ class _Experiment:
           metrics = engine.run(
             self._step + 1,
             np.full(count, self._config.beta, np.float32),
-            np.full(count, self._config.learning_rate, np.float32),
+            self._learning_rates(self._step + 1, count),
           )
         except training.NonFiniteError as error:
           shown.close()
@@ -365,6 +386,16 @@ class _Experiment:
       self._finish(seconds)
     return 0
 
+  def _learning_rates(self, first: int, count: int) -> np.ndarray:
+    config = self._config
+    if config.learning_rate_schedule == 'constant':
+      return np.full(count, config.learning_rate, np.float32)
+    steps = np.arange(first - 1, first - 1 + count)
+    num_train = len(self._splits['train'].images)
+    return training.ladder(
+      config.learning_rate, steps * config.batch_size / num_train
+    )
+
   def _save(self) -> None:
     checkpoints.save(self._path, self._step, runs.values(self._variables))
 
@@ -395,7 +426,7 @@ class _Experiment:
         'step': step,
         'epoch': f'{step * config.batch_size / num_train:.6g}',
         'beta': config.beta,
-        'learning_rate': config.learning_rate,
+        'learning_rate': self._learning_rates(step, 1)[0],
         'distortion_nats': np.float32(metrics.distortion),
         'rate_nats': np.float32(metrics.rate),
         'elbo_nats': -np.float32(metrics.distortion + metrics.rate),

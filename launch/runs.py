@@ -1,23 +1,31 @@
 """Between a config and its model: building, saving and restoring variables."""
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import scipy.special
 import sonnet as snt
 import tensorflow as tf
 
 from launch import checkpoints
 from launch.config import Config
-from vae import distributions, losses, models, networks
+from vae import distributions, losses, models, networks, training
 
 
-def build(config: Config, data_shape: Sequence[int]) -> models.VAE:
+def build(
+  config: Config,
+  data_shape: Sequence[int],
+  mean_image: np.ndarray | None = None,
+) -> models.VAE:
   """Makes the model of a config, with its variables.
 
   Args:
     config: the run's settings.
     data_shape: the shape of one example, [H, W, C].
+    mean_image: mean of the training images in [0, 1], [H, W, C], from which
+      `--output_bias=data_mean` starts; not needed where a checkpoint follows.
   """
   w_init = networks.Initializer(config.init, config.seed)
   activation = getattr(tf.nn, config.activation)
@@ -25,32 +33,42 @@ def build(config: Config, data_shape: Sequence[int]) -> models.VAE:
     config.latent_size, config.posterior_scale
   )
   likelihood = distributions.BernoulliLikelihood(data_shape)
-  mlp = lambda sizes, shape: networks.MLP(sizes, shape, activation, w_init)
+  output_bias = None
+  if config.output_bias == 'data_mean' and mean_image is not None:
+    # Burda et al. 2015: logits of the mean, kept off the ends.
+    output_bias = scipy.special.logit(np.clip(mean_image, 0.001, 0.999))
+  encoder = networks.MLP(
+    config.hidden_sizes, posterior.parameter_shape, activation, w_init
+  )
+  decoder = networks.MLP(
+    config.hidden_sizes[::-1],
+    likelihood.parameter_shape,
+    activation,
+    w_init,
+    output_bias,
+  )
   model = models.VAE(
-    models.Encoder(
-      mlp(config.hidden_sizes, posterior.parameter_shape), posterior
-    ),
-    models.Decoder(
-      mlp(config.hidden_sizes[::-1], likelihood.parameter_shape), likelihood
-    ),
+    models.Encoder(encoder, posterior),
+    models.Decoder(decoder, likelihood),
     distributions.standard_normal(config.latent_size),
   )
   model.decode(model.encode(tf.zeros([1, *data_shape])).mean())
   return model
 
 
-def objective(config: Config, data_shape: Sequence[int]):
-  """What the config minimises, as `vae.training.Objective`."""
-  num_values = math.prod(data_shape)
-
-  def elbo_objective(model, images, key, beta):
-    terms = losses.terms(model, images, key)
-    loss = losses.beta_loss(
-      terms, beta, config.reduction, num_values, config.latent_size
+def objective(config: Config) -> training.Objective:
+  """What the config minimises."""
+  if config.objective == 'elbo':
+    return functools.partial(
+      losses.beta_elbo,
+      reduction=config.reduction,
+      num_samples=config.num_samples,
+      kl=config.kl,
     )
-    return loss, terms
-
-  return elbo_objective
+  importance_weighted = {'iwae': losses.iwae, 'dreg': losses.dreg}
+  return functools.partial(
+    importance_weighted[config.objective], num_samples=config.num_samples
+  )
 
 
 def num_parameters(module: snt.Module) -> int:

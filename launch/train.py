@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from launch import cli, config, rundir
+from launch import cli, config, presets, rundir
 
 config.define_flags()
 
@@ -29,6 +29,10 @@ Usage: python -m launch.train [--beta=0.01] [any flag below]
 
 def main() -> int:
   """Trains as the flags say and returns the exit code."""
+  if flags.FLAGS.preset == 'list':
+    for name, preset in presets.PRESETS.items():
+      print(f'{name}: {preset.summary} ({preset.source})')
+    return 0
   with rundir.opened(_RUN_DIR.value, _OVERWRITE.value) as (path, settings):
     # TensorFlow takes seconds to import: only now that the flags are good.
     cli.import_tensorflow()

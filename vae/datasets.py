@@ -68,6 +68,36 @@ class Dataset:
     """[H, W, C]."""
     return self.splits['train'].images.shape[1:]
 
+  def with_validation(self, num_images: int) -> 'Dataset':
+    """Makes the last training images the validation split.
+
+    Args:
+      num_images: how many; 0 leaves the dataset as it is.
+
+    Raises:
+      ValueError: no training image would be left.
+    """
+    if not num_images:
+      return self
+    train = self.splits['train']
+    if num_images >= len(train.images):
+      raise ValueError(
+        f'must be less than the {len(train.images):,} training images'
+      )
+
+    def part(images: slice) -> Split:
+      labels = None if train.labels is None else train.labels[images]
+      return Split(train.images[images], labels)
+
+    splits = {
+      **self.splits,
+      'train': part(slice(None, -num_images)),
+      'validation': part(slice(-num_images, None)),
+    }
+    counts = {name: len(split.images) for name, split in splits.items()}
+    provenance = {**self.provenance, 'num_images': counts}
+    return dataclasses.replace(self, splits=splits, provenance=provenance)
+
 
 def load(
   name: str, data_dir: str | os.PathLike, report: sources.Report = print

@@ -5,6 +5,7 @@ TensorFlow Probability and says how many parameters it needs. It has no
 variables: those belong to the networks.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
@@ -60,17 +61,57 @@ class NormalPosterior:
     return tfd.Independent(tfd.Normal(loc, scale), 1)
 
 
-class _Bernoulli(tfd.Bernoulli):
-  """`tfd.Bernoulli`, whose log_prob takes one softplus instead of two."""
+# Factors that one logarithm may serve. Each lies in (1, 2], so that their
+# product stays far below float32's largest number, 2**128.
+_MOST_FACTORS = 100
+
+
+def _sum_of_softplus(logits: tf.Tensor) -> tf.Tensor:
+  """The sum of log(1 + exp(l)) over the last axis, with few logarithms.
+
+  log(1 + exp(l)) = max(l, 0) + log(1 + exp(-|l|)), and a sum of logarithms is
+  the logarithm of a product. The logarithms are most of the cost of a Bernoulli
+  log-likelihood.
+  """
+  size = logits.shape[-1]
+  factors = next(n for n in range(_MOST_FACTORS, 0, -1) if size % n == 0)
+  shape = tf.concat([tf.shape(logits)[:-1], [size // factors, factors]], axis=0)
+  products = tf.reduce_prod(
+    tf.reshape(1.0 + tf.exp(-tf.abs(logits)), shape), axis=-1
+  )
+  return tf.reduce_sum(tf.nn.relu(logits), axis=-1) + tf.reduce_sum(
+    tf.math.log(products), axis=-1
+  )
+
+
+def _bernoulli_log_prob(logits: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+  """Sums over the last axis of `values * logits - softplus(logits)`."""
+
+  # The derivative is known; that of a product would be long.
+  @tf.custom_gradient
+  def negative_log_partition(logits):
+    return -_sum_of_softplus(
+      logits
+    ), lambda upstream: -upstream[..., None] * tf.nn.sigmoid(logits)
+
+  return tf.reduce_sum(values * logits, axis=-1) + negative_log_partition(
+    logits
+  )
+
+
+class _IndependentBernoulli(tfd.Independent):
+  """`tfd.Independent(tfd.Bernoulli)` with a fast log_prob."""
 
   def _log_prob(self, event):
-    logits = self.logits
-    event = tf.cast(event, logits.dtype)
-    if event.shape != logits.shape:  # Images [B, ...], logits [S, B, ...].
-      shape = tf.broadcast_dynamic_shape(tf.shape(event), tf.shape(logits))
-      event = tf.broadcast_to(event, shape)
-      logits = tf.broadcast_to(logits, shape)
-    return -tf.nn.sigmoid_cross_entropy_with_logits(labels=event, logits=logits)
+    logits = self.distribution.logits
+    rank = self.event_shape.rank
+    size = math.prod(self.event_shape)
+
+    def flat(tensor):
+      leading = tf.shape(tensor)[: tensor.shape.rank - rank]
+      return tf.reshape(tensor, tf.concat([leading, [size]], axis=0))
+
+    return _bernoulli_log_prob(flat(logits), flat(tf.cast(event, logits.dtype)))
 
 
 class BernoulliLikelihood:
@@ -96,8 +137,8 @@ class BernoulliLikelihood:
 
   def __call__(self, parameters: tf.Tensor) -> tfd.Distribution:
     """Maps logits [..., H, W, C] to a distribution over [H, W, C]."""
-    return tfd.Independent(
-      _Bernoulli(logits=parameters, dtype=tf.float32),
+    return _IndependentBernoulli(
+      tfd.Bernoulli(logits=parameters, dtype=tf.float32),
       len(self.data_shape),
     )
 

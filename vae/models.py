@@ -36,7 +36,7 @@ class Encoder(snt.Module):
     self._posterior = posterior
 
   def __call__(self, images: tf.Tensor) -> tfd.Distribution:
-    return self._posterior(self._network(images))
+    return self._posterior(self._network(tf.convert_to_tensor(images)))
 
 
 class Decoder(snt.Module):
@@ -58,6 +58,7 @@ class Decoder(snt.Module):
     self._likelihood = likelihood
 
   def __call__(self, latents: tf.Tensor) -> tfd.Distribution:
+    latents = tf.convert_to_tensor(latents)
     parameters = snt.merge_leading_dims(latents, latents.shape.rank - 1)
     parameters = self._network(parameters)
     if latents.shape.rank != 2:

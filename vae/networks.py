@@ -80,6 +80,7 @@ class MLP(snt.Module):
     output_shape: Sequence[int],
     activation: Callable[[tf.Tensor], tf.Tensor] = tf.nn.relu,
     w_init: snt.initializers.Initializer | None = None,
+    output_bias: np.ndarray | None = None,
     name: str | None = None,
   ):
     """Initializes the network.
@@ -88,7 +89,9 @@ class MLP(snt.Module):
       hidden_sizes: width of each hidden layer; empty for a linear map.
       output_shape: shape of one example's output.
       activation: applied after every hidden layer.
-      w_init: initial weights; biases start at zero.
+      w_init: initial weights.
+      output_bias: initial biases of the last layer, of `output_shape`; all
+        other biases, and these by default, start at zero.
       name: name of the module.
 
     Raises:
@@ -101,13 +104,18 @@ class MLP(snt.Module):
         f'hidden_sizes={tuple(hidden_sizes)}, output_shape={output_shape}'
       )
     self._output_shape = tuple(output_shape)
-    self._mlp = snt.nets.MLP(
-      [*hidden_sizes, math.prod(output_shape)],
+    self._hidden = snt.nets.MLP(
+      hidden_sizes, w_init=w_init, activation=activation, activate_final=True
+    )
+    self._output = snt.Linear(
+      math.prod(output_shape),
       w_init=w_init,
-      activation=activation,
+      b_init=None
+      if output_bias is None
+      else lambda shape, dtype: tf.constant(output_bias, dtype, shape),
     )
 
   def __call__(self, inputs: tf.Tensor) -> tf.Tensor:
     """Maps [B, ...] to [B, *output_shape]."""
-    outputs = self._mlp(snt.flatten(inputs))
+    outputs = self._output(self._hidden(snt.flatten(inputs)))
     return tf.reshape(outputs, [-1, *self._output_shape])

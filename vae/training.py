@@ -71,6 +71,24 @@ class NonFiniteError(ArithmeticError):
     )
 
 
+def ladder(learning_rate: float, epochs: np.ndarray) -> np.ndarray:
+  """The learning rates of Burda et al. 2015, section 5.
+
+  3^i epochs at `learning_rate * 10^(-i/7)` for i = 0, 1, 2, ...
+
+  Args:
+    learning_rate: of the first epoch.
+    epochs: passes over the data before each step, float [K].
+
+  Returns:
+    float32 [K].
+  """
+  stages = np.arange(40)
+  starts = (3.0**stages - 1.0) / 2.0  # 0, 1, 4, 13, ...
+  stage = np.searchsorted(starts, epochs, side='right') - 1
+  return (learning_rate * 10.0 ** (-stage / 7.0)).astype(np.float32)
+
+
 def make_optimizer(
   learning_rate: float, parameters: list[tf.Variable], epsilon: float = 1e-8
 ) -> snt.Optimizer:

@@ -5,7 +5,7 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 
-from launch import config
+from launch import config, presets
 
 
 def test_config_survives_json():
@@ -39,13 +39,36 @@ def test_settings_that_cannot_be_are_refused(settings, message):
   assert message in str(error.value)
 
 
-def test_unknown_and_missing_settings_are_named():
-  settings = dataclasses.asdict(config.Config())
+def test_unknown_settings_are_named_and_missing_ones_are_defaults():
+  settings = dataclasses.asdict(config.Config(seed=5))
   with pytest.raises(config.ConfigError, match='x: unknown settings gamma'):
     config.from_dict({**settings, 'gamma': 1}, 'x')
   del settings['beta']
-  with pytest.raises(config.ConfigError, match='x: missing settings beta'):
-    config.from_dict(settings, 'x')
+  assert config.from_dict(settings, 'x') == config.Config(seed=5)
+
+
+@pytest.mark.parametrize('name', presets.PRESETS)
+def test_every_preset_is_a_config(name):
+  settings = dict(presets.PRESETS[name].settings)
+  if settings.get('num_epochs'):
+    settings['training_steps'] = None
+  config.Config(**settings)
+
+
+@pytest.mark.parametrize(
+  'settings',
+  [{'beta': 2.0}, {'reduction': 'mean'}, {'binarize': 'none'}],
+)
+def test_the_importance_weighted_bound_is_refused_where_it_is_none(settings):
+  good = {
+    'objective': 'iwae',
+    'beta': 1.0,
+    'reduction': 'sum',
+    'binarize': 'dynamic',
+  }
+  config.Config(**good)
+  with pytest.raises(config.ConfigError, match='--objective=iwae'):
+    config.Config(**good | settings)
 
 
 @hypothesis.given(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from launch import checkpoints, config, records, runs
+from launch import checkpoints, config, presets, records, runs
 from tests.launch import conftest
 
 RECORDED = (
@@ -129,6 +129,30 @@ def test_static_binarisation_trains_on_zeros_and_ones(launch_train, tmp_path):
   images = records.read_arrays(run, 'reconstructions')['images']
   assert set(np.unique(images)) == {0.0, 1.0}
   assert records.read_manifest(run)['targets'] == 'binary (static)'
+
+
+def test_a_preset_is_overridden_by_flags_and_its_settings_are_recorded(
+  launch_train, tmp_path
+):
+  run = tmp_path / 'run'
+  result = launch_train(run_dir=run, preset='iwae', num_samples=3, seed=2)
+  assert result.code == 0, result.stderr
+  settings = config.load(run / records.CONFIG)
+  assert settings.objective == 'iwae'
+  assert settings.hidden_sizes == (8,)  # The flag wins over the preset,
+  assert settings.training_steps == 20  # and the length with it.
+  assert settings.num_epochs is None
+  train = records.read_table(run, records.TRAIN)
+  assert train['learning_rate'][0] == 1e-3
+  # A bound on three samples is at least the elbo of the same samples.
+  assert (train['total'] <= -train['elbo_nats'] + 1e-3).all()
+
+
+def test_presets_are_listed(launch_train):
+  result = launch_train(preset='list')
+  assert result.code == 0
+  for name in presets.PRESETS:
+    assert f'{name}: ' in result.stdout
 
 
 def test_one_latent_has_a_grid_of_one_row(launch_train, tmp_path):
@@ -314,6 +338,8 @@ def test_a_loss_that_explodes_marks_the_run_failed(launch_train, tmp_path):
     ({'dataset': '/nowhere'}, ('/nowhere', 'no such folder')),
     ({'checkpoint_every': '1h'}, ('--checkpoint_every=1h', '60s')),
     ({'no_such_flag': '1'}, ('no_such_flag',)),
+    ({'preset': 'none'}, ('--preset=none', 'beta_vae, mlp_vae, iwae')),
+    ({'num_validation': '4000'}, ('--num_validation=4000', 'less than')),
     ({'num_epochs': '1'}, ('--training_steps and --num_epochs',)),
   ],
 )

@@ -159,6 +159,22 @@ def test_an_unwritable_data_folder_is_named(tmp_path):
     datasets.load('mnist_5k', blocked / 'data', quiet)
 
 
+def test_validation_is_cut_from_the_end_of_train(data_dir):
+  dataset = datasets.load('mnist_5k', data_dir, quiet)
+  cut = dataset.with_validation(1000)
+  assert cut.provenance['num_images'] == {
+    'train': 3000,
+    'validation': 1000,
+    'test': 1000,
+  }
+  images = dataset.splits['train'].images
+  np.testing.assert_array_equal(cut.splits['validation'].images, images[3000:])
+  np.testing.assert_array_equal(cut.splits['train'].images, images[:3000])
+  assert dataset.with_validation(0) is dataset
+  with pytest.raises(ValueError, match='less than the 4,000'):
+    dataset.with_validation(4000)
+
+
 # -- Folders ------------------------------------------------------------------
 
 

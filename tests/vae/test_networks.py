@@ -7,7 +7,8 @@ from vae import networks
 
 
 def test_mlp_computes_what_numpy_computes():
-  mlp = networks.MLP([7, 5], [2, 3], tf.nn.relu)
+  w_init = networks.Initializer('sonnet', 0)
+  mlp = networks.MLP([7, 5], [2, 3], tf.nn.relu, w_init)
   images = np.random.default_rng(0).normal(size=(4, 2, 2, 1))
   actual = mlp(tf.constant(images, tf.float32)).numpy()
   hidden = images.reshape(4, 4)
@@ -64,3 +65,10 @@ def test_weights_depend_on_seed_and_place_alone():
 def test_unknown_scheme_is_refused():
   with pytest.raises(ValueError, match='magic'):
     networks.Initializer('magic', 0)
+
+
+def test_output_bias_is_where_the_output_starts():
+  bias = np.arange(6, dtype=np.float32).reshape(2, 3)
+  w_init = networks.Initializer('sonnet', 0)
+  mlp = networks.MLP([4], [2, 3], w_init=w_init, output_bias=bias)
+  np.testing.assert_array_equal(mlp(tf.zeros([1, 5]))[0], bias)

@@ -184,6 +184,14 @@ def test_the_term_that_is_not_finite_is_named(term):
     run(engine, 1, 3)
 
 
+def test_the_ladder_climbs_after_3_to_the_i_epochs():
+  epochs = np.array([0.0, 0.99, 1.0, 3.99, 4.0, 12.99, 13.0, 40.0, 3279.9])
+  stages = np.array([0, 0, 1, 1, 2, 2, 3, 4, 7])
+  np.testing.assert_allclose(
+    training.ladder(1e-3, epochs), 1e-3 * 10.0 ** (-stages / 7), rtol=1e-6
+  )
+
+
 def test_a_block_too_long_is_refused():
   _, _, engine = make()
   with pytest.raises(ValueError, match='a block has 1 to 1024 steps'):
