@@ -11,6 +11,12 @@ from vae import datasets, evaluation, models, randomness
 # Test images kept with their reconstructions.
 NUM_RECONSTRUCTIONS = 64
 
+# Samples from the prior.
+NUM_SAMPLES = 64
+
+# Test images around which each latent is moved.
+NUM_TRAVERSED = 4
+
 # The grid over two latents: points a side, and how far it reaches, in standard
 # deviations of the prior.
 GRID_SIZE = 13
@@ -35,9 +41,8 @@ def write(
     seed: the run's seed.
     result: the split's evaluation, which says which latents carry most.
   """
-  images = split.images[:NUM_RECONSTRUCTIONS]
   floats = datasets.to_float(
-    tf.constant(images),
+    tf.constant(split.images[:NUM_RECONSTRUCTIONS]),
     binarize,
     randomness.key(seed, randomness.Purpose.EVALUATION_BINARISATION, 0),
   )
@@ -45,12 +50,41 @@ def write(
     'images': floats.numpy(),
     'modes': model.reconstruct(floats).numpy(),
   }
+  latents = {'means': result.means, 'stddevs': result.stddevs}
   if split.labels is not None:
     reconstructions['labels'] = split.labels[:NUM_RECONSTRUCTIONS]
-  records.write_arrays(run_dir, 'reconstructions', reconstructions)
-  records.write_arrays(
-    run_dir, 'latent_grid', latent_grid(model, result.rate_per_latent)
-  )
+    latents['labels'] = split.labels
+  key = randomness.key(seed, randomness.Purpose.PRIOR, 0)
+  samples = {'modes': model.sample(NUM_SAMPLES, key).numpy()}
+  for name, contents in (
+    ('reconstructions', reconstructions),
+    ('latents', latents),
+    ('samples', samples),
+    ('latent_grid', latent_grid(model, result.rate_per_latent)),
+    ('traversals', traversals(model, floats[:NUM_TRAVERSED])),
+  ):
+    records.write_arrays(run_dir, name, contents)
+
+
+def traversals(model: models.VAE, images: tf.Tensor) -> dict[str, np.ndarray]:
+  """Modes decoded while one latent moves and the others stay.
+
+  Args:
+    model: the VAE.
+    images: [N, H, W, C], whose posterior means the other latents keep.
+
+  Returns:
+    `values` [G], where the moving latent is; `modes` [N, L, G, H, W, C].
+  """
+  values = np.linspace(-GRID_EXTENT, GRID_EXTENT, GRID_SIZE, dtype=np.float32)
+  means = model.encode(images).mean().numpy()  # [N, L]
+  num_images, latent_size = means.shape
+  latents = np.tile(means[:, None, None], (1, latent_size, GRID_SIZE, 1))
+  for latent in range(latent_size):
+    latents[:, latent, :, latent] = values
+  # One image at a time, to bound the memory.
+  modes = [model.decode(latents[n]).mode().numpy() for n in range(num_images)]
+  return {'values': values, 'modes': np.stack(modes)}
 
 
 def latent_grid(

@@ -23,6 +23,20 @@ def default_data_dir() -> str:
   )
 
 
+# Flags that several commands take.
+RUN_DIR = flags.DEFINE_string(
+  'run_dir',
+  None,
+  'folder of the run. By default training makes a new one under runs/, and '
+  'other commands take the newest there',
+)
+DATA_DIR = flags.DEFINE_string(
+  'data_dir',
+  default_data_dir(),
+  "TFDS's data folder, where prepared data are kept",
+)
+
+
 def _print_help(summary: str) -> None:
   """Prints a command's own flags in groups, and where to find absl's."""
   print(f'{summary.strip()}\n')
@@ -30,10 +44,11 @@ def _print_help(summary: str) -> None:
   by_name = {field.name: field for field in config.fields()}
   own = FLAGS.flags_by_module_dict()
   # absl files the flags of a module that runs as a program under its path.
-  for flag in (*own.get('launch.config', ()), *own.get(sys.argv[0], ())):
-    field = by_name.get(flag.name)
-    group = field.metadata['group'] if field else 'Command'
-    groups.setdefault(group, []).append(flag)
+  for module in ('launch.cli', sys.argv[0], 'launch.config'):
+    for flag in own.get(module, ()):
+      field = by_name.get(flag.name)
+      group = field.metadata['group'] if field else 'Command'
+      groups.setdefault(group, []).append(flag)
   for group in ('Command', *config.GROUPS):
     if group not in groups:
       continue
@@ -41,8 +56,6 @@ def _print_help(summary: str) -> None:
     for flag in groups[group]:
       field = by_name.get(flag.name)
       choices = field.metadata['choices'] if field else None
-      if choices is None and isinstance(flag, flags.EnumFlag):
-        choices = flag.parser.enum_values
       value = flag.default_unparsed
       shown = '' if value in (None, '') else f' (default {value})'
       print(f'  --{flag.name}{shown}')

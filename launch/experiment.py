@@ -16,6 +16,7 @@ import tensorflow as tf
 from launch import (
   arrays,
   checkpoints,
+  measure,
   progress,
   provenance,
   records,
@@ -38,7 +39,7 @@ def _report(line: str) -> None:
   print(line, file=sys.stderr, flush=True)
 
 
-def _set_threads(threads: int) -> int:
+def set_threads(threads: int) -> int:
   """Sets TensorFlow's threads before its first operation; 0 for all cores."""
   threads = threads or len(os.sched_getaffinity(0))
   threading = tf.config.threading
@@ -46,22 +47,6 @@ def _set_threads(threads: int) -> int:
     threading.set_intra_op_parallelism_threads(threads)
     threading.set_inter_op_parallelism_threads(threads)
   return threads
-
-
-def _cut_validation(
-  dataset: datasets.Dataset, config: Config
-) -> datasets.Dataset:
-  """Takes the validation split that the config asks for from the data.
-
-  Raises:
-    ConfigError: more validation images than training images.
-  """
-  try:
-    return dataset.with_validation(config.num_validation)
-  except ValueError as error:
-    raise config_lib.ConfigError(
-      f'--num_validation={config.num_validation}: {error}'
-    ) from error
 
 
 def _resolve(config: Config, dataset: datasets.Dataset) -> Config:
@@ -110,10 +95,11 @@ def run(path: pathlib.Path, config: Config, data_dir: str) -> int:
     RunError, ConfigError, DatasetError, RecordError, CheckpointError: with one
       line that says what is wrong and what to do.
   """
-  threads = _set_threads(config.threads)
-  dataset = _cut_validation(
-    datasets.load(config.dataset, data_dir, _report), config
-  )
+  threads = set_threads(config.threads)
+  manifest = None
+  if (path / records.CONFIG).exists():
+    manifest = records.read_manifest(path)
+  dataset = runs.open_dataset(config, data_dir, manifest, _report)
   config = _resolve(dataclasses.replace(config, threads=threads), dataset)
   tf.config.experimental.enable_op_determinism()
   experiment = _Experiment(path, config, dataset)
@@ -158,20 +144,12 @@ class _Experiment:
     self._dataset = dataset
     self._step = 0
     self._num_values = math.prod(dataset.shape)
-    splits = dict(dataset.splits)
-    if config.binarize == 'static':
-      splits = {
-        name: dataclasses.replace(
-          split, images=datasets.statically_binarised(split.images, name)
-        )
-        for name, split in splits.items()
-      }
-    self._splits = splits
+    self._splits = dataset.splits
     assert config.training_steps is not None
     self._total_steps = config.training_steps
     mean_image = None
     if config.output_bias == 'data_mean':
-      mean_image = splits['train'].images.mean(axis=0) / 255.0
+      mean_image = self._splits['train'].images.mean(axis=0) / 255.0
     self._model = runs.build(config, dataset.shape, mean_image)
     self._optimizer = training.make_optimizer(
       config.learning_rate,
@@ -200,12 +178,6 @@ class _Experiment:
     stored = config_lib.load(path / records.CONFIG)
     rundir.check_same(path, stored, config)
     self._manifest = records.read_manifest(path)
-    expected = self._manifest['dataset']['sha256']
-    if expected != self._dataset.provenance['sha256']:
-      raise rundir.RunError(
-        f'--run_dir={path}: the images of {config.dataset} are not those that '
-        'the run was started with (their SHA-256 differ)'
-      )
     loaded = checkpoints.load_newest(path, _report)
     if loaded is not None:
       self._step, tensors = loaded
@@ -442,34 +414,7 @@ class _Experiment:
     result = self._evaluator(
       self._splits['test'].images, self._config.binarize, self._config.seed
     )
-    records.upsert(
-      self._path,
-      records.EVAL,
-      [
-        {
-          'step': self._step,
-          'split': 'test',
-          'n': result.num_images,
-          'metric': f'{metric}_nats',
-          'num_samples': 1,
-          'value': estimate.value,
-          'se': estimate.se,
-        }
-        for metric, estimate in (
-          ('elbo', result.elbo),
-          ('distortion', result.distortion),
-          ('rate', result.rate),
-        )
-      ],
-    )
-    records.upsert(
-      self._path,
-      records.RATE_PER_LATENT,
-      [
-        {'step': self._step, 'latent': latent, 'rate_nats': float(rate)}
-        for latent, rate in enumerate(result.rate_per_latent)
-      ],
-    )
+    measure.record(self._path, self._step, 'test', result, self._num_values)
     self._last_evaluation = result
 
   # -- Ending -----------------------------------------------------------------

@@ -10,22 +10,24 @@ _PLAIN_SECONDS = 30.0
 
 
 class Progress:
-  """Shows how far training is, at what rate, and when it will end."""
+  """Shows how far a task is, at what rate, and when it will end."""
 
-  def __init__(self, done: int, total: int):
+  def __init__(self, done: int, total: int, unit: str = 'steps'):
     """Initializes the display.
 
     Args:
-      done: steps that an earlier process took.
-      total: steps in all.
+      done: what an earlier process did.
+      total: how much there is in all.
+      unit: what is counted.
     """
+    self._unit = unit
     self._first = done
     self._total = total
     self._start = self._last = time.monotonic()
     self._bar = None
     if sys.stderr.isatty():
       self._bar = tqdm.tqdm(
-        initial=done, total=total, unit='step', file=sys.stderr, leave=False
+        initial=done, total=total, unit=f' {unit}', file=sys.stderr, leave=False
       )
 
   def print(self, text: str) -> None:
@@ -36,7 +38,7 @@ class Progress:
       self._bar.write(text, file=sys.stdout)
 
   def update(self, done: int) -> None:
-    """Shows that `done` steps are done."""
+    """Shows that `done` are done."""
     if self._bar is not None:
       self._bar.update(done - self._bar.n)
       return
@@ -47,7 +49,7 @@ class Progress:
     rate = (done - self._first) / (now - self._start)
     left = (self._total - done) / rate
     print(
-      f'step {done:,} of {self._total:,}, {rate:,.4g} steps/s, '
+      f'{done:,} of {self._total:,} {self._unit}, {rate:,.4g}/s, '
       f'{left // 60:.0f} min {left % 60:.0f} s left',
       file=sys.stderr,
       flush=True,

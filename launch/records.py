@@ -47,13 +47,13 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
   ),
   TIMING: ('step', 'seconds'),
   EVAL: ('step', 'split', 'n', 'metric', 'num_samples', 'value', 'se'),
-  RATE_PER_LATENT: ('step', 'latent', 'rate_nats'),
+  RATE_PER_LATENT: ('step', 'split', 'latent', 'rate_nats', 'mean_variance'),
 }
 
 # What identifies a row that a later write replaces.
 KEYS: Mapping[str, tuple[str, ...]] = {
   EVAL: ('step', 'split', 'metric', 'num_samples'),
-  RATE_PER_LATENT: ('step', 'latent'),
+  RATE_PER_LATENT: ('step', 'split', 'latent'),
 }
 
 STATUSES = ('running', 'finished', 'failed', 'interrupted')

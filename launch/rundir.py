@@ -93,6 +93,22 @@ def opened(
           path.rmdir()
 
 
+def find(run_dir: str | None) -> pathlib.Path:
+  """The run directory of a flag; None for the newest under runs/.
+
+  Raises:
+    RecordError: no such run.
+  """
+  path = pathlib.Path(run_dir) if run_dir else records.newest_run()
+  records.read_manifest(path)
+  return path
+
+
+def load_config(path: pathlib.Path) -> Config:
+  """The config of a run."""
+  return config_lib.load(path / records.CONFIG)
+
+
 def check_same(path: pathlib.Path, stored: Config, config: Config) -> None:
   """Checks that a run may go on under a config.
 

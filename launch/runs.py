@@ -1,17 +1,35 @@
-"""Between a config and its model: building, saving and restoring variables."""
+"""Between a run directory and its model: building, loading, evaluating."""
 
+import dataclasses
 import functools
 import math
-from collections.abc import Mapping, Sequence
+import os
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.special
 import sonnet as snt
 import tensorflow as tf
 
-from launch import checkpoints
+from launch import checkpoints, cli, records, rundir
+from launch import config as config_lib
 from launch.config import Config
-from vae import distributions, losses, models, networks, training
+from vae import (
+  aggregate,
+  datasets,
+  distributions,
+  evaluation,
+  importance,
+  losses,
+  models,
+  networks,
+  training,
+)
+
+if TYPE_CHECKING:
+  import pandas as pd
 
 
 def build(
@@ -83,6 +101,177 @@ def named_variables(**modules: snt.Module) -> dict[str, tf.Variable]:
     for prefix, module in modules.items()
     for index, variable in enumerate(module.variables)
   }
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """A run, read from its directory alone.
+
+  Attributes:
+    path: the run directory.
+    config: its settings.
+    manifest: where its numbers come from.
+    step: of the checkpoint that `model` holds.
+    model: the VAE, with the checkpoint's variables.
+    data_dir: where its dataset is looked for.
+  """
+
+  path: pathlib.Path
+  config: Config
+  manifest: Mapping[str, Any]
+  step: int
+  model: models.VAE
+  data_dir: str
+
+  @property
+  def train(self) -> 'pd.DataFrame':
+    """The rows of train.csv."""
+    return records.read_table(self.path, records.TRAIN)
+
+  @property
+  def eval(self) -> 'pd.DataFrame':
+    """The rows of eval.csv."""
+    return records.read_table(self.path, records.EVAL)
+
+  @property
+  def rate_per_latent(self) -> 'pd.DataFrame':
+    """The rows of rate_per_latent.csv."""
+    return records.read_table(self.path, records.RATE_PER_LATENT)
+
+  @functools.cached_property
+  def dataset(self) -> datasets.Dataset:
+    """The data of the run, as it was trained on.
+
+    Raises:
+      DatasetError: data that cannot be had, or that are not the run's.
+    """
+    return open_dataset(self.config, self.data_dir, self.manifest)
+
+  def images(self, split: str) -> np.ndarray:
+    """The uint8 images of a split, [N, H, W, C].
+
+    Raises:
+      RunError: a split that does not exist.
+    """
+    splits = self.dataset.splits
+    if split not in splits:
+      raise rundir.RunError(
+        f'--split={split}: {self.config.dataset} has the splits '
+        f'{", ".join(sorted(splits))}'
+      )
+    return splits[split].images
+
+  def evaluate(self, split: str = 'test') -> evaluation.Evaluation:
+    """Elbo, rate, distortion and posterior moments over a split."""
+    return evaluation.Evaluator(self.model)(
+      self.images(split), self.config.binarize, self.config.seed
+    )
+
+  def importance_weighted_bounds(
+    self,
+    split: str = 'test',
+    num_samples: int = 5000,
+    progress: Callable[[int], None] = lambda num_images: None,
+  ) -> list[importance.Bound]:
+    """Lower bounds on log p(x) over a split, up to `num_samples` samples.
+
+    Raises:
+      ValueError: grey targets, or no samples.
+    """
+    estimator = importance.Estimator(self.model, self.config.jit == 'on')
+    return estimator(
+      self.images(split),
+      self.config.binarize,
+      self.config.seed,
+      importance.sample_counts(num_samples),
+      progress,
+    )
+
+  def decompose_rate(
+    self,
+    split: str = 'test',
+    progress: Callable[[int], None] = lambda num_images: None,
+  ) -> aggregate.Decomposition:
+    """The rate over a split as information, total correlation and the rest."""
+    posterior = aggregate.aggregate_posterior(
+      self.model, self.images(split), self.config.binarize, self.config.seed
+    )
+    return aggregate.decompose(
+      posterior, self.model.prior, self.config.seed, progress
+    )
+
+
+def load(
+  run_dir: str | os.PathLike,
+  data_dir: str | None = None,
+  warn: Callable[[str], None] = print,
+) -> Run:
+  """Reads a run with its newest whole checkpoint, also while it trains.
+
+  Args:
+    run_dir: the run directory.
+    data_dir: TFDS's data folder; None for the default.
+    warn: is told about damaged checkpoints.
+
+  Raises:
+    RecordError, ConfigError, CheckpointError: a directory that is no run, or is
+      damaged, or has no checkpoint yet.
+  """
+  path = pathlib.Path(run_dir)
+  manifest = records.read_manifest(path)
+  config = config_lib.load(path / records.CONFIG)
+  newest = checkpoints.load_newest(path, warn)
+  if newest is None:
+    raise checkpoints.CheckpointError(
+      f'{path} has no checkpoint yet (its status: {manifest["status"]})'
+    )
+  step, tensors = newest
+  try:
+    model = build(config, tuple(manifest['dataset']['shape']))
+  except (KeyError, TypeError, ValueError) as error:
+    raise records.RecordError(
+      f'{path / records.MANIFEST} is damaged: {error!r}'
+    ) from error
+  variables = named_variables(model=model)
+  assign(
+    variables, {k: v for k, v in tensors.items() if k.startswith('model/')}
+  )
+  data_dir = cli.default_data_dir() if data_dir is None else data_dir
+  return Run(path, config, manifest, step, model, data_dir)
+
+
+def open_dataset(
+  config: Config,
+  data_dir: str,
+  manifest: Mapping[str, Any] | None = None,
+  report: Callable[[str], None] = print,
+) -> datasets.Dataset:
+  """Opens the data of a config: validation cut, statically binarised.
+
+  Args:
+    config: the settings.
+    data_dir: TFDS's data folder.
+    manifest: of the run whose data they must be; None for a new run.
+    report: is told what is being tried.
+
+  Raises:
+    DatasetError: data that cannot be had, or that are not the run's.
+    ConfigError: more validation images than training images.
+  """
+  dataset = datasets.load(config.dataset, data_dir, report)
+  if manifest and manifest['dataset']['sha256'] != dataset.provenance['sha256']:
+    raise datasets.DatasetError(
+      f'--data_dir={data_dir}: the images of {config.dataset} are not those '
+      'that the run was started with: their SHA-256 differ'
+    )
+  if config.binarize == 'static':
+    dataset = dataset.statically_binarised()
+  try:
+    return dataset.with_validation(config.num_validation)
+  except ValueError as error:
+    raise config_lib.ConfigError(
+      f'--num_validation={config.num_validation}: {error}'
+    ) from error
 
 
 def values(variables: Mapping[str, tf.Variable]) -> dict[str, np.ndarray]:

@@ -68,6 +68,14 @@ class Dataset:
     """[H, W, C]."""
     return self.splits['train'].images.shape[1:]
 
+  def statically_binarised(self) -> 'Dataset':
+    """The dataset with one fixed Bernoulli draw of every pixel."""
+    splits = {
+      name: Split(statically_binarised(split.images, name), split.labels)
+      for name, split in self.splits.items()
+    }
+    return dataclasses.replace(self, splits=splits)
+
   def with_validation(self, num_images: int) -> 'Dataset':
     """Makes the last training images the validation split.
 

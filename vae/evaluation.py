@@ -25,6 +25,11 @@ class Estimate(NamedTuple):
   se: float
 
 
+# A unit whose posterior mean varies more than this over images is active
+# (Burda et al. 2015, section 5.2).
+ACTIVE_VARIANCE = 0.01
+
+
 class Evaluation(NamedTuple):
   """Metrics of a split.
 
@@ -33,15 +38,37 @@ class Evaluation(NamedTuple):
     elbo: nats per image, beta = 1.
     distortion: nats per image.
     rate: nats per image.
-    rate_per_latent: float64 [L], mean KL(q(z_u|x) || N(0, 1)) of each latent's
-      marginal, in nats. Adds up to the rate for a factorized posterior only.
+    means: E[z_u] under q(z|x), float32 [N, L].
+    stddevs: standard deviation of z_u under q(z|x), float32 [N, L].
   """
 
   num_images: int
   elbo: Estimate
   distortion: Estimate
   rate: Estimate
-  rate_per_latent: np.ndarray
+  means: np.ndarray
+  stddevs: np.ndarray
+
+  @property
+  def rate_per_latent(self) -> np.ndarray:
+    """Mean KL(q(z_u|x) || N(0, 1)) of each latent's marginal, nats, [L].
+
+    Adds up to the rate for a factorized posterior and the standard normal
+    prior only (Kingma & Welling 2013, appendix B).
+    """
+    means, stddevs = self.means.astype('f8'), self.stddevs.astype('f8')
+    kl = 0.5 * (means**2 + stddevs**2 - 1.0) - np.log(stddevs)
+    return kl.mean(axis=0)
+
+  @property
+  def mean_variance(self) -> np.ndarray:
+    """Var_x(E[z_u]), the activity of each latent, [L]."""
+    return self.means.astype('f8').var(axis=0)
+
+  @property
+  def active_units(self) -> int:
+    """The number of latents whose activity exceeds `ACTIVE_VARIANCE`."""
+    return int((self.mean_variance > ACTIVE_VARIANCE).sum())
 
 
 def estimate(values: np.ndarray) -> Estimate:
@@ -57,7 +84,7 @@ def estimate(values: np.ndarray) -> Estimate:
 
 def batches(
   images: np.ndarray, binarize: str, seed: int
-) -> Iterator[tuple[int, tf.Tensor, tf.Tensor]]:
+) -> Iterator[tuple[int, int, tf.Tensor, tf.Tensor]]:
   """The batches of an evaluation, with fixed noise.
 
   The noise depends on the seed and the image's place alone, so that models
@@ -70,8 +97,8 @@ def batches(
     seed: the run's seed.
 
   Yields:
-    How many images count, float32 images [BATCH_SIZE, H, W, C], and the key of
-    the posterior's noise.
+    How many images count, the batch's number, float32 images
+    [BATCH_SIZE, H, W, C], and the key of the posterior's noise.
   """
   size = min(BATCH_SIZE, len(images))
   for index, start in enumerate(range(0, len(images), size)):
@@ -85,7 +112,7 @@ def batches(
       binarize,
       key(randomness.Purpose.EVALUATION_BINARISATION),
     )
-    yield count, floats, key(randomness.Purpose.EVALUATION_POSTERIOR)
+    yield count, index, floats, key(randomness.Purpose.EVALUATION_POSTERIOR)
 
 
 class Evaluator:
@@ -100,14 +127,14 @@ class Evaluator:
     """
 
     def per_image(images, key):
-      terms = losses.terms(model, images, key, num_samples)
-      posterior = model.encode(images)
-      mean, stddev = posterior.mean(), posterior.stddev()
-      # KL(N(m, s^2) || N(0, 1)), Kingma & Welling 2013, appendix B.
-      per_latent = 0.5 * (
-        tf.square(mean) + tf.square(stddev) - 1.0
-      ) - tf.math.log(stddev)
-      return terms.distortion, terms.rate, per_latent
+      sampled = losses.sample(model, images, key, num_samples)
+      posterior = sampled.posterior
+      return (
+        tf.reduce_mean(sampled.distortions, axis=0),
+        losses.rate(model, sampled),
+        posterior.mean(),
+        posterior.stddev(),
+      )
 
     self._per_image = tf.function(per_image, autograph=False)
 
@@ -122,17 +149,18 @@ class Evaluator:
       seed: the run's seed.
     """
     parts = []
-    for count, batch, key in batches(images, binarize, seed):
+    for count, _, batch, key in batches(images, binarize, seed):
       outputs = self._per_image(batch, key)
       parts.append([output.numpy()[:count] for output in outputs])
-    distortion, rate, per_latent = (
-      np.concatenate(part).astype(np.float64)
-      for part in zip(*parts, strict=True)
+    distortion, rate, means, stddevs = (
+      np.concatenate(part) for part in zip(*parts, strict=True)
     )
+    distortion, rate = distortion.astype('f8'), rate.astype('f8')
     return Evaluation(
       num_images=len(images),
       elbo=estimate(-(distortion + rate)),
       distortion=estimate(distortion),
       rate=estimate(rate),
-      rate_per_latent=per_latent.mean(axis=0),
+      means=means,
+      stddevs=stddevs,
     )

@@ -29,6 +29,8 @@ class Purpose(enum.IntEnum):
   PRIOR = 6
   STATIC_BINARISATION = 7
   SPLIT = 8
+  EVALUATION_IMPORTANCE = 9
+  EVALUATION_AGGREGATE = 10
 
 
 def key(

@@ -13,7 +13,7 @@ def test_every_image_counts_once_in_a_ragged_split(monkeypatch):
   result = evaluation.Evaluator(model)(images, 'none', seed=3)
 
   rates, distortions = [], []
-  for count, floats, key in evaluation.batches(images, 'none', 3):
+  for count, _, floats, key in evaluation.batches(images, 'none', 3):
     terms = losses.terms(model, floats, key)
     rates.append(terms.rate.numpy()[:count])
     distortions.append(terms.distortion.numpy()[:count])
@@ -33,7 +33,7 @@ def test_the_batches_hold_every_image_in_order(monkeypatch):
   images = builders.byte_images(10)
   parts = [
     floats.numpy()[:count]
-    for count, floats, _ in evaluation.batches(images, 'none', 0)
+    for count, _, floats, _ in evaluation.batches(images, 'none', 0)
   ]
   assert [len(part) for part in parts] == [4, 4, 2]
   np.testing.assert_allclose(np.concatenate(parts), images / 255, rtol=1e-6)
@@ -45,7 +45,7 @@ def test_noise_is_fixed_by_the_seed_and_varies_between_batches(monkeypatch):
 
   def draw(seed):
     return [
-      x.numpy() for _, x, _ in evaluation.batches(images, 'dynamic', seed)
+      x.numpy() for _, _, x, _ in evaluation.batches(images, 'dynamic', seed)
     ]
 
   first, again, other = draw(0), draw(0), draw(1)
@@ -66,6 +66,18 @@ def test_rate_per_latent_adds_up_to_the_rate():
   mean, std = posterior.mean().numpy(), posterior.stddev().numpy()
   expected = (0.5 * (mean**2 + std**2 - 1) - np.log(std)).mean(0)
   np.testing.assert_allclose(result.rate_per_latent, expected, rtol=1e-4)
+
+
+def test_active_units_are_those_whose_posterior_mean_moves():
+  means = np.zeros((1000, 3), np.float32)
+  means[:, 1] = np.random.default_rng(0).normal(0.0, 0.09, 1000)  # 0.0081
+  means[:, 2] = np.random.default_rng(1).normal(5.0, 0.11, 1000)  # 0.0121
+  nothing = evaluation.Estimate(0.0, 0.0)
+  result = evaluation.Evaluation(
+    1000, nothing, nothing, nothing, means, np.ones_like(means)
+  )
+  assert result.active_units == 1
+  np.testing.assert_allclose(result.mean_variance, means.var(0), rtol=1e-4)
 
 
 def test_more_samples_estimate_the_same_distortion():

@@ -1,0 +1,71 @@
+"""Evaluates a run: `python -m launch.evaluate --run_dir=R`."""
+
+import sys
+
+from absl import flags
+
+from launch import cli, progress, rundir
+
+_SPLIT = flags.DEFINE_string(
+  'split', 'test', 'which images: train, validation or test'
+)
+_NUM_IMPORTANCE_SAMPLES = flags.DEFINE_integer(
+  'num_importance_samples',
+  5000,
+  'posterior samples per image for the bound on log p(x); it is also reported '
+  'at 1, 10, 100, ... samples. Not for grey targets',
+)
+
+_SUMMARY = """
+Evaluates the newest checkpoint of a run over every image of a split, and adds
+to its eval.csv: elbo, rate, distortion, bits per dimension, the
+importance-weighted bound on log p(x), active units, and the rate taken apart.
+Usage: python -m launch.evaluate [--run_dir=RUN]
+"""
+
+
+def main() -> int:
+  """Evaluates as the flags say and returns the exit code."""
+  num_samples = _NUM_IMPORTANCE_SAMPLES.value
+  if not 1 <= num_samples < 2**18:
+    raise rundir.RunError(
+      f'--num_importance_samples={num_samples}: must be at least 1 and less '
+      f'than {2**18:,}'
+    )
+  path = rundir.find(cli.RUN_DIR.value)
+  cli.import_tensorflow()
+  from launch import experiment, measure, runs
+
+  def warn(line: str) -> None:
+    print(line, file=sys.stderr)
+
+  experiment.set_threads(rundir.load_config(path).threads)
+  run = runs.load(path, cli.DATA_DIR.value, warn)
+  if run.config.binarize == 'none':
+    if flags.FLAGS['num_importance_samples'].present:
+      raise rundir.RunError(
+        f'--num_importance_samples={num_samples}: {path} has grey targets, '
+        'where a Bernoulli gives no log-density and the bound would bound '
+        'nothing; train with --binarize'
+      )
+    num_samples = 0
+  print(f'evaluating {path}')
+  shown: list[progress.Progress] = []
+
+  def show(label: str, total: int):
+    for bar in shown:
+      bar.close()
+    shown.append(progress.Progress(0, total, f'{label}, images'))
+    return shown[-1].update
+
+  try:
+    lines = measure.evaluate(run, _SPLIT.value, num_samples, show)
+  finally:
+    for bar in shown:
+      bar.close()
+  print('\n'.join(lines))
+  return 0
+
+
+if __name__ == '__main__':
+  cli.run(main, _SUMMARY)

@@ -1,0 +1,238 @@
+"""Measuring a run: the rows of eval.csv, and what they say in words."""
+
+import math
+import pathlib
+from collections.abc import Callable, Sequence
+
+from launch import arrays, records, rundir, runs
+from vae import aggregate, evaluation, importance
+
+# Above this many nats per image, the expected bias of the importance-weighted
+# bound is worth a warning.
+_BIAS_NATS = 0.1
+
+
+def _row(
+  step: int,
+  split: str,
+  num_images: int,
+  metric: str,
+  num_samples: int,
+  estimate: evaluation.Estimate,
+) -> dict[str, object]:
+  return {
+    'step': step,
+    'split': split,
+    'n': num_images,
+    'metric': metric,
+    'num_samples': num_samples,
+    'value': estimate.value,
+    'se': estimate.se,
+  }
+
+
+def record(
+  path: pathlib.Path,
+  step: int,
+  split: str,
+  result: evaluation.Evaluation,
+  num_values: int,
+) -> None:
+  """Writes an evaluation to eval.csv and rate_per_latent.csv.
+
+  Args:
+    path: the run directory.
+    step: the number of updates of the model.
+    split: the split.
+    result: its evaluation, with one posterior sample per image.
+    num_values: H W C, for bits per dimension.
+  """
+  per_bit = num_values * math.log(2.0)
+  bits = evaluation.Estimate(
+    -result.elbo.value / per_bit, result.elbo.se / per_bit
+  )
+  active = evaluation.Estimate(result.active_units, math.nan)
+  records.upsert(
+    path,
+    records.EVAL,
+    [
+      _row(step, split, result.num_images, metric, 1, estimate)
+      for metric, estimate in (
+        ('elbo_nats', result.elbo),
+        ('distortion_nats', result.distortion),
+        ('rate_nats', result.rate),
+        ('elbo_bits_per_dimension', bits),
+        ('active_units', active),
+      )
+    ],
+  )
+  records.upsert(
+    path,
+    records.RATE_PER_LATENT,
+    [
+      {
+        'step': step,
+        'split': split,
+        'latent': latent,
+        'rate_nats': float(rate),
+        'mean_variance': float(variance),
+      }
+      for latent, (rate, variance) in enumerate(
+        zip(result.rate_per_latent, result.mean_variance, strict=True)
+      )
+    ],
+  )
+
+
+def _record_bounds(
+  run: runs.Run,
+  split: str,
+  num_images: int,
+  bounds: Sequence[importance.Bound],
+) -> None:
+  rows = []
+  for bound in bounds:
+    for metric, estimate in (
+      ('log_p_nats', bound.log_p),
+      ('effective_sample_size', evaluation.Estimate(bound.ess, math.nan)),
+      ('log_p_expected_bias_nats', evaluation.Estimate(bound.bias, math.nan)),
+    ):
+      rows.append(
+        _row(run.step, split, num_images, metric, bound.num_samples, estimate)
+      )
+  records.upsert(run.path, records.EVAL, rows)
+
+
+def _record_decomposition(
+  run: runs.Run, split: str, parts: aggregate.Decomposition
+) -> None:
+  records.upsert(
+    run.path,
+    records.EVAL,
+    [
+      _row(run.step, split, parts.num_images, f'{name}_nats', 1, estimate)
+      for name, estimate in parts._asdict().items()
+      if name != 'num_images'
+    ],
+  )
+
+
+def evaluate(
+  run: runs.Run,
+  split: str,
+  num_importance_samples: int,
+  progress: Callable[[str, int], Callable[[int], None]],
+) -> list[str]:
+  """Measures a run over every image of a split and writes what it finds.
+
+  Args:
+    run: from `runs.load`.
+    split: the split.
+    num_importance_samples: at most; 0 for none.
+    progress: from a label and a number of images, a function that is told how
+      many of them are done.
+
+  Returns:
+    Lines for the terminal: the numbers, warnings, and a sentence in words.
+
+  Raises:
+    RunError: a split that does not exist or is too small.
+  """
+  images = run.images(split)
+  if len(images) < 2:
+    raise rundir.RunError(
+      f'--split={split}: has {len(images)} image; a standard error needs at '
+      'least 2'
+    )
+  result = run.evaluate(split)
+  record(
+    run.path,
+    run.step,
+    split,
+    result,
+    math.prod(run.manifest['dataset']['shape']),
+  )
+  lines = [
+    f'{split} split of {run.config.dataset}, {len(images):,} images, step '
+    f'{run.step:,}; nats per image (± standard error):',
+    f'  elbo {_show(result.elbo)}, distortion {_show(result.distortion)}, rate '
+    f'{_show(result.rate)}',
+  ]
+  parts = run.decompose_rate(split, progress('aggregate', len(images)))
+  _record_decomposition(run, split, parts)
+  ceiling = math.log(len(images))
+  lines += [
+    f'  the rate over the mixture of the {len(images):,} posteriors, one '
+    f'sample each: mutual information {_show(parts.mutual_information)} (at '
+    f'most log N = {ceiling:.2f}), total correlation '
+    f'{_show(parts.total_correlation)}, dimension-wise KL '
+    f'{_show(parts.dimension_wise_kl)}'
+  ]
+  bounds: list[importance.Bound] = []
+  if num_importance_samples:
+    bounds = run.importance_weighted_bounds(
+      split, num_importance_samples, progress('log p(x)', len(images))
+    )
+    _record_bounds(run, split, len(images), bounds)
+    lines += [
+      f'  log p(x) >= {_show(bound.log_p)} at {bound.num_samples:,} samples '
+      f'(effective sample size {bound.ess:,.1f})'
+      for bound in bounds
+    ]
+    if bounds[-1].bias > _BIAS_NATS:
+      lines.append(
+        f'WARNING: the weights of {bounds[-1].num_samples:,} samples are so '
+        'uneven that the estimate of log p(x) is expected to lie '
+        f'{bounds[-1].bias:.2f} nats too low, or more: it is a lower bound, '
+        'not the value'
+      )
+  else:
+    lines.append(
+      '  no importance-weighted bound: '
+      + (
+        'the targets are grey, where a Bernoulli gives no log-density and the '
+        'bound would bound nothing (--binarize)'
+        if run.config.binarize == 'none'
+        else '--num_importance_samples=0'
+      )
+    )
+  if split == 'test':
+    arrays.write(
+      run.path,
+      run.model,
+      run.dataset.splits[split],
+      run.config.binarize,
+      run.config.seed,
+      result,
+    )
+  lines.append(in_words(result, bounds))
+  return lines
+
+
+def _show(estimate: evaluation.Estimate) -> str:
+  return f'{estimate.value:.2f} ± {estimate.se:.2f}'
+
+
+def in_words(
+  result: evaluation.Evaluation, bounds: Sequence[importance.Bound]
+) -> str:
+  """One sentence that says what was measured."""
+  active, latents = result.active_units, len(result.rate_per_latent)
+  if active == 0:
+    sentence = (
+      f'The model is collapsed: none of its {latents} latents is active'
+    )
+  else:
+    verb = 'is' if active == 1 else 'are'
+    sentence = f'{active} of {latents} latents {verb} active'
+  if bounds:
+    bound = bounds[-1]
+    return (
+      f'{sentence}; the bound at {bound.num_samples:,} samples is '
+      f'{bound.log_p.value:.1f} ± {bound.log_p.se:.1f} nats '
+      f'(ESS {bound.ess:,.0f}).'
+    ).replace('-', '−')
+  return (
+    f'{sentence}; the elbo is {result.elbo.value:.1f} ± {result.elbo.se:.1f} '
+    'nats.'
+  ).replace('-', '−')

@@ -1,0 +1,217 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from launch import checkpoints, evaluate, measure, records, runs
+from tests.launch import conftest
+from vae import evaluation, importance
+
+
+@pytest.fixture(scope='session')
+def trained(tmp_path_factory, data_dir):
+  """A run on binary images, and one on grey ones, trained once."""
+  from launch import train
+
+  folder = tmp_path_factory.mktemp('runs')
+  for name, binarize in (('binary', 'dynamic'), ('grey', 'none')):
+    result = conftest.call(
+      train.main,
+      [
+        f'--run_dir={folder / name}',
+        f'--data_dir={data_dir}',
+        f'--binarize={binarize}',
+        '--dataset=mnist_5k',
+        '--hidden_sizes=16',
+        '--latent_size=3',
+        '--training_steps=200',
+        '--num_validation=500',
+        '--reduction=sum',
+        '--beta=1',
+      ],
+    )
+    assert result.code == 0, result.stderr
+  return folder
+
+
+@pytest.fixture
+def run_dir(trained, tmp_path):
+  shutil.copytree(trained / 'binary', tmp_path / 'run')
+  return tmp_path / 'run'
+
+
+@pytest.fixture
+def launch_evaluate(data_dir):
+  def run(*arguments):
+    return conftest.call(evaluate.main, [f'--data_dir={data_dir}', *arguments])
+
+  return run
+
+
+def assert_one_line_error(result, *parts):
+  assert result.code not in (0, None)
+  lines = [line for line in result.stderr.splitlines() if 'error: ' in line]
+  assert len(lines) == 1
+  assert 'Traceback' not in result.stderr
+  for part in parts:
+    assert part in lines[0]
+
+
+def metrics(run_dir, split='test'):
+  frame = records.read_table(run_dir, records.EVAL)
+  frame = frame[frame['split'] == split]
+  return frame.set_index(['metric', 'num_samples'])
+
+
+def test_everything_is_measured_and_recorded(launch_evaluate, run_dir):
+  before = metrics(run_dir)
+  result = launch_evaluate(
+    f'--run_dir={run_dir}', '--num_importance_samples=50'
+  )
+  assert result.code == 0, result.stderr
+  after = metrics(run_dir)
+  value = after['value']
+  # Evaluating again at the same step gives the same numbers.
+  assert value['elbo_nats', 1] == before['value']['elbo_nats', 1]
+  assert set(after['n']) == {1000}
+  assert value['elbo_bits_per_dimension', 1] == pytest.approx(
+    -value['elbo_nats', 1] / 784 / np.log(2)
+  )
+  bounds = [value['log_p_nats', count] for count in (1, 10, 50)]
+  assert bounds[0] < bounds[1] < bounds[2]
+  assert 1 < value['effective_sample_size', 50] < 50
+  parts = sum(
+    value[f'{name}_nats', 1]
+    for name in ('mutual_information', 'total_correlation', 'dimension_wise_kl')
+  )
+  assert parts == pytest.approx(value['rate_nats', 1], abs=0.3)
+  assert value['mutual_information_nats', 1] <= np.log(1000) + 0.01
+  latents = records.read_table(run_dir, records.RATE_PER_LATENT)
+  assert len(latents) == 3
+  active = (latents['mean_variance'] > 0.01).sum()
+  assert value['active_units', 1] == active
+  last = result.stdout.splitlines()[-1]
+  assert last.startswith(f'{active} of 3 latents')
+  assert 'the bound at 50 samples is −' in last
+  arrays = records.read_arrays(run_dir, 'latents')
+  assert arrays['means'].shape == (1000, 3)
+  np.testing.assert_allclose(
+    arrays['means'].astype('f8').var(0), latents['mean_variance'], rtol=1e-6
+  )
+  assert records.read_arrays(run_dir, 'traversals')['modes'].shape == (
+    4, 3, 13, 28, 28, 1,
+  )  # fmt: skip
+  assert records.read_arrays(run_dir, 'samples')['modes'].shape == (
+    64, 28, 28, 1,
+  )  # fmt: skip
+
+
+def test_other_splits_are_added_beside(launch_evaluate, run_dir):
+  arrays = (run_dir / 'arrays' / 'latents.npz').read_bytes()
+  for split, count in (('validation', 500), ('train', 3500)):
+    result = launch_evaluate(
+      f'--run_dir={run_dir}', f'--split={split}', '--num_importance_samples=1'
+    )
+    assert result.code == 0, result.stderr
+    assert set(metrics(run_dir, split)['n']) == {count}
+  assert set(metrics(run_dir)['n']) == {1000}
+  assert (run_dir / 'arrays' / 'latents.npz').read_bytes() == arrays
+
+
+def test_grey_targets_have_no_importance_weighted_bound(
+  launch_evaluate, trained, tmp_path
+):
+  run = tmp_path / 'run'
+  shutil.copytree(trained / 'grey', run)
+  result = launch_evaluate(f'--run_dir={run}')
+  assert result.code == 0, result.stderr
+  assert 'no importance-weighted bound: the targets are grey' in result.stdout
+  assert 'log_p_nats' not in set(
+    records.read_table(run, records.EVAL)['metric']
+  )
+  assert_one_line_error(
+    launch_evaluate(f'--run_dir={run}', '--num_importance_samples=10'),
+    'grey targets',
+  )
+
+
+def test_a_notebook_gets_the_same(run_dir, data_dir, launch_evaluate):
+  launch_evaluate(f'--run_dir={run_dir}', '--num_importance_samples=10')
+  run = runs.load(run_dir, data_dir)
+  assert run.step == 200
+  assert run.config.latent_size == 3
+  assert run.train['step'].max() == 200
+  recorded = metrics(run_dir)['value']
+  assert run.evaluate().elbo.value == recorded['elbo_nats', 1]
+  bounds = run.importance_weighted_bounds(num_samples=10)
+  assert bounds[1].log_p.value == recorded['log_p_nats', 10]
+  parts = run.decompose_rate()
+  assert parts.total_correlation.value == recorded['total_correlation_nats', 1]
+  assert run.model.sample is not None
+  assert len(run.rate_per_latent) == 3
+  assert len(run.eval) == len(recorded)
+
+
+def test_bad_input_is_one_line_and_loses_nothing(
+  launch_evaluate, run_dir, tmp_path
+):
+  before = (run_dir / records.EVAL).read_bytes()
+  run = f'--run_dir={run_dir}'
+  for arguments, parts in (
+    ([f'--run_dir={tmp_path / "none"}'], ('is no run directory',)),
+    ([run, '--split=tset'], ('--split=tset', 'test, train, validation')),
+    ([run, '--num_importance_samples=0'], ('=0', 'at least 1')),
+    ([run, '--num_importance_samples=x'], ('num_importance_samples',)),
+  ):
+    assert_one_line_error(launch_evaluate(*arguments), *parts)
+  manifest = records.read_manifest(run_dir)
+  records.write_manifest(run_dir, manifest | {'format': 0})
+  assert_one_line_error(launch_evaluate(run), 'has format 0')
+  manifest['dataset']['sha256']['test'] = '0' * 64
+  records.write_manifest(run_dir, manifest)
+  assert_one_line_error(launch_evaluate(run), 'SHA-256 differ')
+  for path in checkpoints.paths(run_dir):
+    path.write_bytes(b'x')
+  assert_one_line_error(launch_evaluate(run), 'every checkpoint')
+  shutil.rmtree(run_dir / records.CHECKPOINTS)
+  assert_one_line_error(launch_evaluate(run), 'has no checkpoint yet')
+  (run_dir / records.CONFIG).write_text(json.dumps({'latent_size': 'x'}))
+  assert_one_line_error(launch_evaluate(run), 'config.json')
+  assert (run_dir / records.EVAL).read_bytes() == before
+
+
+def test_a_checkpoint_of_another_model_is_refused(launch_evaluate, run_dir):
+  settings = records.read_config(run_dir)
+  (run_dir / records.CONFIG).write_text(
+    json.dumps(settings | {'latent_size': 5})
+  )
+  assert_one_line_error(
+    launch_evaluate(f'--run_dir={run_dir}'), 'is of another model'
+  )
+
+
+# -- Words --------------------------------------------------------------------
+
+
+def result_of(active, latents=4):
+  means = np.zeros((100, latents), np.float32)
+  means[:, :active] = np.linspace(-1, 1, 100)[:, None]
+  estimate = evaluation.Estimate(-90.04, 0.3)
+  return evaluation.Evaluation(
+    100, estimate, estimate, estimate, means, np.ones_like(means)
+  )
+
+
+def test_words():
+  bound = importance.Bound(5000, evaluation.Estimate(-86.91, 0.31), 340.4, 0.01)
+  assert measure.in_words(result_of(3), [bound]) == (
+    '3 of 4 latents are active; the bound at 5,000 samples is −86.9 ± 0.3 nats '
+    '(ESS 340).'
+  )
+  assert measure.in_words(result_of(1), []) == (
+    '1 of 4 latents is active; the elbo is −90.0 ± 0.3 nats.'
+  )
+  assert measure.in_words(result_of(0), []).startswith(
+    'The model is collapsed: none of its 4 latents is active'
+  )
