@@ -4,6 +4,7 @@ import argparse
 import pathlib
 import shlex
 import sys
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -51,6 +52,12 @@ def theme(width: float, height: float) -> gg.theme:
     legend_key=gg.element_blank(),
     plot_margin=0.02,
   )
+
+
+def title(text: str, width: float) -> gg.ggtitle:
+  """A title that breaks its lines at the width of a figure, in inches."""
+  # At 8 points a letter is about 0.065 inches wide.
+  return gg.ggtitle(textwrap.fill(text, max(20, int(width / 0.065))))
 
 
 def check_columns(frame: pd.DataFrame, columns: Sequence[str]) -> None:

@@ -56,7 +56,7 @@ def plot_loss_curves(
     + gg.scale_x_log10(name='training step')
     + gg.scale_y_log10(name='')
     + gg.scale_color_manual(figures.PALETTE, guide=None)
-    + gg.ggtitle(title)
+    + figures.title(title, figures.DOUBLE_COLUMN)
     + figures.theme(figures.DOUBLE_COLUMN, 2.3)
   )
 

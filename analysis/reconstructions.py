@@ -45,7 +45,8 @@ def plot_reconstructions(
       labels=['mode', 'truth'],
       expand=(0, 0),
     )
-    + gg.labs(x='', y='', title=title)
+    + gg.labs(x='', y='')
+    + figures.title(title, figures.DOUBLE_COLUMN)
     + figures.theme(figures.DOUBLE_COLUMN, 2 * row_inches + 0.4)
     + gg.theme(
       panel_border=gg.element_blank(),

@@ -59,7 +59,7 @@ def plot_traversals(
       labels=labels if rows > 1 else [],
       expand=(0, 0),
     )
-    + gg.ggtitle(title)
+    + figures.title(title, side)
     + figures.theme(
       side, (side - 0.4) * rows * height / (columns * width) + 0.6
     )
