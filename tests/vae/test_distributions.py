@@ -104,3 +104,21 @@ def test_bernoulli_stays_finite_at_extreme_logits():
   )
   assert likelihood.log_prob(tf.constant([[0.0, 1.0]])).numpy() == 0.0
   assert likelihood.log_prob(tf.constant([[1.0, 0.0]])).numpy() == -400.0
+
+
+@pytest.mark.parametrize('size', [1, 7, 784, 101])
+def test_bernoulli_gradients_are_those_of_the_closed_form(size):
+  generator = np.random.default_rng(0)
+  logits = generator.normal(size=(3, 2, size)) * 4
+  values = generator.random((2, size))
+  upstream = generator.normal(size=(3, 2))
+  tensors = [tf.constant(a, tf.float32) for a in (logits, values)]
+  with tf.GradientTape() as tape:
+    tape.watch(tensors)
+    likelihood = distributions.BernoulliLikelihood([size])(tensors[0])
+    total = tf.reduce_sum(upstream * likelihood.log_prob(tensors[1]))
+  by_logits, by_values = tape.gradient(total, tensors)
+  expected = upstream[..., None] * (values - scipy.special.expit(logits))
+  np.testing.assert_allclose(by_logits, expected, rtol=1e-4, atol=1e-5)
+  expected = (upstream[..., None] * logits).sum(0)
+  np.testing.assert_allclose(by_values, expected, rtol=1e-4, atol=1e-4)
