@@ -34,6 +34,7 @@ def _setting(
   choices: Sequence[str] | None = None,
   lower: float | None = None,
   above: float | None = None,
+  upper: float | None = None,
 ) -> Any:
   """A field of `Config` with what its flag and its check need."""
   metadata = {
@@ -42,6 +43,7 @@ def _setting(
     'choices': choices,
     'lower': lower,
     'above': above,
+    'upper': upper,
   }
   if isinstance(default, list):
     default = tuple(default)
@@ -112,9 +114,9 @@ class Config:
   posterior_scale: str = _setting(
     'square',
     "from the encoder's output to the posterior's standard deviation (plus a "
-    'floor of 1e-6)',
+    'floor of 1e-6); log_variance: exp of half',
     'Model',
-    choices=('exp', 'softplus', 'square'),
+    choices=('exp', 'log_variance', 'softplus', 'square'),
   )
   init: str = _setting(
     'sonnet',
@@ -125,7 +127,7 @@ class Config:
   output_bias: str = _setting(
     'zero',
     "initial biases of the decoder's output; data_mean: logits of the mean "
-    'training image, clipped to [0.001, 0.999]',
+    'grey training image, clipped to [0.001, 0.999]',
     'Model',
     choices=('data_mean', 'zero'),
   )
@@ -219,6 +221,7 @@ class Config:
     'repeat bit for bit',
     'Execution',
     lower=0,
+    upper=4096,
   )
 
   def __post_init__(self):
@@ -297,6 +300,8 @@ def _check(field: dataclasses.Field, value: Any) -> None:
       problem = f'must be at least {lower:g}'
     elif (above := field.metadata['above']) is not None and item <= above:
       problem = f'must be greater than {above:g}'
+    elif (upper := field.metadata['upper']) is not None and item > upper:
+      problem = f'must be at most {upper:g}'
   if problem:
     shown = ','.join(map(str, value)) if isinstance(value, tuple) else value
     raise ConfigError(f'--{field.name}={shown}: {problem}')
@@ -436,9 +441,11 @@ def from_flags(stored: Config | None = None) -> Config:
     value: Any = flag.value
     if _is_list(field):
       value = _parse_list(field, value)
-    undecided = stored is not None and value == _UNDECIDED.get(field.name)
-    if (flag.present and not undecided) or field.name not in settings:
+    if flag.present or field.name not in settings:
       settings[field.name] = value
+    undecided = settings[field.name] == _UNDECIDED.get(field.name)
+    if stored is not None and undecided:
+      settings[field.name] = getattr(stored, field.name)
   _choose_length(settings)
   return Config(**settings)
 

@@ -1,18 +1,20 @@
 """From the outputs of networks to posteriors, priors and likelihoods.
 
 A *family* turns a tensor of unconstrained parameters into a distribution of
-TensorFlow Probability and says how many parameters it needs. It has no
-variables: those belong to the networks.
+TensorFlow Probability, and says by its `parameter_shape` how many parameters it
+needs for one example.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+import sonnet as snt
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from vae import randomness
+from vae import mode, randomness
 
+tfb = tfp.bijectors
 tfd = tfp.distributions
 
 # Smallest posterior scale. A scale of zero makes the KL infinite; at this
@@ -23,13 +25,19 @@ SCALES: Mapping[str, Callable[[tf.Tensor], tf.Tensor]] = {
   'square': tf.square,
   'softplus': tf.nn.softplus,
   'exp': tf.exp,
+  'log_variance': lambda raw: tf.exp(0.5 * raw),
 }
+
+
+def _check_latent_size(latent_size: int) -> None:
+  if latent_size < 1:
+    raise ValueError(f'latent_size must be at least 1, got {latent_size}')
 
 
 class NormalPosterior:
   """q(z|x) = N(loc, diag(scale**2)) as `Independent(Normal)`, event [L].
 
-  `scale = f(raw) + SCALE_FLOOR`, where f is the square, softplus or exp.
+  `scale = f(raw) + SCALE_FLOOR`, where f is one of `SCALES`.
 
   Attributes:
     latent_size: L, the number of latents.
@@ -41,25 +49,106 @@ class NormalPosterior:
 
     Args:
       latent_size: L, at least 1.
-      scale: 'square', 'softplus' or 'exp'.
+      scale: one of `SCALES`.
 
     Raises:
       ValueError: `latent_size` below 1, or a `scale` that does not exist.
     """
-    if latent_size < 1:
-      raise ValueError(f'latent_size must be at least 1, got {latent_size}')
+    _check_latent_size(latent_size)
     if scale not in SCALES:
       raise ValueError(f'scale must be one of {sorted(SCALES)}, got {scale!r}')
     self.latent_size = latent_size
     self.parameter_shape = (2 * latent_size,)
     self._scale = SCALES[scale]
 
+  def _loc_and_scale(
+    self, parameters: tf.Tensor
+  ) -> tuple[tf.Tensor, tf.Tensor]:
+    loc, raw_scale = tf.split(parameters, 2, axis=-1)
+    return loc, self._scale(raw_scale) + SCALE_FLOOR
+
   def __call__(self, parameters: tf.Tensor) -> tfd.Distribution:
     """Maps parameters [..., 2 L] to a distribution over [L]."""
-    loc, raw_scale = tf.split(parameters, 2, axis=-1)
-    scale = self._scale(raw_scale) + SCALE_FLOOR
-    return tfd.Independent(tfd.Normal(loc, scale), 1)
+    return tfd.Independent(tfd.Normal(*self._loc_and_scale(parameters)), 1)
 
+
+class DiagonalPosterior(NormalPosterior):
+  """The same density as `NormalPosterior`, as `MultivariateNormalDiag`."""
+
+  def __call__(self, parameters: tf.Tensor) -> tfd.Distribution:
+    """Maps parameters [..., 2 L] to a distribution over [L]."""
+    return tfd.MultivariateNormalDiag(*self._loc_and_scale(parameters))
+
+
+class FullCovariancePosterior:
+  """q(z|x) = N(loc, T T') as `MultivariateNormalTriL`, event [L].
+
+  The lower triangle T is `FillScaleTriL` of its parameters: softplus on the
+  diagonal, shifted by `DIAGONAL_SHIFT`.
+
+  Attributes:
+    latent_size: L, the number of latents.
+    parameter_shape: [L + L (L + 1) / 2].
+  """
+
+  DIAGONAL_SHIFT = 1e-5
+
+  def __init__(self, latent_size: int):
+    """Initializes the family.
+
+    Args:
+      latent_size: L, at least 1.
+
+    Raises:
+      ValueError: `latent_size` below 1.
+    """
+    _check_latent_size(latent_size)
+    self.latent_size = latent_size
+    triangle = latent_size * (latent_size + 1) // 2
+    self.parameter_shape = (latent_size + triangle,)
+
+  def __call__(self, parameters: tf.Tensor) -> tfd.Distribution:
+    """Maps parameters [..., L + L (L + 1) / 2] to a distribution over [L]."""
+    fill = tfb.FillScaleTriL(diag_shift=self.DIAGONAL_SHIFT)
+    return tfd.MultivariateNormalTriL(
+      parameters[..., : self.latent_size],
+      fill.forward(parameters[..., self.latent_size :]),
+    )
+
+
+class DeterministicPosterior:
+  """All mass on one code, as in a plain autoencoder: there is no rate.
+
+  Attributes:
+    latent_size: L, the number of latents.
+    parameter_shape: [L].
+  """
+
+  def __init__(
+    self,
+    latent_size: int,
+    activation: Callable[[tf.Tensor], tf.Tensor] = tf.identity,
+  ):
+    """Initializes the family.
+
+    Args:
+      latent_size: L, at least 1.
+      activation: of the code.
+
+    Raises:
+      ValueError: `latent_size` below 1.
+    """
+    _check_latent_size(latent_size)
+    self.latent_size = latent_size
+    self.parameter_shape = (latent_size,)
+    self._activation = activation
+
+  def __call__(self, parameters: tf.Tensor) -> tfd.Distribution:
+    """Maps parameters [..., L] to a distribution over [L]."""
+    return tfd.Independent(tfd.Deterministic(self._activation(parameters)), 1)
+
+
+# -- Likelihoods --------------------------------------------------------------
 
 # Factors that one logarithm may serve. Each lies in (1, 2], so that their
 # product stays far below float32's largest number, 2**128.
@@ -143,17 +232,223 @@ class BernoulliLikelihood:
     )
 
 
-def standard_normal(latent_size: int) -> tfd.Distribution:
-  """p(z) = N(0, I), event [L], with a closed-form KL to `NormalPosterior`."""
-  return tfd.Independent(
-    tfd.Normal(tf.zeros([latent_size]), tf.ones([latent_size])), 1
+class ContinuousBernoulliLikelihood:
+  """p(x|z) with one continuous Bernoulli per value: a density on [0, 1].
+
+  Loaiza-Ganem & Cunningham 2019 (https://arxiv.org/abs/1907.06845): the
+  Bernoulli's cross-entropy, normalised, which makes it right for grey pixels.
+
+  Attributes:
+    data_shape: the shape of one example, [H, W, C] for images.
+    parameter_shape: the same.
+  """
+
+  def __init__(self, data_shape: Sequence[int]):
+    """Initializes the family.
+
+    Args:
+      data_shape: the shape of one example, [H, W, C] for images.
+    """
+    self.data_shape = tuple(data_shape)
+    self.parameter_shape = self.data_shape
+
+  def __call__(self, parameters: tf.Tensor) -> tfd.Distribution:
+    """Maps logits [..., H, W, C] to a distribution over [H, W, C]."""
+    return tfd.Independent(
+      tfd.ContinuousBernoulli(logits=parameters), len(self.data_shape)
+    )
+
+
+class NormalLikelihood(snt.Module):
+  """p(x|z) = N(loc, scale**2) per value, event of the data's shape.
+
+  The scale is a fixed number; one learned number for all values ('global');
+  one per value from the decoder ('per_output'); or 'optimal': in training that
+  which maximises the likelihood of the batch, the root of its mean squared
+  error (Rybkin et al. 2021, https://arxiv.org/abs/2006.13202), kept for
+  evaluation as it was at the last training step.
+
+  Attributes:
+    data_shape: the shape of one example, [H, W, C] for images.
+    parameter_shape: the same, or [H, W, 2 C] for 'per_output'.
+    scale: the scale of all values, a scalar; None for 'per_output'.
+  """
+
+  def __init__(
+    self,
+    data_shape: Sequence[int],
+    scale: float | str = 1.0,
+    activation: Callable[[tf.Tensor], tf.Tensor] = tf.identity,
+    name: str | None = None,
+  ):
+    """Initializes the family.
+
+    Args:
+      data_shape: the shape of one example, [H, W, C] for images.
+      scale: a number above 0, 'global', 'per_output' or 'optimal'.
+      activation: of the loc.
+      name: name of the module.
+
+    Raises:
+      ValueError: a scale that is none of these.
+    """
+    super().__init__(name=name)
+    self.data_shape = tuple(data_shape)
+    self.parameter_shape = self.data_shape
+    self._activation = activation
+    self._kind = scale
+    self._variable: tf.Variable | None = None
+    if scale == 'per_output':
+      self.parameter_shape = (*self.data_shape[:-1], 2 * self.data_shape[-1])
+    elif scale == 'global':
+      self._variable = tf.Variable(0.0, name='log_scale')
+    elif scale == 'optimal':
+      self._variable = tf.Variable(1.0, trainable=False, name='optimal_scale')
+    elif isinstance(scale, str) or not scale > 0.0:
+      raise ValueError(
+        "scale must be a number above 0, 'global', 'per_output' or 'optimal', "
+        f'got {scale!r}'
+      )
+
+  @property
+  def scale(self) -> tf.Tensor | None:
+    if self._kind == 'per_output':
+      return None
+    if self._variable is None:
+      return tf.constant(self._kind, tf.float32)
+    if self._kind == 'global':
+      return tf.exp(self._variable) + SCALE_FLOOR
+    return tf.convert_to_tensor(self._variable)
+
+  def __call__(self, parameters: tf.Tensor) -> tfd.Distribution:
+    """Maps parameters [..., *parameter_shape] to a distribution."""
+    rank = len(self.data_shape)
+    if self._kind == 'per_output':
+      parameters, raw_scale = tf.split(parameters, 2, axis=-1)
+      scale = tf.nn.softplus(raw_scale) + SCALE_FLOOR
+      normal = tfd.Normal(self._activation(parameters), scale)
+      return tfd.Independent(normal, rank)
+    normal = tfd.Normal(self._activation(parameters), self.scale)
+    if self._kind == 'optimal' and mode.is_training():
+      return _OptimalNormal(normal, rank, self._variable)
+    return tfd.Independent(normal, rank)
+
+
+class _OptimalNormal(tfd.Independent):
+  """A Normal whose scale is chosen for the values it is asked about."""
+
+  def __init__(self, distribution, rank, variable):
+    super().__init__(distribution, rank)
+    self._variable = variable
+
+  def _log_prob(self, event):
+    loc = self.distribution.loc
+    variance = tf.reduce_mean(tf.math.squared_difference(event, loc))
+    scale = tf.sqrt(variance) + SCALE_FLOOR
+    self._variable.assign(tf.stop_gradient(scale))
+    rank = self.event_shape.rank
+    return tfd.Independent(tfd.Normal(loc, scale), rank).log_prob(event)
+
+
+class SquaredErrorLikelihood:
+  """Squared error in place of a likelihood, for plain autoencoders.
+
+  `log_prob` is minus the sum of squared errors: no density, and not nats.
+
+  Attributes:
+    data_shape: the shape of one example, [H, W, C] for images.
+    parameter_shape: the same.
+  """
+
+  def __init__(
+    self,
+    data_shape: Sequence[int],
+    activation: Callable[[tf.Tensor], tf.Tensor] = tf.identity,
+  ):
+    """Initializes the family.
+
+    Args:
+      data_shape: the shape of one example, [H, W, C] for images.
+      activation: of the output.
+    """
+    self.data_shape = tuple(data_shape)
+    self.parameter_shape = self.data_shape
+    self._activation = activation
+
+  def __call__(self, parameters: tf.Tensor) -> tfd.Distribution:
+    """Maps outputs [..., H, W, C] to what stands for a distribution."""
+    return _SquaredError(
+      tfd.Normal(self._activation(parameters), 1.0), len(self.data_shape)
+    )
+
+
+class _SquaredError(tfd.Independent):
+  def _log_prob(self, event):
+    axes = list(range(-self.event_shape.rank, 0))
+    loc = self.distribution.loc
+    return -tf.reduce_sum(tf.math.squared_difference(event, loc), axes)
+
+
+# -- Priors -------------------------------------------------------------------
+
+
+def standard_normal(
+  latent_size: int, multivariate: bool = False
+) -> tfd.Distribution:
+  """p(z) = N(0, I), event [L].
+
+  Args:
+    latent_size: L.
+    multivariate: False for `Independent(Normal)`, which has a closed-form KL
+      from `NormalPosterior`; True for `MultivariateNormalDiag`, which has one
+      from `DiagonalPosterior` and `FullCovariancePosterior`.
+  """
+  loc, scale = tf.zeros([latent_size]), tf.ones([latent_size])
+  if multivariate:
+    return tfd.MultivariateNormalDiag(loc, scale)
+  return tfd.Independent(tfd.Normal(loc, scale), 1)
+
+
+def normal_mixture(
+  latent_size: int, num_components: int, key: tf.Tensor
+) -> tfd.Distribution:
+  """p(z) as a learned mixture of diagonal normals, event [L].
+
+  No closed-form KL is known.
+
+  Args:
+    latent_size: L.
+    num_components: K, at least 1.
+    key: of the components' initial means, which are standard normal.
+
+  Raises:
+    ValueError: no components.
+  """
+  if num_components < 1:
+    raise ValueError(f'num_components must be at least 1, got {num_components}')
+  shape = [num_components, latent_size]
+  return tfd.MixtureSameFamily(
+    tfd.Categorical(logits=tf.Variable(tf.zeros([num_components]))),
+    tfd.Independent(
+      tfd.Normal(
+        tf.Variable(randomness.normal(key, shape)),
+        tfp.util.TransformedVariable(tf.ones(shape), tfb.Softplus()),
+      ),
+      1,
+    ),
   )
+
+
+# -- Samples ------------------------------------------------------------------
 
 
 def sample(
   distribution: tfd.Distribution, num_samples: int, key: tf.Tensor
 ) -> tf.Tensor:
   """Draws reparameterized samples with the project's own random numbers.
+
+  Distributions other than the families' own draw by TFP, under a seed that is
+  made from the key.
 
   Args:
     distribution: batch shape [...], event shape [L].
@@ -163,10 +458,9 @@ def sample(
   Returns:
     Samples of shape [S, ..., L], differentiable in the parameters.
   """
-  if isinstance(distribution, tfd.Independent) and isinstance(
-    distribution.distribution, tfd.Normal
-  ):
-    # z = loc + scale * epsilon (Kingma & Welling 2013, section 2.4).
+  if distribution.batch_shape.is_fully_defined():
+    shape = [num_samples, *distribution.batch_shape, *distribution.event_shape]
+  else:
     shape = tf.concat(
       [
         [num_samples],
@@ -175,12 +469,15 @@ def sample(
       ],
       axis=0,
     )
-    if distribution.batch_shape.is_fully_defined():
-      shape = [
-        num_samples,
-        *distribution.batch_shape,
-        *distribution.event_shape,
-      ]
-    normal = distribution.distribution
-    return normal.loc + normal.scale * randomness.normal(key, shape)
-  return distribution.sample(num_samples, seed=tf.cast(key, tf.int32))
+  if isinstance(distribution, tfd.MultivariateNormalLinearOperator):
+    # z = loc + T epsilon.
+    noise = randomness.normal(key, shape)
+    return distribution.loc + distribution.scale.matvec(noise)
+  if isinstance(distribution, tfd.Independent):
+    inner = distribution.distribution
+    if isinstance(inner, tfd.Normal):
+      # z = loc + scale * epsilon (Kingma & Welling 2013, section 2.4).
+      return inner.loc + inner.scale * randomness.normal(key, shape)
+    if isinstance(inner, tfd.Deterministic):
+      return tf.broadcast_to(inner.loc, shape)
+  return distribution.sample(num_samples, seed=randomness.bits(key, [2]))

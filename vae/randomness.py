@@ -31,6 +31,9 @@ class Purpose(enum.IntEnum):
   SPLIT = 8
   EVALUATION_IMPORTANCE = 9
   EVALUATION_AGGREGATE = 10
+  DROPOUT = 11
+  KL = 12
+  EVALUATION_KL = 13
 
 
 def key(

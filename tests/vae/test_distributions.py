@@ -13,6 +13,7 @@ SCALES = {
   'square': np.square,
   'softplus': lambda raw: np.log1p(np.exp(raw)),
   'exp': np.exp,
+  'log_variance': lambda raw: np.exp(raw / 2),
 }
 
 
