@@ -212,7 +212,9 @@ def run(
   )
   arguments = parser.parse_args()
   try:
-    run_dir = pathlib.Path(arguments.run_dir or records.newest_run())
+    run_dir = pathlib.Path(
+      arguments.run_dir or records.newest_run()
+    ).expanduser()
     manifest = records.read_manifest(run_dir)
     plot = draw(run_dir, manifest)
     stem = arguments.output or run_dir / records.FIGURES / name

@@ -70,8 +70,12 @@ def plot_traversals(
 
 
 def _draw(run_dir: pathlib.Path, manifest: Mapping[str, Any]) -> gg.ggplot:
+  arrays = records.read_arrays(run_dir, 'latent_grid')
   return plot_traversals(
-    **records.read_arrays(run_dir, 'latent_grid'),
+    arrays['modes'],
+    arrays['values'],
+    arrays['latents'],
+    arrays['rates'],
     title=figures.describe(records.read_config(run_dir), manifest),
   )
 

@@ -25,6 +25,7 @@ GRID_EXTENT = 3.0
 
 def write(
   run_dir: pathlib.Path,
+  step: int,
   model: models.VAE,
   split: datasets.Split,
   binarize: str,
@@ -35,6 +36,7 @@ def write(
 
   Args:
     run_dir: the run.
+    step: the number of updates of the model.
     model: the VAE.
     split: the test split.
     binarize: one of `datasets.BINARISATIONS`.
@@ -63,7 +65,7 @@ def write(
     ('latent_grid', latent_grid(model, result.rate_per_latent)),
     ('traversals', traversals(model, floats[:NUM_TRAVERSED])),
   ):
-    records.write_arrays(run_dir, name, contents)
+    records.write_arrays(run_dir, name, step, contents)
 
 
 def traversals(model: models.VAE, images: tf.Tensor) -> dict[str, np.ndarray]:

@@ -119,6 +119,9 @@ def run(main: Callable[[], int | None], summary: str) -> None:
     if {'--help', '-help', '-h', '-?'} & set(argv[1:]):
       _print_help(summary)
       sys.exit(0)
+    if '--helpfull' in argv[1:]:
+      print(FLAGS)
+      sys.exit(0)
     try:
       rest = FLAGS(argv)
     except flags.Error as error:
@@ -133,6 +136,11 @@ def run(main: Callable[[], int | None], summary: str) -> None:
     del argv
     try:
       return main()
+    except KeyboardInterrupt:
+      _fail(name, 'interrupted', 130)
+    except OSError as error:
+      where = f'{error.filename}: ' if error.filename else ''
+      _fail(name, f'{where}{error.strerror or error}', 1)
     except ImportError as error:
       _fail(name, str(error), 1)
     except ValueError as error:

@@ -16,6 +16,8 @@ _NUM_IMPORTANCE_SAMPLES = flags.DEFINE_integer(
   'at 1, 10, 100, ... samples. Not for grey targets',
 )
 
+_MOST_SAMPLES = 2**24
+
 _SUMMARY = """
 Evaluates the newest checkpoint of a run over every image of a split, and adds
 to its eval.csv: elbo, rate, distortion, bits per dimension, the
@@ -27,10 +29,10 @@ Usage: python -m launch.evaluate [--run_dir=RUN]
 def main() -> int:
   """Evaluates as the flags say and returns the exit code."""
   num_samples = _NUM_IMPORTANCE_SAMPLES.value
-  if not 1 <= num_samples < 2**18:
+  if not 1 <= num_samples <= _MOST_SAMPLES:
     raise rundir.RunError(
-      f'--num_importance_samples={num_samples}: must be at least 1 and less '
-      f'than {2**18:,}'
+      f'--num_importance_samples={num_samples}: must be at least 1 and at most '
+      f'{_MOST_SAMPLES:,}'
     )
   path = rundir.find(cli.RUN_DIR.value)
   cli.import_tensorflow()

@@ -8,6 +8,7 @@ import shlex
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -80,13 +81,17 @@ def _resolve(config: Config, dataset: datasets.Dataset) -> Config:
   )
 
 
-def run(path: pathlib.Path, config: Config, data_dir: str) -> int:
+def run(
+  path: pathlib.Path, config: Config, data_dir: str, overwrite: bool = False
+) -> int:
   """Trains, evaluates and writes a run directory; resumes where one exists.
 
   Args:
     path: the run directory, locked by this process.
     config: the settings, of which some may be left open.
     data_dir: TFDS's data folder.
+    overwrite: whether to delete the run that the folder holds, once it is
+      known that the new one can start.
 
   Returns:
     The exit code: 0 finished, 1 failed, 130 or 143 stopped by a signal.
@@ -97,12 +102,14 @@ def run(path: pathlib.Path, config: Config, data_dir: str) -> int:
   """
   threads = set_threads(config.threads)
   manifest = None
-  if (path / records.CONFIG).exists():
+  if (path / records.CONFIG).exists() and not overwrite:
     manifest = records.read_manifest(path)
   dataset = runs.open_dataset(config, data_dir, manifest, _report)
   config = _resolve(dataclasses.replace(config, threads=threads), dataset)
   tf.config.experimental.enable_op_determinism()
   experiment = _Experiment(path, config, dataset)
+  if overwrite:
+    records.clear(path)
   if not experiment.start_or_resume():
     return 0
   return experiment.train()
@@ -191,10 +198,10 @@ class _Experiment:
       return False
     for name in records.COLUMNS:
       records.keep_rows(path, name, self._is_kept(name, stored))
-    self._seconds_before = float(
-      ([*records.read_rows(path, records.TIMING)] or [{'seconds': 0}])[-1][
-        'seconds'
-      ]
+    self._seconds_before = float(self._manifest.get('seconds', 0.0))
+    self._manifest.pop('error', None)
+    self._manifest.setdefault('resumed', []).append(
+      {'step': self._step, **self._session()}
     )
     self._update_manifest('running', training_steps=self._total_steps)
     records.replace_file(path / records.CONFIG, config.to_json().encode())
@@ -205,32 +212,43 @@ class _Experiment:
     """Which rows stay: those up to the checkpoint that this run would write.
 
     A run that goes on had a last step that is nothing special to the longer
-    one, whose files must come out as if it had never ended there.
+    one, whose files must come out as if it had never ended there. What
+    `launch.evaluate` measured stays.
     """
     step = self._step
 
-    def keep(row_step: int) -> bool:
+    def keep(row_step: int, row: Mapping[str, str]) -> bool:
+      evaluated = name in (records.EVAL, records.RATE_PER_LATENT)
+      if evaluated and not measure.is_written_by_training(row):
+        return True
       if row_step > step:
         return False
       if row_step != stored.training_steps or row_step == self._total_steps:
         return True
-      if name in (records.EVAL, records.RATE_PER_LATENT):
+      if evaluated:
         return self._is_evaluated(row_step)
       return self._is_logged(row_step)
 
     return keep
+
+  def _session(self) -> dict[str, Any]:
+    """What this process is."""
+    return {
+      'started': provenance.now(),
+      'command': shlex.join(['python', '-m', 'launch.train', *sys.argv[1:]]),
+      'packages': provenance.package_versions(),
+      'source': provenance.source(),
+      'device': provenance.device(),
+    }
 
   def _new_manifest(self) -> dict[str, Any]:
     config = self._config
     return {
       'format': records.FORMAT,
       'status': 'running',
-      'started': provenance.now(),
       'ended': None,
-      'command': shlex.join(['python', '-m', 'launch.train', *sys.argv[1:]]),
-      'packages': provenance.package_versions(),
-      'source': provenance.source(),
-      'device': provenance.device(),
+      'seconds': 0.0,
+      **self._session(),
       'threads': config.threads,
       'dataset': dict(self._dataset.provenance),
       'targets': self._targets(),
@@ -244,8 +262,10 @@ class _Experiment:
 
   def _targets(self) -> str:
     """What the likelihood is asked to explain."""
+    if self._config.binarize == 'static':
+      return 'binary, static (own draw)'
     if self._config.binarize != 'none':
-      return f'binary ({self._config.binarize})'
+      return f'binary, {self._config.binarize}'
     return (
       'grey: the Bernoulli log-likelihood is a negative cross-entropy, no '
       'log-density of the image'
@@ -337,13 +357,17 @@ class _Experiment:
         if self._is_logged(self._step):
           seconds = self._seconds_before + now - started
           self._log(metrics, seconds, shown)
-        if self._is_evaluated(self._step):
-          self._evaluate()
         last = self._step == self._total_steps
         due = checkpoint_steps and self._step % checkpoint_steps == 0
-        if last or due or stop.signal or now - saved > checkpoint_seconds:
-          self._save()
-          saved = time.monotonic()
+        try:
+          if self._is_evaluated(self._step):
+            self._evaluate()
+          if last or due or stop.signal or now - saved > checkpoint_seconds:
+            self._save(self._seconds_before + time.monotonic() - started)
+            saved = time.monotonic()
+        except training.NonFiniteError as error:
+          shown.close()
+          return self._fail(error)
         shown.update(self._step)
         if stop.signal is not None and not last:
           shown.close()
@@ -368,8 +392,19 @@ class _Experiment:
       config.learning_rate, steps * config.batch_size / num_train
     )
 
-  def _save(self) -> None:
-    checkpoints.save(self._path, self._step, runs.values(self._variables))
+  def _save(self, seconds: float) -> None:
+    """Writes a checkpoint and how long training took up to it.
+
+    Raises:
+      NonFiniteError: a variable is not finite; nothing is written.
+    """
+    values = runs.values(self._variables)
+    for name, value in values.items():
+      if not np.isfinite(value).all():
+        # The loss is measured before the update, and so does not show it yet.
+        raise training.NonFiniteError(self._step + 1, name, math.nan)
+    checkpoints.save(self._path, self._step, values)
+    self._update_manifest('running', seconds=round(seconds, 3))
 
   def _log(
     self, metrics: training.Metrics, seconds: float, shown: progress.Progress
@@ -414,14 +449,16 @@ class _Experiment:
     result = self._evaluator(
       self._splits['test'].images, self._config.binarize, self._config.seed
     )
+    if not math.isfinite(result.elbo.value):
+      raise training.NonFiniteError(
+        self._step + 1, 'elbo of the test split', result.elbo.value
+      )
     measure.record(self._path, self._step, 'test', result, self._num_values)
     self._last_evaluation = result
 
   # -- Ending -----------------------------------------------------------------
 
   def _fail(self, error: training.NonFiniteError) -> int:
-    # The variables are those before the step that failed.
-    self._step = error.step - 1
     newest = checkpoints.paths(self._path)
     kept = (
       f'the last good checkpoint is {newest[0]}'
@@ -443,6 +480,7 @@ class _Experiment:
       assert result is not None
     arrays.write(
       self._path,
+      self._step,
       self._model,
       self._splits['test'],
       self._config.binarize,

@@ -2,14 +2,24 @@
 
 import math
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from launch import arrays, records, rundir, runs
 from vae import aggregate, evaluation, importance
 
 # Above this many nats per image, the expected bias of the importance-weighted
-# bound is worth a warning.
+# bound is worth a warning; so is a share of images whose weights hardly count
+# more than one sample.
 _BIAS_NATS = 0.1
+_DEGENERATE_SHARE = 0.05
+
+_TRAINING_METRICS = (
+  'elbo_nats',
+  'distortion_nats',
+  'rate_nats',
+  'elbo_bits_per_dimension',
+  'active_units',
+)
 
 
 def _row(
@@ -29,6 +39,12 @@ def _row(
     'value': estimate.value,
     'se': estimate.se,
   }
+
+
+def is_written_by_training(row: Mapping[str, str]) -> bool:
+  """Whether a row of a table is one that training writes by itself."""
+  metric = row.get('metric', _TRAINING_METRICS[0])
+  return row['split'] == 'test' and metric in _TRAINING_METRICS
 
 
 def record(
@@ -57,12 +73,10 @@ def record(
     records.EVAL,
     [
       _row(step, split, result.num_images, metric, 1, estimate)
-      for metric, estimate in (
-        ('elbo_nats', result.elbo),
-        ('distortion_nats', result.distortion),
-        ('rate_nats', result.rate),
-        ('elbo_bits_per_dimension', bits),
-        ('active_units', active),
+      for metric, estimate in zip(
+        _TRAINING_METRICS,
+        (result.elbo, result.distortion, result.rate, bits, active),
+        strict=True,
       )
     ],
   )
@@ -96,6 +110,7 @@ def _record_bounds(
       ('log_p_nats', bound.log_p),
       ('effective_sample_size', evaluation.Estimate(bound.ess, math.nan)),
       ('log_p_expected_bias_nats', evaluation.Estimate(bound.bias, math.nan)),
+      ('degenerate_share', evaluation.Estimate(bound.degenerate, math.nan)),
     ):
       rows.append(
         _row(run.step, split, num_images, metric, bound.num_samples, estimate)
@@ -128,7 +143,7 @@ def evaluate(
   Args:
     run: from `runs.load`.
     split: the split.
-    num_importance_samples: at most; 0 for none.
+    num_importance_samples: at most; 0 for none, where targets are grey.
     progress: from a label and a number of images, a function that is told how
       many of them are done.
 
@@ -158,6 +173,16 @@ def evaluate(
     f'  elbo {_show(result.elbo)}, distortion {_show(result.distortion)}, rate '
     f'{_show(result.rate)}',
   ]
+  if split == 'test':
+    arrays.write(
+      run.path,
+      run.step,
+      run.model,
+      run.dataset.splits[split],
+      run.config.binarize,
+      run.config.seed,
+      result,
+    )
   parts = run.decompose_rate(split, progress('aggregate', len(images)))
   _record_decomposition(run, split, parts)
   ceiling = math.log(len(images))
@@ -179,31 +204,19 @@ def evaluate(
       f'(effective sample size {bound.ess:,.1f})'
       for bound in bounds
     ]
-    if bounds[-1].bias > _BIAS_NATS:
+    last = bounds[-1]
+    if last.bias > _BIAS_NATS or last.degenerate > _DEGENERATE_SHARE:
       lines.append(
-        f'WARNING: the weights of {bounds[-1].num_samples:,} samples are so '
-        'uneven that the estimate of log p(x) is expected to lie '
-        f'{bounds[-1].bias:.2f} nats too low, or more: it is a lower bound, '
-        'not the value'
+        f'WARNING: {last.degenerate:.0%} of the images have an effective '
+        f'sample size below 10 at {last.num_samples:,} samples, and the '
+        'estimate of log p(x) is expected to lie '
+        f'{last.bias:.2f} nats too low, or more: read it as a lower bound, not '
+        'as the value'
       )
   else:
     lines.append(
-      '  no importance-weighted bound: '
-      + (
-        'the targets are grey, where a Bernoulli gives no log-density and the '
-        'bound would bound nothing (--binarize)'
-        if run.config.binarize == 'none'
-        else '--num_importance_samples=0'
-      )
-    )
-  if split == 'test':
-    arrays.write(
-      run.path,
-      run.model,
-      run.dataset.splits[split],
-      run.config.binarize,
-      run.config.seed,
-      result,
+      '  no importance-weighted bound: the targets are grey, where a Bernoulli '
+      'gives no log-density and the bound would bound nothing (--binarize)'
     )
   lines.append(in_words(result, bounds))
   return lines

@@ -56,6 +56,9 @@ KEYS: Mapping[str, tuple[str, ...]] = {
   RATE_PER_LATENT: ('step', 'split', 'latent'),
 }
 
+_MANIFEST_KEYS = {'dataset', 'effective_beta', 'source', 'started', 'status'}
+_DATASET_KEYS = {'name', 'num_images', 'sha256', 'shape', 'source', 'version'}
+
 STATUSES = ('running', 'finished', 'failed', 'interrupted')
 
 
@@ -113,6 +116,11 @@ def read_manifest(run_dir: str | os.PathLike) -> dict[str, Any]:
     raise RecordError(
       f'{path} has format {found!r}; this version reads format {FORMAT}'
     )
+  if missing := sorted(_MANIFEST_KEYS - manifest.keys()):
+    raise RecordError(f'{path} is damaged: it lacks {", ".join(missing)}')
+  dataset = manifest['dataset']
+  if not isinstance(dataset, dict) or not dataset.keys() >= _DATASET_KEYS:
+    raise RecordError(f'{path} is damaged: its dataset lacks entries')
   return manifest
 
 
@@ -222,12 +230,26 @@ def read_table(run_dir: str | os.PathLike, name: str) -> 'pd.DataFrame':
 
 
 def keep_rows(
-  run_dir: pathlib.Path, name: str, keep: Callable[[int], bool]
+  run_dir: pathlib.Path,
+  name: str,
+  keep: Callable[[int, Mapping[str, str]], bool],
 ) -> None:
-  """Keeps a table's rows of the steps for which `keep` is true."""
-  rows = [r for r in read_rows(run_dir, name) if keep(int(r['step']))]
-  content = ','.join(COLUMNS[name]) + '\n' + _lines(name, rows)
-  replace_file(run_dir / name, content.encode())
+  """Keeps the rows of a table for which `keep` of step and row is true.
+
+  Raises:
+    RecordError: a damaged table.
+  """
+  with locked(run_dir / f'.{name}.lock'):
+    try:
+      rows = [
+        row for row in read_rows(run_dir, name) if keep(int(row['step']), row)
+      ]
+    except ValueError as error:
+      if isinstance(error, RecordError):
+        raise
+      raise RecordError(f'{run_dir / name} is damaged: {error}') from error
+    content = ','.join(COLUMNS[name]) + '\n' + _lines(name, rows)
+    replace_file(run_dir / name, content.encode())
 
 
 def upsert(
@@ -251,14 +273,30 @@ def upsert(
 
 
 def write_arrays(
-  run_dir: pathlib.Path, name: str, arrays: Mapping[str, np.ndarray]
+  run_dir: pathlib.Path,
+  name: str,
+  step: int,
+  arrays: Mapping[str, np.ndarray],
 ) -> None:
-  """Replaces arrays/NAME.npz."""
+  """Replaces arrays/NAME.npz, unless it is of a later step.
+
+  Args:
+    run_dir: the run.
+    name: of the file.
+    step: the number of updates of the model, kept as the array `step`.
+    arrays: by name.
+  """
   buffer = io.BytesIO()
-  np.savez_compressed(buffer, allow_pickle=False, **arrays)
+  np.savez_compressed(buffer, allow_pickle=False, step=step, **arrays)
   folder = run_dir / ARRAYS
   folder.mkdir(exist_ok=True)
-  replace_file(folder / f'{name}.npz', buffer.getvalue())
+  # Evaluating an old checkpoint may end after training has.
+  with locked(run_dir / f'.{ARRAYS}.lock'):
+    newer = False
+    with contextlib.suppress(RecordError, KeyError):
+      newer = int(read_arrays(run_dir, name)['step']) > step
+    if not newer:
+      replace_file(folder / f'{name}.npz', buffer.getvalue())
 
 
 def read_arrays(run_dir: str | os.PathLike, name: str) -> dict[str, np.ndarray]:

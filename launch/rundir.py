@@ -44,7 +44,8 @@ def opened(
 
   Args:
     run_dir: the flag; None for a new folder under runs/.
-    overwrite: whether to delete the run that the folder holds.
+    overwrite: whether the run that the folder holds is to be replaced, so that
+      its settings do not count. Nothing is deleted here.
 
   Yields:
     The folder and the config of the flags: where the folder holds a run, that
@@ -62,7 +63,7 @@ def opened(
     if run_dir is None:
       path, made = _make_new(config), True
     else:
-      path = pathlib.Path(run_dir)
+      path = pathlib.Path(run_dir).expanduser()
       if not path.exists():
         path.mkdir(parents=True)
         made = True
@@ -80,11 +81,8 @@ def opened(
     )
   with records.locked(path / _LOCK, wait=False):
     try:
-      if overwrite:
-        records.clear(path)
-      elif entries:
-        stored = config_lib.load(path / records.CONFIG)
-        config = config_lib.from_flags(stored)
+      if entries and not overwrite:
+        config = config_lib.from_flags(load_config(path))
       yield path, config
     finally:
       if made and not (path / records.CONFIG).exists():
@@ -99,14 +97,23 @@ def find(run_dir: str | None) -> pathlib.Path:
   Raises:
     RecordError: no such run.
   """
-  path = pathlib.Path(run_dir) if run_dir else records.newest_run()
+  path = pathlib.Path(run_dir).expanduser() if run_dir else records.newest_run()
   records.read_manifest(path)
   return path
 
 
 def load_config(path: pathlib.Path) -> Config:
-  """The config of a run."""
-  return config_lib.load(path / records.CONFIG)
+  """The config of a run, all of it resolved.
+
+  Raises:
+    ConfigError: a config.json that is damaged or left anything open.
+  """
+  config = config_lib.load(path / records.CONFIG)
+  if config.training_steps is None:
+    raise config_lib.ConfigError(
+      f'{path / records.CONFIG}: training_steps must be a number'
+    )
+  return config
 
 
 def check_same(path: pathlib.Path, stored: Config, config: Config) -> None:

@@ -28,7 +28,7 @@ def main() -> int:
     cli.import_tensorflow()
     from launch import experiment
 
-    return experiment.run(path, settings, cli.DATA_DIR.value)
+    return experiment.run(path, settings, cli.DATA_DIR.value, _OVERWRITE.value)
 
 
 if __name__ == '__main__':

@@ -2,7 +2,7 @@
 
 The package's own modules are the interface: `vae.models`, `vae.networks`,
 `vae.distributions`, `vae.losses`, `vae.datasets`, `vae.training`,
-`vae.evaluation`, `vae.randomness`.
+`vae.evaluation`, `vae.importance`, `vae.aggregate`, `vae.randomness`.
 """
 
 import importlib.metadata
@@ -30,7 +30,6 @@ def check_installed() -> None:
     'tf-keras',
     'tensorflow-probability',
     'dm-sonnet',
-    'safetensors',
   ):
     try:
       versions[package] = importlib.metadata.version(package)

@@ -87,6 +87,10 @@ class Dataset:
     """
     if not num_images:
       return self
+    if 'validation' in self.splits:
+      raise ValueError(
+        f'must be 0: {self.name} has a validation split of its own'
+      )
     train = self.splits['train']
     if num_images >= len(train.images):
       raise ValueError(
@@ -124,6 +128,8 @@ def load(
       one; the message lists what was tried and what to do.
   """
   data_dir = pathlib.Path(data_dir).expanduser().absolute()
+  if is_folder(name):  # The name must hold wherever the run is resumed from.
+    name = os.fspath(pathlib.Path(name).expanduser().absolute())
   try:
     if name != 'auto':
       return _open(name, _prepare(name, data_dir, report))
@@ -134,7 +140,9 @@ def load(
         f'WARNING: {error} Going on with {_FALLBACK}, 5,000 images of MNIST; '
         'results are not comparable with full MNIST.'
       )
-    return _open(_FALLBACK, _prepare(_FALLBACK, data_dir, report))
+    fallback = _open(_FALLBACK, _prepare(_FALLBACK, data_dir, report))
+    provenance = {**fallback.provenance, 'fallback_for': _FULL}
+    return dataclasses.replace(fallback, provenance=provenance)
   except (sources.SourceError, sources.DamagedError) as error:
     raise DatasetError(f'--dataset={name}: {error}') from error
   except OSError as error:
@@ -150,7 +158,10 @@ def _folder_digest(folder: pathlib.Path) -> str:
   """Changes when a file of the folder is added, removed or replaced."""
   digest = hashlib.sha256(os.fspath(folder).encode())
   for path in sorted(folder.rglob('*')):
-    status = path.stat()
+    try:
+      status = path.stat()
+    except OSError as error:
+      raise DatasetError(f'{path} cannot be read: {error.strerror}') from error
     digest.update(
       f'{path.relative_to(folder)}\0{status.st_size}\0{status.st_mtime_ns}\n'.encode()
     )
@@ -170,7 +181,7 @@ def _prepare(
 ) -> pathlib.Path:
   """Makes sure that the prepared arrays exist and returns their folder."""
   if is_folder(name):
-    source = pathlib.Path(name).expanduser().absolute()
+    source = pathlib.Path(name)
     if not source.is_dir():
       raise DatasetError(f'--dataset={name}: no such folder')
     key = f'folder-{_folder_digest(source)}'

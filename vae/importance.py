@@ -16,6 +16,9 @@ from vae import distributions, evaluation, losses, models, randomness
 # Samples of each image that are decoded together.
 _CHUNK = 4
 
+# Above it, the numbers of chunks would leave their place in the key.
+MOST_SAMPLES = 2**24
+
 _LOG_ZERO = -1e30
 
 
@@ -30,12 +33,14 @@ class Bound(NamedTuple):
     bias: nats per image that the estimate is expected to lie below log p(x),
       by the delta method (1/ess - 1/k) / 2: an indication, itself too small
       where the weights' largest values were not seen.
+    degenerate: share of images whose effective sample size is below 10.
   """
 
   num_samples: int
   log_p: evaluation.Estimate
   ess: float
   bias: float
+  degenerate: float
 
 
 def sample_counts(most: int) -> list[int]:
@@ -72,9 +77,11 @@ class Estimator:
       def body(done, state):
         chunk = (first + done) // _CHUNK
         key = randomness.key(
-          seed,
-          randomness.Purpose.EVALUATION_IMPORTANCE,
-          batch * 2**16 + chunk,
+          seed, randomness.Purpose.EVALUATION_IMPORTANCE, batch
+        )
+        # Batches and purposes lie below bit 40.
+        key += tf.stack(
+          [tf.constant(0, tf.int64), tf.cast(chunk, tf.int64) * 2**40]
         )
         latents = distributions.sample(posterior, _CHUNK, key)
         distortions = -model.decode(latents).log_prob(images)
@@ -110,8 +117,8 @@ class Estimator:
       images: uint8 [N, H, W, C].
       binarize: one of `datasets.BINARISATIONS`, but not 'none'.
       seed: the run's seed.
-      counts: increasing numbers of samples, below 2**18; the samples of one
-        are among those of the next.
+      counts: increasing numbers of samples, at most `MOST_SAMPLES`; the
+        samples of one are among those of the next.
       progress: is told how many images are done.
 
     Returns:
@@ -125,9 +132,9 @@ class Estimator:
         'grey pixels have no log-density under a Bernoulli; their '
         'importance-weighted bound bounds nothing'
       )
-    if not counts or min(counts) < 1 or max(counts) >= _CHUNK * 2**16:
+    if not counts or min(counts) < 1 or max(counts) > MOST_SAMPLES:
       raise ValueError(
-        f'sample counts must lie in [1, {_CHUNK * 2**16}), got {counts}'
+        f'sample counts must lie in [1, {MOST_SAMPLES}], got {counts}'
       )
     log_p: list[list[np.ndarray]] = [[] for _ in counts]
     ess: list[list[np.ndarray]] = [[] for _ in counts]
@@ -149,6 +156,7 @@ class Estimator:
           evaluation.estimate(np.concatenate(values)),
           float(size.mean()),
           float(np.mean(1.0 / size - 1.0 / count) / 2.0),
+          float(np.mean(size < 10.0)),
         )
       )
     return bounds

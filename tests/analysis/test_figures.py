@@ -10,7 +10,7 @@ import pytest
 
 from analysis import figures, loss_curves, reconstructions, traversals
 from launch import records
-from tests.launch import conftest
+from tests.launch import conftest, test_records
 
 
 def train_frame(steps=(1, 2, 4)):
@@ -144,16 +144,7 @@ COMMANDS = ('loss_curves', 'reconstructions', 'traversals')
 
 def write_run(run):
   run.mkdir()
-  records.write_manifest(
-    run,
-    {
-      'format': records.FORMAT,
-      'started': '2026-01-01',
-      'source': {'commit': 'c0ffee'},
-      'dataset': {'name': 'mnist'},
-      'effective_beta': 0.784,
-    },
-  )
+  records.write_manifest(run, test_records.MANIFEST)
   settings = {'beta': 0.01, 'reduction': 'mean', 'latent_size': 2}
   (run / records.CONFIG).write_text(json.dumps(settings))
   records.create_table(run, records.TRAIN)
@@ -162,11 +153,12 @@ def write_run(run):
     records.append(run, records.TRAIN, columns | row)
   truth = images(20, 6, 6, 1)
   records.write_arrays(
-    run, 'reconstructions', {'images': truth, 'modes': truth}
+    run, 'reconstructions', 9, {'images': truth, 'modes': truth}
   )
   records.write_arrays(
     run,
     'latent_grid',
+    9,
     {
       'latents': np.array([1, 0]),
       'rates': np.array([2.0, 1.0]),

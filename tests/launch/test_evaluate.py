@@ -181,6 +181,52 @@ def test_bad_input_is_one_line_and_loses_nothing(
   assert (run_dir / records.EVAL).read_bytes() == before
 
 
+@pytest.mark.parametrize('content', [{}, {'dataset': {}}, {'status': None}])
+def test_a_damaged_manifest_is_named(launch_evaluate, run_dir, content):
+  records.write_manifest(run_dir, {'format': records.FORMAT, **content})
+  assert_one_line_error(
+    launch_evaluate(f'--run_dir={run_dir}'), 'manifest.json is damaged'
+  )
+
+
+def test_an_old_checkpoint_does_not_replace_newer_arrays(
+  launch_evaluate, run_dir
+):
+  path = run_dir / 'arrays' / 'samples.npz'
+  records.write_arrays(run_dir, 'samples', 500, {'modes': np.zeros(3)})
+  newer = path.read_bytes()
+  launch_evaluate(f'--run_dir={run_dir}', '--num_importance_samples=1')
+  assert path.read_bytes() == newer
+  assert records.read_arrays(run_dir, 'latents')['step'] == 200
+
+
+def test_uneven_weights_are_warned_about(launch_evaluate, run_dir):
+  result = launch_evaluate(f'--run_dir={run_dir}', '--num_importance_samples=5')
+  assert 'WARNING: 100% of the images have an effective' in result.stdout
+
+
+def test_going_on_keeps_what_was_measured_in_between(
+  launch_evaluate, run_dir, data_dir
+):
+  from launch import train
+
+  launch_evaluate(f'--run_dir={run_dir}', '--num_importance_samples=2')
+  launch_evaluate(
+    f'--run_dir={run_dir}', '--num_importance_samples=1', '--split=validation'
+  )
+  result = conftest.call(
+    train.main,
+    [f'--run_dir={run_dir}', f'--data_dir={data_dir}', '--training_steps=220'],
+  )
+  assert result.code == 0, result.stderr
+  frame = records.read_table(run_dir, records.EVAL)
+  old = frame[frame['step'] == 200]
+  assert 'log_p_nats' in set(old['metric'])
+  assert 'elbo_nats' in set(old[old['split'] == 'validation']['metric'])
+  assert 'elbo_nats' not in set(old[old['split'] == 'test']['metric'])
+  assert 'elbo_nats' in set(frame[frame['step'] == 220]['metric'])
+
+
 def test_a_checkpoint_of_another_model_is_refused(launch_evaluate, run_dir):
   settings = records.read_config(run_dir)
   (run_dir / records.CONFIG).write_text(
@@ -204,7 +250,9 @@ def result_of(active, latents=4):
 
 
 def test_words():
-  bound = importance.Bound(5000, evaluation.Estimate(-86.91, 0.31), 340.4, 0.01)
+  bound = importance.Bound(
+    5000, evaluation.Estimate(-86.91, 0.31), 340.4, 0.01, 0.0
+  )
   assert measure.in_words(result_of(3), [bound]) == (
     '3 of 4 latents are active; the bound at 5,000 samples is −86.9 ± 0.3 nats '
     '(ESS 340).'

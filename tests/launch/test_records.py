@@ -10,6 +10,23 @@ from launch import records
 ROW = {'step': 1, 'seconds': 0.5}
 
 
+MANIFEST = {
+  'format': records.FORMAT,
+  'status': 'finished',
+  'started': '2026-01-01',
+  'effective_beta': 0.784,
+  'source': {'commit': 'c0ffee', 'dirty': False},
+  'dataset': {
+    'name': 'mnist',
+    'version': '3.0.1',
+    'source': 'a test',
+    'shape': [28, 28, 1],
+    'num_images': {'train': 2, 'test': 1},
+    'sha256': {'train': '0', 'test': '1'},
+  },
+}
+
+
 def eval_row(**changes):
   row = {
     'step': 4,
@@ -82,16 +99,28 @@ def test_keep_rows_cuts_what_comes_after(tmp_path):
   records.create_table(tmp_path, records.TIMING)
   for step in (1, 2, 4):
     records.append(tmp_path, records.TIMING, {'step': step, 'seconds': 0})
-  records.keep_rows(tmp_path, records.TIMING, lambda step: step <= 2)
+  records.keep_rows(tmp_path, records.TIMING, lambda step, row: step <= 2)
   assert records.read_table(tmp_path, records.TIMING)['step'].tolist() == [1, 2]
+
+
+def test_a_table_with_steps_that_are_none_is_refused(tmp_path):
+  (tmp_path / records.TIMING).write_text('step,seconds\nx,1\n')
+  with pytest.raises(records.RecordError, match=r'timing\.csv is damaged'):
+    records.keep_rows(tmp_path, records.TIMING, lambda step, row: True)
+
+
+def test_arrays_of_a_later_step_are_not_replaced(tmp_path):
+  for step in (3, 5, 4):
+    records.write_arrays(tmp_path, 'x', step, {'y': np.array(step)})
+  assert records.read_arrays(tmp_path, 'x')['y'] == 5
 
 
 def test_arrays_come_back_and_repeat_byte_for_byte(tmp_path):
   arrays = {'modes': np.random.default_rng(0).random((3, 4)).astype('f4')}
-  records.write_arrays(tmp_path, 'samples', arrays)
+  records.write_arrays(tmp_path, 'samples', 7, arrays)
   path = tmp_path / 'arrays' / 'samples.npz'
   first = path.read_bytes()
-  records.write_arrays(tmp_path, 'samples', arrays)
+  records.write_arrays(tmp_path, 'samples', 7, arrays)
   assert path.read_bytes() == first
   np.testing.assert_array_equal(
     records.read_arrays(tmp_path, 'samples')['modes'], arrays['modes']
@@ -113,7 +142,7 @@ def test_pickled_arrays_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-  'content', [b'', b'{}', b'[]', b'{"format": 9}', b'\xff']
+  'content', [b'', b'{}', b'[]', b'{"format": 9}', b'{"format": 1}', b'\xff']
 )
 def test_manifests_of_other_formats_are_refused(tmp_path, content):
   (tmp_path / records.MANIFEST).write_bytes(content)
@@ -168,9 +197,7 @@ def test_the_newest_run_is_the_one_started_last(tmp_path):
     ('c', '2025'),
   ):
     (tmp_path / name).mkdir()
-    records.write_manifest(
-      tmp_path / name, {'format': records.FORMAT, 'started': started}
-    )
+    records.write_manifest(tmp_path / name, MANIFEST | {'started': started})
   (tmp_path / 'damaged').mkdir()
   (tmp_path / 'damaged' / records.MANIFEST).write_text('{')
   assert records.newest_run(tmp_path).name == 'a'
@@ -180,7 +207,8 @@ def test_the_newest_run_is_the_one_started_last(tmp_path):
 
 def test_clearing_deletes_the_run_and_nothing_else(tmp_path):
   records.create_table(tmp_path, records.EVAL)
-  records.write_arrays(tmp_path, 'x', {'y': np.zeros(1)})
+  records.write_arrays(tmp_path, 'x', 1, {'y': np.zeros(1)})
   (tmp_path / 'notes.txt').write_text('mine')
   records.clear(tmp_path)
-  assert [path.name for path in tmp_path.iterdir()] == ['notes.txt']
+  left = [p.name for p in tmp_path.iterdir() if not p.name.endswith('.lock')]
+  assert left == ['notes.txt']

@@ -78,6 +78,8 @@ def test_a_run_writes_everything_it_promises(launch_train, tmp_path):
     'elbo_nats',
     'distortion_nats',
     'rate_nats',
+    'elbo_bits_per_dimension',
+    'active_units',
   }
   last = evaluated[evaluated['step'] == 20].set_index('metric')['value']
   assert last['elbo_nats'] == pytest.approx(
@@ -128,7 +130,7 @@ def test_static_binarisation_trains_on_zeros_and_ones(launch_train, tmp_path):
   assert launch_train(run_dir=run, binarize='static').code == 0
   images = records.read_arrays(run, 'reconstructions')['images']
   assert set(np.unique(images)) == {0.0, 1.0}
-  assert records.read_manifest(run)['targets'] == 'binary (static)'
+  assert records.read_manifest(run)['targets'] == 'binary, static (own draw)'
 
 
 def test_a_preset_is_overridden_by_flags_and_its_settings_are_recorded(
@@ -238,6 +240,9 @@ def test_another_config_is_refused_and_nothing_is_overwritten(
     launch_train(run_dir=run, training_steps=10), 'cannot be cut to 10'
   )
   assert (run / records.TRAIN).read_bytes() == before
+  for bad in ({'dataset': '/nowhere'}, {'batch_size': 5000}):
+    assert_one_line_error(launch_train('--overwrite', run_dir=run, **bad))
+    assert (run / records.TRAIN).read_bytes() == before
   assert launch_train('--overwrite', run_dir=run, beta=4).code == 0
   assert config.load(run / records.CONFIG).beta == 4.0
 
@@ -301,6 +306,42 @@ def test_a_stopped_run_resumes_to_the_bits_of_one_never_stopped(
   assert_same_run(whole, run)
 
 
+def test_the_same_preset_resumes_with_what_was_decided(launch_train, tmp_path):
+  run = tmp_path / 'run'
+  settings = {'run_dir': run, 'preset': 'mlp_vae', 'num_validation': 100}
+  assert launch_train(**settings).code == 0
+  result = launch_train(**settings, training_steps=30, dataset=None)
+  assert result.code == 0, result.stderr
+  stored = config.load(run / records.CONFIG)
+  assert stored.dataset == 'mnist_5k'
+  assert (stored.jit, stored.data_placement) == ('on', 'device')
+
+
+def test_resuming_is_recorded(launch_train, tmp_path):
+  run = tmp_path / 'run'
+  assert launch_train(run_dir=run).code == 0
+  before = records.read_manifest(run)
+  assert launch_train(run_dir=run, training_steps=30).code == 0
+  after = records.read_manifest(run)
+  assert after['seconds'] > before['seconds'] > 0
+  assert [session['step'] for session in after['resumed']] == [20]
+  assert after['resumed'][0]['packages'] == after['packages']
+
+
+def test_weights_that_are_not_finite_are_not_saved(
+  launch_train, tmp_path, monkeypatch
+):
+  run = tmp_path / 'run'
+  result = launch_train(
+    run_dir=run, learning_rate=1e38, training_steps=1, checkpoint_every='1'
+  )
+  assert_one_line_error(
+    result, 'elbo of the test split is', 'no checkpoint had'
+  )
+  assert records.read_manifest(run)['status'] == 'failed'
+  assert not checkpoints.paths(run)
+
+
 def test_a_second_writer_is_refused(launch_train, tmp_path):
   run = tmp_path / 'run'
   run.mkdir()
@@ -330,6 +371,7 @@ def test_a_loss_that_explodes_marks_the_run_failed(launch_train, tmp_path):
   [
     ({'beta': '-1'}, ('--beta=-1', 'at least 0')),
     ({'beta': 'x'}, ('--beta=x',)),
+    ({'threads': '5000'}, ('--threads=5000', 'at most 4096')),
     ({'batch_size': '0'}, ('--batch_size=0', 'at least 1')),
     ({'batch_size': '5000'}, ('--batch_size=5000', 'at most the 4,000')),
     ({'reduction': 'max'}, ('--reduction=max', 'mean, sum')),

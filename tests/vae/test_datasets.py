@@ -173,6 +173,8 @@ def test_validation_is_cut_from_the_end_of_train(data_dir):
   assert dataset.with_validation(0) is dataset
   with pytest.raises(ValueError, match='less than the 4,000'):
     dataset.with_validation(4000)
+  with pytest.raises(ValueError, match='validation split of its own'):
+    cut.with_validation(10)
 
 
 # -- Folders ------------------------------------------------------------------
@@ -197,6 +199,13 @@ def test_a_folder_of_images_is_cut_one_in_five(tmp_path):
   assert dataset.provenance['num_images'] == {'train': 8, 'test': 2}
   seen = {i.tobytes() for s in dataset.splits.values() for i in s.images}
   assert seen == {array.tobytes() for array in arrays}
+
+
+def test_a_folder_is_named_by_its_absolute_path(tmp_path, monkeypatch):
+  write_images(tmp_path / 'images', 10)
+  monkeypatch.chdir(tmp_path)
+  dataset = datasets.load('./images', tmp_path / 'data', quiet)
+  assert dataset.name == str(tmp_path / 'images')
 
 
 def test_a_folder_with_splits_keeps_them_and_greys_have_one_channel(tmp_path):
@@ -234,6 +243,15 @@ def test_bad_folders_are_refused(tmp_path):
   (tmp_path / 'broken' / '004.png').write_bytes(b'no image')
   with pytest.raises(datasets.DatasetError, match=r'004.png is no readable'):
     load(tmp_path / 'broken')
+  write_images(tmp_path / 'deep', 9, mode='L')
+  sixteen = np.full((6, 5), 30_000, np.uint16)
+  PIL.Image.fromarray(sixteen).save(tmp_path / 'deep' / '003.png')
+  with pytest.raises(datasets.DatasetError, match='more than 8 bits'):
+    load(tmp_path / 'deep')
+  write_images(tmp_path / 'dangling', 9)
+  (tmp_path / 'dangling' / 'x.png').symlink_to(tmp_path / 'nowhere')
+  with pytest.raises(datasets.DatasetError, match=r'x.png cannot be read'):
+    load(tmp_path / 'dangling')
   left = [p for p in (tmp_path / 'data' / 'prepared').iterdir() if p.is_dir()]
   assert not left
 

@@ -4,6 +4,7 @@ import http.server
 import io
 import os
 import pathlib
+import shutil
 import socket
 import struct
 import tarfile
@@ -204,12 +205,20 @@ def test_npm_package_is_checked_and_prepared_by_tfds(
   assert again.provenance['source'] == "TFDS's prepared copy"
   assert again.provenance['sha256'] == dataset.provenance['sha256']
 
+  # Damage to TFDS's own files is told, not passed over.
+  shutil.rmtree(prepared)
+  (record,) = (tmp_path / 'data' / 'mnist').rglob('*train.tfrecord*')
+  record.write_bytes(record.read_bytes()[:100_000])
+  with pytest.raises(datasets.DatasetError, match=r'mnist/3.0.1 is damaged'):
+    datasets.load('mnist', tmp_path / 'data', quiet)
+
 
 @pytest.mark.parametrize(
   ('script', 'reason'),
   [
     ('echo "404 Not Found" >&2; exit 1', 'npm failed: 404 Not Found'),
     ('exit 0', 'npm left 0 archives'),
+    ('[ $1 = config ] && echo http://example.org', 'cannot be reached'),
     (PACK.format('/dev/null'), 'npm left 0 archives'),
   ],
 )
@@ -269,6 +278,7 @@ def test_auto_falls_back_with_a_warning(tmp_path, monkeypatch, offline):
   lines = []
   dataset = datasets.load('auto', tmp_path, lines.append)
   assert dataset.name == 'mnist_5k'
+  assert dataset.provenance['fallback_for'] == 'mnist'
   warning = next(line for line in lines if line.startswith('WARNING'))
   assert 'not comparable with full MNIST' in warning
   assert 'the npm client is not installed' in warning
