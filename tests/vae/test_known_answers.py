@@ -165,6 +165,22 @@ def test_stated_errors_cover_the_truth_over_resampled_test_sets(tables):
   assert 0.91 <= covered / 300 <= 0.985
 
 
+def test_stated_errors_of_the_bound_are_its_spread_over_test_sets(tables):
+  estimator = importance.Estimator(linear_vae(shift=0.3, widen=1.3), False)
+
+  def bound(data_seed, noise_seed):
+    return estimator(draw(200, data_seed), 'dynamic', noise_seed, [20])[0].log_p
+
+  resampled = [bound(seed, seed) for seed in range(150)]
+  spread = np.std([e.value for e in resampled], ddof=1)
+  stated = np.mean([e.se for e in resampled])
+  # The spread of 150 values is known to 6%.
+  assert spread == pytest.approx(stated, rel=0.2)
+  # Repeating an evaluation varies by its noise alone, which is the lesser part.
+  repeated = [bound(0, seed).value for seed in range(50)]
+  assert 0 < np.std(repeated, ddof=1) < stated
+
+
 def test_latents_collapse_where_beta_exceeds_their_signal_to_noise():
   # With data of covariance diag(lambda), noise sigma fixed and beta, the
   # optimum has w_i^2 = lambda_i - beta sigma^2, and w_i = 0 beyond
