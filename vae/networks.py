@@ -185,14 +185,18 @@ def _refuse(size: tuple[int, int], what: str, which: str) -> ValueError:
 class _Layers(snt.Module):
   """Modules and functions, one after the other."""
 
-  def __init__(self, layers: Sequence[Callable], name: str | None = None):
+  def __init__(
+    self, layers: Sequence[Callable], output_shape: Sequence[int], name: str
+  ):
     super().__init__(name=name)
     self._layers = list(layers)
+    self._output_shape = tuple(output_shape)
 
   def __call__(self, inputs: tf.Tensor) -> tf.Tensor:
     for layer in self._layers:
       inputs = layer(inputs)
-    return inputs
+    # Transposed convolutions forget their shape where the batch has none.
+    return tf.reshape(inputs, [-1, *self._output_shape])
 
 
 def _strided_sizes(
@@ -242,7 +246,7 @@ def strided_conv_encoder(
     convolution = snt.Conv2D(size, 5, 2, padding='VALID', w_init=w_init)
     layers += [convolution, activation]
   layers.append(MLP(hidden_sizes, output_shape, activation, w_init))
-  return _Layers(layers, 'strided_conv_encoder')
+  return _Layers(layers, output_shape, 'strided_conv_encoder')
 
 
 def strided_conv_decoder(
@@ -283,7 +287,7 @@ def strided_conv_decoder(
       activation,
     ]
   layers.append(snt.Conv2D(output_shape[-1], 3, w_init=w_init))
-  return _Layers(layers, 'strided_conv_decoder')
+  return _Layers(layers, output_shape, 'strided_conv_decoder')
 
 
 def _pooled_size(size: tuple[int, int], num_layers: int) -> tuple[int, int]:
@@ -347,7 +351,7 @@ def pooled_conv_encoder(
     Dropout(dropout),
     MLP([], output_shape, w_init=w_init),
   ]
-  return _Layers(layers, 'pooled_conv_encoder')
+  return _Layers(layers, output_shape, 'pooled_conv_encoder')
 
 
 def upsampled_conv_decoder(
@@ -381,7 +385,7 @@ def upsampled_conv_decoder(
   for size in reversed(channels):
     layers += [double, transpose(size), activation]
   layers.append(transpose(output_shape[-1]))
-  return _Layers(layers, 'upsampled_conv_decoder')
+  return _Layers(layers, output_shape, 'upsampled_conv_decoder')
 
 
 def _deep_extent(size: tuple[int, int], num_levels: int) -> tuple[int, int]:
@@ -428,7 +432,7 @@ def deep_conv_encoder(
     activation,
     MLP([], output_shape, w_init=w_init),
   ]
-  return _Layers(layers, 'deep_conv_encoder')
+  return _Layers(layers, output_shape, 'deep_conv_encoder')
 
 
 def deep_conv_decoder(
@@ -477,4 +481,4 @@ def deep_conv_decoder(
     *transpose(channels[0], 5, 1, 'SAME'),
     snt.Conv2D(output_shape[-1], 5, w_init=w_init),
   ]
-  return _Layers(layers, 'deep_conv_decoder')
+  return _Layers(layers, output_shape, 'deep_conv_decoder')
