@@ -89,10 +89,28 @@ class Config:
     'Objective',
     choices=('exact', 'monte_carlo'),
   )
+  network: str = _setting(
+    'mlp',
+    'encoder and its mirror, the decoder; strided_conv: 5x5 with stride 2, '
+    'then --hidden_sizes; pooled_conv: 3x3 with max-pooling, decoded by '
+    'upsampling; deep_conv: pairs of 5x5, the second with stride 2',
+    'Model',
+    choices=('deep_conv', 'mlp', 'pooled_conv', 'strided_conv'),
+  )
+  channels: tuple[int, ...] = _setting(
+    [32, 64], 'of the convolutions, comma-separated', 'Model', lower=1
+  )
+  dropout: float = _setting(
+    0.0,
+    "rate before the last layer of pooled_conv's encoder, in training only",
+    'Model',
+    lower=0.0,
+    upper=0.99,
+  )
   hidden_sizes: tuple[int, ...] = _setting(
     [100, 100],
-    "widths of the encoder's hidden layers, mirrored in the decoder; "
-    'comma-separated units',
+    "widths of the encoder's dense layers (mlp and strided_conv), mirrored in "
+    'the decoder; comma-separated units',
     'Model',
     lower=1,
   )
@@ -111,6 +129,35 @@ class Config:
     ),
   )
   latent_size: int = _setting(10, 'number of latents', 'Model', lower=1)
+  posterior: str = _setting(
+    'normal',
+    'q(z|x); normal and diagonal: independent latents, as Independent(Normal) '
+    'or MultivariateNormalDiag; full_covariance: MultivariateNormalTriL',
+    'Model',
+    choices=('diagonal', 'full_covariance', 'normal'),
+  )
+  prior: str = _setting(
+    'standard',
+    'p(z); standard: N(0, I); mixture: learned, of diagonal normals',
+    'Model',
+    choices=('mixture', 'standard'),
+  )
+  prior_components: int = _setting(
+    10, 'components of the mixture', 'Model', lower=1
+  )
+  likelihood: str = _setting(
+    'bernoulli',
+    'p(x|z) of each pixel; continuous_bernoulli is a density for grey pixels',
+    'Model',
+    choices=('bernoulli', 'continuous_bernoulli', 'normal'),
+  )
+  likelihood_scale: str = _setting(
+    'optimal',
+    'standard deviation of normal, where pixels lie in [0, 1]: a number; '
+    'global: one learned; per_output: from the decoder; optimal: the root of '
+    "the batch's mean squared error",
+    'Model',
+  )
   posterior_scale: str = _setting(
     'square',
     "from the encoder's output to the posterior's standard deviation (plus a "
@@ -232,6 +279,48 @@ class Config:
       raise ConfigError('give one of --training_steps and --num_epochs')
     if self.objective != 'elbo':
       self._check_importance_weighted()
+    self.parse_likelihood_scale()
+    if (
+      self.prior == 'mixture'
+      and self.kl == 'exact'
+      and (self.objective == 'elbo')
+    ):
+      raise ConfigError(
+        '--kl=exact: no closed form of the KL to --prior=mixture is known; '
+        'give --kl=monte_carlo'
+      )
+    if self.output_bias == 'data_mean' and (
+      self.network != 'mlp' or self.likelihood != 'bernoulli'
+    ):
+      raise ConfigError(
+        '--output_bias=data_mean: needs --network=mlp, which has a bias for '
+        'each pixel, and --likelihood=bernoulli'
+      )
+
+  def parse_likelihood_scale(self) -> float | str:
+    """Reads `--likelihood_scale`: a number, or the name of a method.
+
+    Raises:
+      ConfigError: text that is neither.
+    """
+    text = self.likelihood_scale
+    if text in ('global', 'per_output', 'optimal'):
+      return text
+    try:
+      number = float(text)
+    except ValueError:
+      number = math.nan
+    if not 0.0 < number < math.inf:
+      raise ConfigError(
+        f'--likelihood_scale={text}: must be a number above 0, global, '
+        'per_output or optimal'
+      )
+    return number
+
+  @property
+  def has_density(self) -> bool:
+    """Whether log p(x|z) is that of the targets: not a Bernoulli's of grey."""
+    return self.likelihood != 'bernoulli' or self.binarize != 'none'
 
   def _check_importance_weighted(self) -> None:
     for name, value, why in (
@@ -244,11 +333,12 @@ class Config:
           f'--{name}={getattr(self, name)}: --objective={self.objective} '
           f'needs --{name}={value}: {why}'
         )
-    if self.binarize == 'none':
+    if not self.has_density:
       raise ConfigError(
         f'--objective={self.objective}: needs --binarize=dynamic, static or '
-        'threshold: grey pixels have no log-density under a Bernoulli, so '
-        'that their importance-weighted bound bounds nothing'
+        'threshold, or another --likelihood: grey pixels have no log-density '
+        'under a Bernoulli, so that their importance-weighted bound bounds '
+        'nothing'
       )
 
   def to_json(self) -> str:

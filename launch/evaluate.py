@@ -43,7 +43,7 @@ def main() -> int:
 
   experiment.set_threads(rundir.load_config(path).threads)
   run = runs.load(path, cli.DATA_DIR.value, warn)
-  if run.config.binarize == 'none':
+  if not run.config.has_density:
     if flags.FLAGS['num_importance_samples'].present:
       raise rundir.RunError(
         f'--num_importance_samples={num_samples}: {path} has grey targets, '

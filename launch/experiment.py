@@ -67,7 +67,10 @@ def _resolve(config: Config, dataset: datasets.Dataset) -> Config:
     steps = math.ceil(epochs * num_train / config.batch_size)
   jit, placement = config.jit, config.data_placement
   if jit == 'auto':
-    jit = 'on'
+    # XLA doubles the speed of dense networks and, on CPUs, halves that of
+    # convolutions.
+    gpu = bool(tf.config.list_physical_devices('GPU'))
+    jit = 'on' if config.network == 'mlp' or gpu else 'off'
   if placement == 'auto':
     small = dataset.splits['train'].images.nbytes <= _DEVICE_BYTES
     placement = 'device' if small else 'host'
@@ -166,7 +169,7 @@ class _Experiment:
     self._variables = runs.named_variables(
       model=self._model, optimizer=self._optimizer
     )
-    self._evaluator = evaluation.Evaluator(self._model)
+    self._evaluator = runs.evaluator(config, self._model)
     self._last_evaluation: evaluation.Evaluation | None = None
     self._seconds_before = 0.0
 
@@ -266,6 +269,8 @@ class _Experiment:
       return 'binary, static (own draw)'
     if self._config.binarize != 'none':
       return f'binary, {self._config.binarize}'
+    if self._config.has_density:
+      return 'grey'
     return (
       'grey: the Bernoulli log-likelihood is a negative cross-entropy, no '
       'log-density of the image'

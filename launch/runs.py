@@ -25,6 +25,7 @@ from vae import (
   losses,
   models,
   networks,
+  randomness,
   training,
 )
 
@@ -45,33 +46,114 @@ def build(
     mean_image: mean of the training images in [0, 1], [H, W, C], from which
       `--output_bias=data_mean` starts; not needed where a checkpoint follows.
   """
-  w_init = networks.Initializer(config.init, config.seed)
-  activation = getattr(tf.nn, config.activation)
-  posterior = distributions.NormalPosterior(
-    config.latent_size, config.posterior_scale
-  )
-  likelihood = distributions.BernoulliLikelihood(data_shape)
+  posterior = _posterior(config)
+  likelihood = _likelihood(config, data_shape)
   output_bias = None
   if config.output_bias == 'data_mean' and mean_image is not None:
     # Burda et al. 2015: logits of the mean, kept off the ends.
     output_bias = scipy.special.logit(np.clip(mean_image, 0.001, 0.999))
-  encoder = networks.MLP(
-    config.hidden_sizes, posterior.parameter_shape, activation, w_init
-  )
-  decoder = networks.MLP(
-    config.hidden_sizes[::-1],
-    likelihood.parameter_shape,
-    activation,
-    w_init,
-    output_bias,
-  )
+  try:
+    encoder, decoder = _networks(
+      config,
+      data_shape,
+      posterior.parameter_shape,
+      likelihood.parameter_shape,
+      output_bias,
+    )
+  except ValueError as error:
+    raise config_lib.ConfigError(f'--network={config.network}: {error}') from (
+      error
+    )
   model = models.VAE(
     models.Encoder(encoder, posterior),
     models.Decoder(decoder, likelihood),
-    distributions.standard_normal(config.latent_size),
+    _prior(config),
   )
   model.decode(model.encode(tf.zeros([1, *data_shape])).mean())
   return model
+
+
+def _networks(
+  config: Config,
+  data_shape: Sequence[int],
+  encoder_shape: Sequence[int],
+  decoder_shape: Sequence[int],
+  output_bias: np.ndarray | None,
+) -> tuple[snt.Module, snt.Module]:
+  """Encoder and decoder, from data to parameters and from latents to them.
+
+  Raises:
+    ValueError: an image size that does not fit the convolutions.
+  """
+  init = networks.Initializer(config.init, config.seed)
+  activation = getattr(tf.nn, config.activation)
+  channels, hidden = config.channels, config.hidden_sizes
+  if config.network == 'mlp':
+    return (
+      networks.MLP(hidden, encoder_shape, activation, init),
+      networks.MLP(hidden[::-1], decoder_shape, activation, init, output_bias),
+    )
+  if config.network == 'strided_conv':
+    return (
+      networks.strided_conv_encoder(
+        data_shape, channels, hidden, encoder_shape, activation, init
+      ),
+      networks.strided_conv_decoder(
+        channels, hidden[::-1], decoder_shape, activation, init
+      ),
+    )
+  if config.network == 'pooled_conv':
+    return (
+      networks.pooled_conv_encoder(
+        data_shape, channels, encoder_shape, activation, config.dropout, init
+      ),
+      networks.upsampled_conv_decoder(
+        channels, decoder_shape, activation, init
+      ),
+    )
+  return (
+    networks.deep_conv_encoder(
+      data_shape, channels, encoder_shape, activation, init
+    ),
+    networks.deep_conv_decoder(channels, decoder_shape, activation, init),
+  )
+
+
+def _posterior(config: Config):
+  if config.posterior == 'full_covariance':
+    return distributions.FullCovariancePosterior(config.latent_size)
+  families = {
+    'normal': distributions.NormalPosterior,
+    'diagonal': distributions.DiagonalPosterior,
+  }
+  return families[config.posterior](config.latent_size, config.posterior_scale)
+
+
+def _prior(config: Config):
+  if config.prior == 'mixture':
+    key = randomness.key(config.seed, randomness.Purpose.WEIGHTS, 0)
+    return distributions.normal_mixture(
+      config.latent_size, config.prior_components, key
+    )
+  return distributions.standard_normal(
+    config.latent_size, multivariate=config.posterior != 'normal'
+  )
+
+
+def _likelihood(config: Config, data_shape: Sequence[int]):
+  if config.likelihood == 'bernoulli':
+    return distributions.BernoulliLikelihood(data_shape)
+  if config.likelihood == 'continuous_bernoulli':
+    return distributions.ContinuousBernoulliLikelihood(data_shape)
+  return distributions.NormalLikelihood(
+    data_shape, config.parse_likelihood_scale()
+  )
+
+
+def evaluator(config: Config, model: models.VAE) -> evaluation.Evaluator:
+  """Evaluates a config's model, with the exact KL where there is one."""
+  kl = 'monte_carlo' if config.prior == 'mixture' else 'exact'
+  return evaluation.Evaluator(model, kl=kl)
 
 
 def objective(config: Config) -> training.Objective:
@@ -163,7 +245,7 @@ class Run:
 
   def evaluate(self, split: str = 'test') -> evaluation.Evaluation:
     """Elbo, rate, distortion and posterior moments over a split."""
-    return evaluation.Evaluator(self.model)(
+    return evaluator(self.config, self.model)(
       self.images(split), self.config.binarize, self.config.seed
     )
 
@@ -176,8 +258,13 @@ class Run:
     """Lower bounds on log p(x) over a split, up to `num_samples` samples.
 
     Raises:
-      ValueError: grey targets, or no samples.
+      ValueError: grey targets under a Bernoulli, or no samples.
     """
+    if not self.config.has_density:
+      raise ValueError(
+        'grey pixels have no log-density under a Bernoulli; their '
+        'importance-weighted bound bounds nothing'
+      )
     estimator = importance.Estimator(self.model, self.config.jit == 'on')
     return estimator(
       self.images(split),

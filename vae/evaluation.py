@@ -118,12 +118,15 @@ def batches(
 class Evaluator:
   """Evaluates one model; compiles once, whatever the number of images."""
 
-  def __init__(self, model: models.VAE, num_samples: int = 1):
+  def __init__(
+    self, model: models.VAE, num_samples: int = 1, kl: str = 'exact'
+  ):
     """Initializes the evaluator.
 
     Args:
       model: the VAE; its variables may change between evaluations.
       num_samples: posterior samples per image for the distortion.
+      kl: 'exact', or 'monte_carlo' where no closed form is known.
     """
 
     def per_image(images, key):
@@ -131,7 +134,7 @@ class Evaluator:
       posterior = sampled.posterior
       return (
         tf.reduce_mean(sampled.distortions, axis=0),
-        losses.rate(model, sampled),
+        losses.rate(model, sampled, kl),
         posterior.mean(),
         posterior.stddev(),
       )

@@ -115,7 +115,8 @@ class Estimator:
 
     Args:
       images: uint8 [N, H, W, C].
-      binarize: one of `datasets.BINARISATIONS`, but not 'none'.
+      binarize: one of `datasets.BINARISATIONS`; with 'none' the likelihood
+        must be a density of grey pixels, which a Bernoulli is not.
       seed: the run's seed.
       counts: increasing numbers of samples, at most `MOST_SAMPLES`; the
         samples of one are among those of the next.
@@ -125,13 +126,8 @@ class Estimator:
       A bound for each count.
 
     Raises:
-      ValueError: grey targets, or counts that are none.
+      ValueError: counts that are none.
     """
-    if binarize == 'none':
-      raise ValueError(
-        'grey pixels have no log-density under a Bernoulli; their '
-        'importance-weighted bound bounds nothing'
-      )
     if not counts or min(counts) < 1 or max(counts) > MOST_SAMPLES:
       raise ValueError(
         f'sample counts must lie in [1, {MOST_SAMPLES}], got {counts}'

@@ -13,7 +13,7 @@ import numpy as np
 import sonnet as snt
 import tensorflow as tf
 
-from vae import datasets, losses, models, randomness
+from vae import datasets, losses, mode, models, randomness
 
 # Bytes of images that one block may hold when the host gathers them.
 _BLOCK_BYTES = 32 * 2**20
@@ -197,14 +197,15 @@ class Engine:
         images, binarize, draw(randomness.Purpose.BINARISATION)
       )
       optimizer.learning_rate.assign(learning_rate)
-      return train_step(
-        model,
-        optimizer,
-        objective,
-        images,
-        draw(randomness.Purpose.POSTERIOR),
-        beta,
-      )
+      with mode.training(draw(randomness.Purpose.DROPOUT)):
+        return train_step(
+          model,
+          optimizer,
+          objective,
+          images,
+          draw(randomness.Purpose.POSTERIOR),
+          beta,
+        )
 
     def block(batches, all_images, seed, betas, learning_rates, first, count):
       def unfinished(done, metrics):

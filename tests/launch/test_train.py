@@ -150,6 +150,32 @@ def test_a_preset_is_overridden_by_flags_and_its_settings_are_recorded(
   assert (train['total'] <= -train['elbo_nats'] + 1e-3).all()
 
 
+@pytest.mark.parametrize(
+  'settings',
+  [
+    {'preset': 'conv_vae', 'kl': 'monte_carlo'},
+    {'preset': 'full_covariance_vae', 'channels': '4,4'},
+    {'network': 'pooled_conv', 'channels': '4,4', 'dropout': 0.5},
+    {'likelihood': 'normal', 'prior': 'mixture', 'kl': 'monte_carlo'},
+    {'likelihood': 'normal', 'likelihood_scale': 'per_output'},
+    {'likelihood': 'continuous_bernoulli', 'posterior': 'full_covariance'},
+  ],
+  ids=str,
+)
+def test_parts_mix_and_go_on_to_the_bits_of_one_long_run(
+  launch_train, tmp_path, settings
+):
+  whole, parts = tmp_path / 'whole', tmp_path / 'parts'
+  settings = {'batch_size': 8, 'posterior_scale': 'softplus'} | settings
+  for path, steps in ((whole, 6), (parts, 3), (parts, 6)):
+    result = launch_train(run_dir=path, **settings, training_steps=steps)
+    assert result.code == 0, result.stderr
+  assert_same_run(whole, parts)
+  convolutional = 'network' in settings or 'preset' in settings
+  stored = config.load(whole / records.CONFIG)
+  assert stored.jit == ('off' if convolutional else 'on')
+
+
 def test_presets_are_listed(launch_train):
   result = launch_train(preset='list')
   assert result.code == 0
@@ -380,7 +406,17 @@ def test_a_loss_that_explodes_marks_the_run_failed(launch_train, tmp_path):
     ({'dataset': '/nowhere'}, ('/nowhere', 'no such folder')),
     ({'checkpoint_every': '1h'}, ('--checkpoint_every=1h', '60s')),
     ({'no_such_flag': '1'}, ('no_such_flag',)),
-    ({'preset': 'none'}, ('--preset=none', 'beta_vae, mlp_vae, iwae')),
+    ({'preset': 'none'}, ('--preset=none', 'beta_vae, mlp_vae, conv_vae')),
+    ({'likelihood_scale': 'big'}, ('--likelihood_scale=big', 'optimal')),
+    ({'prior': 'mixture'}, ('--kl=exact', '--kl=monte_carlo')),
+    (
+      {'network': 'deep_conv', 'channels': '4,4,4'},
+      ('--network=deep_conv', '28×28', 'multiples of 8'),
+    ),
+    (
+      {'network': 'deep_conv', 'output_bias': 'data_mean'},
+      ('--output_bias=data_mean', '--network=mlp'),
+    ),
     ({'num_validation': '4000'}, ('--num_validation=4000', 'less than')),
     ({'num_epochs': '1'}, ('--training_steps and --num_epochs',)),
   ],
