@@ -18,6 +18,7 @@ from launch import config as config_lib
 from launch.config import Config
 from vae import (
   aggregate,
+  convolutions,
   datasets,
   distributions,
   evaluation,
@@ -95,27 +96,27 @@ def _networks(
     )
   if config.network == 'strided_conv':
     return (
-      networks.strided_conv_encoder(
+      convolutions.strided_conv_encoder(
         data_shape, channels, hidden, encoder_shape, activation, init
       ),
-      networks.strided_conv_decoder(
+      convolutions.strided_conv_decoder(
         channels, hidden[::-1], decoder_shape, activation, init
       ),
     )
   if config.network == 'pooled_conv':
     return (
-      networks.pooled_conv_encoder(
+      convolutions.pooled_conv_encoder(
         data_shape, channels, encoder_shape, activation, config.dropout, init
       ),
-      networks.upsampled_conv_decoder(
+      convolutions.upsampled_conv_decoder(
         channels, decoder_shape, activation, init
       ),
     )
   return (
-    networks.deep_conv_encoder(
+    convolutions.deep_conv_encoder(
       data_shape, channels, encoder_shape, activation, init
     ),
-    networks.deep_conv_decoder(channels, decoder_shape, activation, init),
+    convolutions.deep_conv_decoder(channels, decoder_shape, activation, init),
   )
 
 

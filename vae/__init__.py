@@ -1,8 +1,9 @@
 """beta-VAEs: Sonnet 2 modules, TensorFlow Probability distributions.
 
 The package's own modules are the interface: `vae.models`, `vae.networks`,
-`vae.distributions`, `vae.losses`, `vae.datasets`, `vae.training`,
-`vae.evaluation`, `vae.importance`, `vae.aggregate`, `vae.randomness`.
+`vae.convolutions`, `vae.distributions`, `vae.losses`, `vae.datasets`,
+`vae.training`, `vae.evaluation`, `vae.importance`, `vae.aggregate`,
+`vae.randomness`.
 """
 
 import importlib.metadata

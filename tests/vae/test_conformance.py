@@ -8,7 +8,15 @@ import sonnet as snt
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from vae import distributions, losses, mode, models, networks, randomness
+from vae import (
+  convolutions,
+  distributions,
+  losses,
+  mode,
+  models,
+  networks,
+  randomness,
+)
 
 tfd = tfp.distributions
 
@@ -21,26 +29,26 @@ NETWORKS = {
     lambda shape, init: networks.MLP([6], shape, tf.nn.tanh, init),
   ),
   'strided_conv': (
-    lambda data, shape, init: networks.strided_conv_encoder(
+    lambda data, shape, init: convolutions.strided_conv_encoder(
       data, [2, 3], [6], shape, tf.nn.tanh, init
     ),
-    lambda shape, init: networks.strided_conv_decoder(
+    lambda shape, init: convolutions.strided_conv_decoder(
       [2, 3], [6], shape, tf.nn.tanh, init
     ),
   ),
   'pooled_conv': (
-    lambda data, shape, init: networks.pooled_conv_encoder(
+    lambda data, shape, init: convolutions.pooled_conv_encoder(
       data, [2, 3], shape, tf.nn.tanh, 0.5, init
     ),
-    lambda shape, init: networks.upsampled_conv_decoder(
+    lambda shape, init: convolutions.upsampled_conv_decoder(
       [2, 3], shape, tf.nn.tanh, init
     ),
   ),
   'deep_conv': (
-    lambda data, shape, init: networks.deep_conv_encoder(
+    lambda data, shape, init: convolutions.deep_conv_encoder(
       data, [2, 3], shape, tf.nn.tanh, init
     ),
-    lambda shape, init: networks.deep_conv_decoder(
+    lambda shape, init: convolutions.deep_conv_decoder(
       [2, 3], shape, tf.nn.tanh, init
     ),
   ),
@@ -175,18 +183,18 @@ def test_networks_fit_images_of_other_sizes_and_colours(network, shape):
   ('make_network', 'message'),
   [
     (
-      lambda: networks.strided_conv_decoder([8, 8, 8], [], (20, 20, 1)),
+      lambda: convolutions.strided_conv_decoder([8, 8, 8], [], (20, 20, 1)),
       'images of 20×20 do not fit 3 convolutions .* the smallest is 29×29',
     ),
     (
-      lambda: networks.upsampled_conv_decoder([8, 8], (27, 28, 1)),
+      lambda: convolutions.upsampled_conv_decoder([8, 8], (27, 28, 1)),
       'a side must be 12, or more by a multiple of 4',
     ),
     (
-      lambda: networks.deep_conv_encoder((27, 28, 1), [8, 8], [4]),
+      lambda: convolutions.deep_conv_encoder((27, 28, 1), [8, 8], [4]),
       'both sides must be multiples of 4',
     ),
-    (lambda: networks.deep_conv_decoder([8], (27,)), 'need data of shape'),
+    (lambda: convolutions.deep_conv_decoder([8], (27,)), 'need data of shape'),
   ],
 )
 def test_images_that_do_not_fit_are_refused(make_network, message):
@@ -196,8 +204,8 @@ def test_images_that_do_not_fit_are_refused(make_network, message):
 
 @pytest.mark.parametrize('size', [29, 31])
 def test_the_smallest_size_that_is_named_fits(size):
-  networks.strided_conv_decoder([2, 2, 2], [], (size, size, 1))
-  networks.upsampled_conv_decoder([2, 2], (12, 16, 1))
+  convolutions.strided_conv_decoder([2, 2, 2], [], (size, size, 1))
+  convolutions.upsampled_conv_decoder([2, 2], (12, 16, 1))
 
 
 # -- Dropout ------------------------------------------------------------------

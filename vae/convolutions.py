@@ -1,0 +1,330 @@
+"""Convolutional encoders and decoders, in pairs.
+
+Encoders map images [B, H, W, C] to [B, *output_shape], decoders latents [B, L]
+to [B, *output_shape] with output_shape [H, W, C']. Each pair fits the image
+sizes that its geometry allows, and says so where one does not fit.
+"""
+
+from collections.abc import Callable, Sequence
+
+import sonnet as snt
+import tensorflow as tf
+
+from vae import networks
+
+
+def _image_size(shape: Sequence[int]) -> tuple[int, int]:
+  if len(shape) != 3:
+    raise ValueError(
+      f'convolutions need data of shape [H, W, C], got {tuple(shape)}'
+    )
+  return shape[0], shape[1]
+
+
+def _refuse(size: tuple[int, int], what: str, which: str) -> ValueError:
+  height, width = size
+  return ValueError(f'images of {height}×{width} do not fit {what}: {which}')
+
+
+class _Layers(snt.Module):
+  """Modules and functions, one after the other."""
+
+  def __init__(
+    self, layers: Sequence[Callable], output_shape: Sequence[int], name: str
+  ):
+    super().__init__(name=name)
+    self._layers = list(layers)
+    self._output_shape = tuple(output_shape)
+
+  def __call__(self, inputs: tf.Tensor) -> tf.Tensor:
+    for layer in self._layers:
+      inputs = layer(inputs)
+    # Transposed convolutions forget their shape where the batch has none.
+    return tf.reshape(inputs, [-1, *self._output_shape])
+
+
+def _strided_sizes(
+  size: tuple[int, int], num_layers: int
+) -> list[tuple[int, int]]:
+  """The sizes before and after each 5x5 convolution of stride 2, VALID."""
+  smallest = 1
+  for _ in range(num_layers):
+    smallest = 2 * (smallest - 1) + 5
+  if min(size) < smallest:
+    raise _refuse(
+      size,
+      f'{num_layers} convolutions of 5×5 with stride 2',
+      f'the smallest is {smallest}×{smallest}',
+    )
+  sizes = [size]
+  for _ in range(num_layers):
+    height, width = sizes[-1]
+    sizes.append(((height - 5) // 2 + 1, (width - 5) // 2 + 1))
+  return sizes
+
+
+def strided_conv_encoder(
+  data_shape: Sequence[int],
+  channels: Sequence[int],
+  hidden_sizes: Sequence[int],
+  output_shape: Sequence[int],
+  activation: networks.Activation = tf.nn.relu,
+  w_init: networks.Initializer | None = None,
+) -> snt.Module:
+  """Convolutions of 5x5 with stride 2, VALID, then dense layers.
+
+  Args:
+    data_shape: [H, W, C].
+    channels: of each convolution.
+    hidden_sizes: width of each dense layer.
+    output_shape: shape of one example's output.
+    activation: after every layer but the last.
+    w_init: initial weights; biases start at zero.
+
+  Raises:
+    ValueError: images too small.
+  """
+  _strided_sizes(_image_size(data_shape), len(channels))
+  layers: list[Callable] = []
+  for size in channels:
+    convolution = snt.Conv2D(size, 5, 2, padding='VALID', w_init=w_init)
+    layers += [convolution, activation]
+  layers.append(networks.MLP(hidden_sizes, output_shape, activation, w_init))
+  return _Layers(layers, output_shape, 'strided_conv_encoder')
+
+
+def strided_conv_decoder(
+  channels: Sequence[int],
+  hidden_sizes: Sequence[int],
+  output_shape: Sequence[int],
+  activation: networks.Activation = tf.nn.relu,
+  w_init: networks.Initializer | None = None,
+) -> snt.Module:
+  """The mirror of `strided_conv_encoder`, with a last convolution of 3x3.
+
+  Args:
+    channels: of the encoder's convolutions, in its order.
+    hidden_sizes: width of each dense layer, in the decoder's order.
+    output_shape: [H, W, C'].
+    activation: after every layer but the last.
+    w_init: initial weights; biases start at zero.
+
+  Raises:
+    ValueError: images too small.
+  """
+  sizes = _strided_sizes(_image_size(output_shape), len(channels))[::-1]
+  start = (*sizes[0], channels[-1])
+  layers: list[Callable] = [
+    networks.MLP(hidden_sizes, start, activation, w_init),
+    activation,
+  ]
+  for count, size in zip(reversed(channels), sizes[1:], strict=True):
+    layers += [
+      snt.Conv2DTranspose(
+        count,
+        5,
+        size,
+        2,
+        padding='VALID',
+        w_init=w_init and w_init.transposed(),
+      ),
+      activation,
+    ]
+  layers.append(snt.Conv2D(output_shape[-1], 3, w_init=w_init))
+  return _Layers(layers, output_shape, 'strided_conv_decoder')
+
+
+def _pooled_size(size: tuple[int, int], num_layers: int) -> tuple[int, int]:
+  """The size after each 3x3 convolution, VALID, with 2x2 max-pooling.
+
+  The decoder doubles and adds two as often, and adds two more; only where that
+  leads back to the image's size does the pair fit.
+  """
+  small, back = list(size), list(size)
+  for axis in range(2):
+    for _ in range(num_layers):
+      small[axis] = (small[axis] - 2) // 2
+    back[axis] = small[axis]
+    for _ in range(num_layers):
+      back[axis] = 2 * back[axis] + 2
+    back[axis] += 2
+  if min(small) < 1 or tuple(back) != tuple(size):
+    smallest = 1
+    for _ in range(num_layers):
+      smallest = 2 * smallest + 2
+    raise _refuse(
+      size,
+      f'{num_layers} convolutions of 3×3 with pooling',
+      f'a side must be {smallest + 2}, or more by a multiple of '
+      f'{2**num_layers}',
+    )
+  return small[0], small[1]
+
+
+def pooled_conv_encoder(
+  data_shape: Sequence[int],
+  channels: Sequence[int],
+  output_shape: Sequence[int],
+  activation: networks.Activation = tf.nn.relu,
+  dropout: float = 0.0,
+  w_init: networks.Initializer | None = None,
+) -> snt.Module:
+  """Convolutions of 3x3, VALID, each with 2x2 max-pooling; then dropout.
+
+  Args:
+    data_shape: [H, W, C].
+    channels: of each convolution.
+    output_shape: shape of one example's output.
+    activation: after every convolution.
+    dropout: rate of the dropout before the linear layer.
+    w_init: initial weights; biases start at zero.
+
+  Raises:
+    ValueError: an image size that does not fit.
+  """
+  _pooled_size(_image_size(data_shape), len(channels))
+  layers: list[Callable] = []
+  for size in channels:
+    layers += [
+      snt.Conv2D(size, 3, padding='VALID', w_init=w_init),
+      activation,
+      lambda inputs: tf.nn.max_pool2d(inputs, 2, 2, 'VALID'),
+    ]
+  layers += [
+    snt.flatten,
+    networks.Dropout(dropout),
+    networks.MLP([], output_shape, w_init=w_init),
+  ]
+  return _Layers(layers, output_shape, 'pooled_conv_encoder')
+
+
+def upsampled_conv_decoder(
+  channels: Sequence[int],
+  output_shape: Sequence[int],
+  activation: networks.Activation = tf.nn.relu,
+  w_init: networks.Initializer | None = None,
+) -> snt.Module:
+  """Nearest-neighbour upsampling with transposed convolutions of 3x3, VALID.
+
+  Args:
+    channels: of the encoder's convolutions, in its order.
+    output_shape: [H, W, C'].
+    activation: after every convolution but the last.
+    w_init: initial weights; biases start at zero.
+
+  Raises:
+    ValueError: an image size that does not fit.
+  """
+  small = _pooled_size(_image_size(output_shape), len(channels))
+
+  def transpose(size: int) -> snt.Module:
+    return snt.Conv2DTranspose(
+      size, 3, padding='VALID', w_init=w_init and w_init.transposed()
+    )
+
+  def double(inputs: tf.Tensor) -> tf.Tensor:
+    return tf.repeat(tf.repeat(inputs, 2, axis=1), 2, axis=2)
+
+  layers: list[Callable] = [
+    networks.MLP([], (*small, channels[-1]), w_init=w_init)
+  ]
+  for size in reversed(channels):
+    layers += [double, transpose(size), activation]
+  layers.append(transpose(output_shape[-1]))
+  return _Layers(layers, output_shape, 'upsampled_conv_decoder')
+
+
+def _deep_extent(size: tuple[int, int], num_levels: int) -> tuple[int, int]:
+  """The size after halving `num_levels` times."""
+  factor = 2**num_levels
+  if size[0] % factor or size[1] % factor:
+    raise _refuse(
+      size,
+      f'{num_levels} halvings',
+      f'both sides must be multiples of {factor}',
+    )
+  return size[0] // factor, size[1] // factor
+
+
+def deep_conv_encoder(
+  data_shape: Sequence[int],
+  channels: Sequence[int],
+  output_shape: Sequence[int],
+  activation: networks.Activation = tf.nn.leaky_relu,
+  w_init: networks.Initializer | None = None,
+) -> snt.Module:
+  """Pairs of 5x5 convolutions, SAME, the second of each with stride 2.
+
+  The last convolution spans what is left of the image (7x7 for 28x28 pixels
+  and two pairs). The input is shifted by -0.5.
+
+  Args:
+    data_shape: [H, W, C].
+    channels: of each pair.
+    output_shape: shape of one example's output.
+    activation: after every convolution.
+    w_init: initial weights; biases start at zero.
+
+  Raises:
+    ValueError: an image size that cannot be halved as often.
+  """
+  extent = _deep_extent(_image_size(data_shape), len(channels))
+  layers: list[Callable] = [lambda inputs: inputs - 0.5]
+  for size in channels:
+    for stride in (1, 2):
+      layers += [snt.Conv2D(size, 5, stride, w_init=w_init), activation]
+  layers += [
+    snt.Conv2D(channels[-1], extent, padding='VALID', w_init=w_init),
+    activation,
+    networks.MLP([], output_shape, w_init=w_init),
+  ]
+  return _Layers(layers, output_shape, 'deep_conv_encoder')
+
+
+def deep_conv_decoder(
+  channels: Sequence[int],
+  output_shape: Sequence[int],
+  activation: networks.Activation = tf.nn.leaky_relu,
+  w_init: networks.Initializer | None = None,
+) -> snt.Module:
+  """The mirror of `deep_conv_encoder`, with one more layer at full size.
+
+  Args:
+    channels: of the encoder's pairs, in its order.
+    output_shape: [H, W, C'].
+    activation: after every convolution but the last.
+    w_init: initial weights; biases start at zero.
+
+  Raises:
+    ValueError: an image size that cannot be halved as often.
+  """
+  extent = _deep_extent(_image_size(output_shape), len(channels))
+
+  def transpose(
+    size: int, kernel: int | tuple[int, int], stride: int, padding: str
+  ) -> list[Callable]:
+    return [
+      snt.Conv2DTranspose(
+        size,
+        kernel,
+        stride=stride,
+        padding=padding,
+        w_init=w_init and w_init.transposed(),
+      ),
+      activation,
+    ]
+
+  def as_pixel(latents: tf.Tensor) -> tf.Tensor:
+    return latents[:, None, None, :]
+
+  layers: list[Callable] = [
+    as_pixel,
+    *transpose(channels[-1], extent, 1, 'VALID'),
+  ]
+  for size in reversed(channels):
+    layers += transpose(size, 5, 1, 'SAME') + transpose(size, 5, 2, 'SAME')
+  layers += [
+    *transpose(channels[0], 5, 1, 'SAME'),
+    snt.Conv2D(output_shape[-1], 5, w_init=w_init),
+  ]
+  return _Layers(layers, output_shape, 'deep_conv_decoder')
