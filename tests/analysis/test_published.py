@@ -1,0 +1,54 @@
+import pathlib
+import re
+import shutil
+
+import pytest
+
+from analysis import figures, published
+from launch import records
+
+PAGE = pathlib.Path(published.__file__).parent / 'results' / 'published.md'
+
+
+def by_what(text):
+  return next(r for r in published.RESULTS if r.what.startswith(text))
+
+
+def test_the_page_holds_what_the_kept_runs_say():
+  assert published.table() in PAGE.read_text()
+
+
+def test_more_samples_train_a_better_bound():
+  bounds = []
+  for count in (1, 5, 50):
+    frame = published.obtained(by_what(f'IWAE, k = {count}: NLL'))
+    bounds.append((frame['value'][0], frame['se'][0]))
+  values = [value for value, _ in bounds]
+  assert values[0] > values[1] > values[2]
+
+
+def test_values_have_the_published_sign_and_the_error_over_seeds():
+  result = by_what('MLP 784-500-20')
+  frame = published.obtained(result)
+  assert sorted(frame['seed']) == [0, 1, 2]
+  assert (frame['value'] > 0).all()
+  mean, error = map(float, re.findall(r'[\d.]+', published._value(frame))[:2])
+  assert mean == pytest.approx(frame['value'].mean(), abs=0.005)
+  assert error == pytest.approx(frame['value'].sem(), abs=0.005)
+
+
+def test_missing_runs_and_metrics_are_refused(tmp_path):
+  result = by_what('IWAE, k = 5: NLL')
+  with pytest.raises(figures.FigureError, match='no run iwae-k5'):
+    published.obtained(result, tmp_path)
+  shutil.copytree(published._RUNS / 'iwae-k5', tmp_path / 'iwae-k5')
+  records.create_table(tmp_path / 'iwae-k5', records.EVAL)
+  with pytest.raises(figures.FigureError, match='no rows yet'):
+    published.obtained(result, tmp_path)
+
+
+def test_kept_runs_are_of_clean_commits():
+  for manifest in published._RUNS.glob('*/manifest.json'):
+    source = records.read_manifest(manifest.parent)['source']
+    assert source['commit']
+    assert source['dirty'] is False
