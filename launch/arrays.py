@@ -3,9 +3,11 @@
 import pathlib
 
 import numpy as np
+import scipy.special
 import tensorflow as tf
 
 from launch import records
+from launch.config import Config
 from vae import datasets, evaluation, models, randomness
 
 # Test images kept with their reconstructions.
@@ -22,14 +24,19 @@ NUM_TRAVERSED = 4
 GRID_SIZE = 13
 GRID_EXTENT = 3.0
 
+# Points a side of the manifold of two latents.
+MANIFOLD_SIZE = 20
+
+# Principal components of the test examples that are kept.
+NUM_COMPONENTS = 50
+
 
 def write(
   run_dir: pathlib.Path,
   step: int,
   model: models.VAE,
   split: datasets.Split,
-  binarize: str,
-  seed: int,
+  config: Config,
   result: evaluation.Evaluation,
 ) -> None:
   """Writes every array of a run.
@@ -39,33 +46,81 @@ def write(
     step: the number of updates of the model.
     model: the VAE.
     split: the test split.
-    binarize: one of `datasets.BINARISATIONS`.
-    seed: the run's seed.
+    config: the run's settings.
     result: the split's evaluation, which says which latents carry most.
   """
   floats = datasets.to_float(
-    tf.constant(split.images[:NUM_RECONSTRUCTIONS]),
-    binarize,
-    randomness.key(seed, randomness.Purpose.EVALUATION_BINARISATION, 0),
+    tf.constant(split.examples[:NUM_RECONSTRUCTIONS]),
+    config.binarize,
+    randomness.key(config.seed, randomness.Purpose.EVALUATION_BINARISATION, 0),
   )
   reconstructions = {
     'images': floats.numpy(),
     'modes': model.reconstruct(floats).numpy(),
   }
-  latents = {'means': result.means, 'stddevs': result.stddevs}
+  latents = {
+    'means': result.means,
+    'stddevs': result.stddevs,
+    'pixels_pca': principal_components(split.examples),
+  }
   if split.labels is not None:
     reconstructions['labels'] = split.labels[:NUM_RECONSTRUCTIONS]
     latents['labels'] = split.labels
-  key = randomness.key(seed, randomness.Purpose.PRIOR, 0)
-  samples = {'modes': model.sample(NUM_SAMPLES, key).numpy()}
-  for name, contents in (
-    ('reconstructions', reconstructions),
-    ('latents', latents),
-    ('samples', samples),
-    ('latent_grid', latent_grid(model, result.rate_per_latent)),
-    ('traversals', traversals(model, floats[:NUM_TRAVERSED])),
-  ):
-    records.write_arrays(run_dir, name, step, contents)
+  contents = {
+    'reconstructions': reconstructions,
+    'latents': latents,
+    'traversals': traversals(model, floats[:NUM_TRAVERSED]),
+  }
+  if config.has_elbo:
+    key = randomness.key(config.seed, randomness.Purpose.PRIOR, 0)
+    contents['samples'] = {'modes': model.sample(NUM_SAMPLES, key).numpy()}
+    contents['latent_grid'] = latent_grid(model, result.rate_per_latent)
+  if config.latent_size == 2:
+    contents['manifold'] = manifold(model, result, config.has_elbo)
+  for name, arrays in contents.items():
+    records.write_arrays(run_dir, name, step, arrays)
+
+
+def principal_components(examples: np.ndarray) -> np.ndarray:
+  """Examples on their first principal components, the input of a t-SNE.
+
+  Args:
+    examples: [N, ...].
+
+  Returns:
+    float16 [N, K], with K of `NUM_COMPONENTS` at most.
+  """
+  flat = examples.reshape(len(examples), -1).astype(np.float32)
+  if examples.dtype == np.uint8:
+    flat /= 255.0
+  flat -= flat.mean(axis=0)
+  _, vectors = np.linalg.eigh(flat.T @ flat)
+  return (flat @ vectors[:, ::-1][:, :NUM_COMPONENTS]).astype(np.float16)
+
+
+def manifold(
+  model: models.VAE, result: evaluation.Evaluation, has_prior: bool
+) -> dict[str, np.ndarray]:
+  """Modes decoded on a grid that covers both of two latents evenly.
+
+  Args:
+    model: a VAE of two latents.
+    result: an evaluation, for where an autoencoder's codes lie.
+    has_prior: whether the grid lies at quantiles of the standard normal prior;
+      else it is even over the middle 98% of the codes.
+
+  Returns:
+    `values` [G] and `modes` [G, G, H, W, C], the first latent from left to
+    right and the second from bottom to top.
+  """
+  if has_prior:
+    shares = (np.arange(MANIFOLD_SIZE) + 0.5) / MANIFOLD_SIZE
+    values = scipy.special.ndtri(shares).astype(np.float32)
+  else:
+    low, high = np.quantile(result.means, [0.01, 0.99])
+    values = np.linspace(low, high, MANIFOLD_SIZE, dtype=np.float32)
+  grid = np.stack(np.meshgrid(values, values[::-1]), axis=-1)
+  return {'values': values, 'modes': model.decode(grid).mode().numpy()}
 
 
 def traversals(model: models.VAE, images: tf.Tensor) -> dict[str, np.ndarray]:

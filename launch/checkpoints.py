@@ -37,8 +37,16 @@ def paths(run_dir: pathlib.Path) -> list[pathlib.Path]:
   return sorted(folder.glob('step_*.safetensors'), reverse=True)
 
 
+def path_of(run_dir: pathlib.Path, step: int) -> pathlib.Path:
+  """Where the checkpoint of a step lies, or would."""
+  return run_dir / records.CHECKPOINTS / f'step_{step:012d}.safetensors'
+
+
 def save(
-  run_dir: pathlib.Path, step: int, tensors: Mapping[str, np.ndarray]
+  run_dir: pathlib.Path,
+  step: int,
+  tensors: Mapping[str, np.ndarray],
+  best_step: int | None = None,
 ) -> pathlib.Path:
   """Writes a checkpoint and then deletes those too old to keep.
 
@@ -46,19 +54,20 @@ def save(
     run_dir: the run.
     step: the number of updates that made these values.
     tensors: every variable by name.
+    best_step: whose checkpoint is kept however old.
 
   Returns:
     The file.
   """
-  folder = run_dir / records.CHECKPOINTS
-  folder.mkdir(exist_ok=True)
-  path = folder / f'step_{step:012d}.safetensors'
+  path = path_of(run_dir, step)
+  path.parent.mkdir(exist_ok=True)
   # One entry: safetensors writes several in an order that varies.
   header = {'sha256': _digest(step, tensors), 'step': step}
   metadata = {_HEADER: json.dumps(header)}
   records.replace_file(path, safetensors.numpy.save(dict(tensors), metadata))
   for old in paths(run_dir)[KEPT:]:
-    old.unlink()
+    if best_step is None or old != path_of(run_dir, best_step):
+      old.unlink()
   return path
 
 

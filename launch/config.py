@@ -17,7 +17,7 @@ from typing import Any
 
 from absl import flags
 
-from launch import presets
+from launch import parts, presets
 
 GROUPS = ('Objective', 'Model', 'Data', 'Training', 'Execution')
 
@@ -70,11 +70,12 @@ class Config:
   )
   objective: str = _setting(
     'elbo',
-    'what is maximised; elbo: with --beta; iwae: the importance-weighted bound '
+    'what is trained; elbo: with --beta; iwae: the importance-weighted bound '
     "at --num_samples; dreg: the same with the encoder's doubly "
-    'reparameterized gradient',
+    'reparameterized gradient; reconstruction: no rate at all, for '
+    'autoencoders',
     'Objective',
-    choices=('dreg', 'elbo', 'iwae'),
+    choices=tuple(parts.find('objectives')),
   )
   num_samples: int = _setting(
     1,
@@ -85,9 +86,22 @@ class Config:
   )
   kl: str = _setting(
     'exact',
-    'the rate in closed form, or from the posterior samples',
+    'the rate in closed form, or from posterior samples',
     'Objective',
     choices=('exact', 'monte_carlo'),
+  )
+  kl_samples: int = _setting(
+    0,
+    'posterior samples of their own for --kl=monte_carlo; 0: those of the '
+    'reconstruction',
+    'Objective',
+    lower=0,
+  )
+  beta_warmup_steps: int = _setting(
+    0,
+    'steps over which beta rises in a line from 0 to --beta; 0: it is constant',
+    'Objective',
+    lower=0,
   )
   network: str = _setting(
     'mlp',
@@ -95,7 +109,24 @@ class Config:
     'then --hidden_sizes; pooled_conv: 3x3 with max-pooling, decoded by '
     'upsampling; deep_conv: pairs of 5x5, the second with stride 2',
     'Model',
-    choices=('deep_conv', 'mlp', 'pooled_conv', 'strided_conv'),
+    choices=tuple(
+      sorted(
+        parts.find('architectures', '_encoder').keys()
+        & parts.find('architectures', '_decoder').keys()
+      )
+    ),
+  )
+  encoder: str | None = _setting(
+    None,
+    "the encoder, where it is not --network's",
+    'Model',
+    choices=tuple(parts.find('architectures', '_encoder')),
+  )
+  decoder: str | None = _setting(
+    None,
+    "the decoder, where it is not --network's",
+    'Model',
+    choices=tuple(parts.find('architectures', '_decoder')),
   )
   channels: tuple[int, ...] = _setting(
     [32, 64], 'of the convolutions, comma-separated', 'Model', lower=1
@@ -132,24 +163,33 @@ class Config:
   posterior: str = _setting(
     'normal',
     'q(z|x); normal and diagonal: independent latents, as Independent(Normal) '
-    'or MultivariateNormalDiag; full_covariance: MultivariateNormalTriL',
+    'or MultivariateNormalDiag; full_covariance: MultivariateNormalTriL; '
+    'deterministic: a code, as of a plain autoencoder, where beta has no '
+    'meaning',
     'Model',
-    choices=('diagonal', 'full_covariance', 'normal'),
+    choices=tuple(parts.find('posteriors')),
+  )
+  code_activation: str = _setting(
+    'linear',
+    'what the code of --posterior=deterministic passes through',
+    'Model',
+    choices=('linear', 'sigmoid', 'tanh'),
   )
   prior: str = _setting(
     'standard',
     'p(z); standard: N(0, I); mixture: learned, of diagonal normals',
     'Model',
-    choices=('mixture', 'standard'),
+    choices=tuple(parts.find('priors')),
   )
   prior_components: int = _setting(
     10, 'components of the mixture', 'Model', lower=1
   )
   likelihood: str = _setting(
     'bernoulli',
-    'p(x|z) of each pixel; continuous_bernoulli is a density for grey pixels',
+    'p(x|z) of each value; continuous_bernoulli: a density of grey pixels; '
+    'squared_error: no density, for --objective=reconstruction',
     'Model',
-    choices=('bernoulli', 'continuous_bernoulli', 'normal'),
+    choices=tuple(parts.find('likelihoods')),
   )
   likelihood_scale: str = _setting(
     'optimal',
@@ -157,6 +197,12 @@ class Config:
     'global: one learned; per_output: from the decoder; optimal: the root of '
     "the batch's mean squared error",
     'Model',
+  )
+  output_activation: str = _setting(
+    'linear',
+    'what the mean of --likelihood=normal or squared_error passes through',
+    'Model',
+    choices=('linear', 'sigmoid', 'tanh'),
   )
   posterior_scale: str = _setting(
     'square',
@@ -180,9 +226,9 @@ class Config:
   )
   dataset: str = _setting(
     'auto',
-    'mnist_5k, a TFDS name (mnist, fashion_mnist, kmnist, ...), or the path of '
-    'a folder of images or IDX files; auto: mnist, or mnist_5k where that '
-    'cannot be had',
+    'mnist_5k, wine (a table), a TFDS name (mnist, fashion_mnist, kmnist, '
+    '...), or the path of a folder of images or IDX files, or of a .csv table; '
+    'auto: mnist, or mnist_5k where that cannot be had',
     'Data',
   )
   binarize: str = _setting(
@@ -209,8 +255,14 @@ class Config:
     'Training',
     above=0.0,
   )
+  optimizer: str = _setting(
+    'adam',
+    'what updates the weights; rmsprop with decay 0.9 and epsilon 1e-10',
+    'Training',
+    choices=('adam', 'momentum', 'rmsprop', 'sgd'),
+  )
   learning_rate: float = _setting(
-    1e-3, 'step size of Adam', 'Training', above=0.0
+    1e-3, 'step size of the optimizer', 'Training', above=0.0
   )
   learning_rate_schedule: str = _setting(
     'constant',
@@ -224,6 +276,21 @@ class Config:
     "added to the root of Adam's second moment",
     'Training',
     above=0.0,
+  )
+  momentum: float = _setting(
+    0.9,
+    'decay of the sum of gradients that --optimizer=momentum follows',
+    'Training',
+    lower=0.0,
+    upper=0.9999,
+  )
+  patience: int = _setting(
+    0,
+    'epochs without a better elbo (at beta 1) on the validation split, after '
+    'which training stops; the best weights are kept. 0: train to the end and '
+    'keep the last',
+    'Training',
+    lower=0,
   )
   seed: int = _setting(
     0, 'of every random number in the run', 'Training', lower=0
@@ -277,23 +344,24 @@ class Config:
     parse_interval(self.checkpoint_every)
     if (self.training_steps is None) == (self.num_epochs is None):
       raise ConfigError('give one of --training_steps and --num_epochs')
-    if self.objective != 'elbo':
-      self._check_importance_weighted()
     self.parse_likelihood_scale()
+    self._check_elbo()
+    if self.objective in ('iwae', 'dreg'):
+      self._check_importance_weighted()
+    self._check_activations()
     if (
-      self.prior == 'mixture'
-      and self.kl == 'exact'
-      and (self.objective == 'elbo')
+      self.training_steps is not None
+      and self.training_steps < self.beta_warmup_steps
     ):
       raise ConfigError(
-        '--kl=exact: no closed form of the KL to --prior=mixture is known; '
-        'give --kl=monte_carlo'
+        f'--beta_warmup_steps={self.beta_warmup_steps}: training would end '
+        f'before, after {self.training_steps} steps'
       )
     if self.output_bias == 'data_mean' and (
-      self.network != 'mlp' or self.likelihood != 'bernoulli'
+      (self.decoder or self.network) != 'mlp' or self.likelihood != 'bernoulli'
     ):
       raise ConfigError(
-        '--output_bias=data_mean: needs --network=mlp, which has a bias for '
+        '--output_bias=data_mean: needs --decoder=mlp, which has a bias for '
         'each pixel, and --likelihood=bernoulli'
       )
 
@@ -320,13 +388,81 @@ class Config:
   @property
   def has_density(self) -> bool:
     """Whether log p(x|z) is that of the targets: not a Bernoulli's of grey."""
+    if self.likelihood == 'squared_error':
+      return False
     return self.likelihood != 'bernoulli' or self.binarize != 'none'
+
+  @property
+  def has_elbo(self) -> bool:
+    """Whether there is a rate and a distortion in nats; not in autoencoders."""
+    return (
+      self.posterior != 'deterministic' and self.likelihood != 'squared_error'
+    )
+
+  @property
+  def has_effective_beta(self) -> bool:
+    """Whether beta weighs a rate, and in a way that is known."""
+    return self.has_elbo and self.objective in ('elbo', 'iwae', 'dreg')
+
+  def _check_elbo(self) -> None:
+    """An elbo needs a posterior with a rate and a likelihood with a density."""
+    if self.objective in ('elbo', 'iwae', 'dreg'):
+      if self.posterior == 'deterministic':
+        raise ConfigError(
+          '--posterior=deterministic: a code without noise has no rate, and so '
+          f'no --objective={self.objective}; give --objective=reconstruction'
+        )
+      if self.likelihood == 'squared_error':
+        raise ConfigError(
+          '--likelihood=squared_error: is no density, and so has no '
+          f'--objective={self.objective}; give --likelihood=normal '
+          '--likelihood_scale=0.7071 for squared errors in nats, or '
+          '--objective=reconstruction with --posterior=deterministic'
+        )
+    if self.objective == 'reconstruction' and self.posterior != 'deterministic':
+      raise ConfigError(
+        f'--objective=reconstruction: has no rate to keep the noise of '
+        f'--posterior={self.posterior}; give --posterior=deterministic, or '
+        '--objective=elbo --beta=0'
+      )
+    if not self.has_elbo and self.beta_warmup_steps:
+      raise ConfigError(
+        f'--beta_warmup_steps={self.beta_warmup_steps}: an autoencoder has no '
+        'rate for beta to weigh'
+      )
+    if self.prior == 'mixture' and self.posterior == 'deterministic':
+      raise ConfigError(
+        '--prior=mixture: --posterior=deterministic has no rate that could '
+        'train it'
+      )
+    if self.likelihood == 'continuous_bernoulli' and self.binarize != 'none':
+      raise ConfigError(
+        f'--likelihood=continuous_bernoulli: is a density of grey pixels; '
+        f'those of --binarize={self.binarize} have probabilities: give '
+        '--likelihood=bernoulli'
+      )
+
+  def _check_activations(self) -> None:
+    if self.code_activation != 'linear' and self.posterior != 'deterministic':
+      raise ConfigError(
+        f'--code_activation={self.code_activation}: needs '
+        '--posterior=deterministic'
+      )
+    if self.output_activation != 'linear' and self.likelihood not in (
+      'normal',
+      'squared_error',
+    ):
+      raise ConfigError(
+        f'--output_activation={self.output_activation}: needs '
+        '--likelihood=normal or squared_error; the others take logits'
+      )
 
   def _check_importance_weighted(self) -> None:
     for name, value, why in (
       ('reduction', 'sum', 'the bound is in nats per image'),
       ('beta', 1.0, 'the bound has no beta'),
       ('kl', 'exact', 'the bound has no KL of its own'),
+      ('beta_warmup_steps', 0, 'the bound has no beta'),
     ):
       if getattr(self, name) != value:
         raise ConfigError(

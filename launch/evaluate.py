@@ -43,12 +43,16 @@ def main() -> int:
 
   experiment.set_threads(rundir.load_config(path).threads)
   run = runs.load(path, cli.DATA_DIR.value, warn)
-  if not run.config.has_density:
+  if not (run.config.has_density and run.config.has_elbo):
     if flags.FLAGS['num_importance_samples'].present:
       raise rundir.RunError(
-        f'--num_importance_samples={num_samples}: {path} has grey targets, '
-        'where a Bernoulli gives no log-density and the bound would bound '
-        'nothing; train with --binarize'
+        f'--num_importance_samples={num_samples}: {path} has '
+        + (
+          'grey targets, where a Bernoulli gives no log-density and the bound '
+          'would bound nothing; train with --binarize'
+          if run.config.has_elbo
+          else 'no posterior or no density that a bound could be made of'
+        )
       )
     num_samples = 0
   print(f'evaluating {path}')

@@ -23,10 +23,12 @@ from launch import (
   records,
   rundir,
   runs,
+  schedule,
+  summary,
 )
 from launch import config as config_lib
 from launch.config import Config
-from vae import datasets, evaluation, losses, training
+from vae import datasets, evaluation, losses, models, training
 
 # A block of steps takes about this long, so that Ctrl-C, progress and the
 # check for finite losses are never far.
@@ -51,37 +53,68 @@ def set_threads(threads: int) -> int:
 
 
 def _resolve(config: Config, dataset: datasets.Dataset) -> Config:
-  """Decides what the flags left open.
+  """Decides what the flags left open, but for `--jit`.
 
   Raises:
-    ConfigError: a batch larger than the data.
+    ConfigError: settings that do not fit the data.
   """
-  num_train = len(dataset.splits['train'].images)
+  num_train = len(dataset.splits['train'].examples)
   if config.batch_size > num_train:
     raise config_lib.ConfigError(
       f'--batch_size={config.batch_size}: must be at most the {num_train:,} '
       f'training images of {dataset.name}'
     )
+  if not dataset.has_images and config.binarize != 'none':
+    raise config_lib.ConfigError(
+      f'--binarize={config.binarize}: {dataset.name} is a table; only images '
+      'can be made binary'
+    )
+  if config.patience and 'validation' not in dataset.splits:
+    raise config_lib.ConfigError(
+      f'--patience={config.patience}: needs a validation split; give '
+      '--num_validation'
+    )
   steps, epochs = config.training_steps, config.num_epochs
   if epochs is not None:
     steps = math.ceil(epochs * num_train / config.batch_size)
-  jit, placement = config.jit, config.data_placement
-  if jit == 'auto':
-    # XLA doubles the speed of dense networks and, on CPUs, halves that of
-    # convolutions.
-    gpu = bool(tf.config.list_physical_devices('GPU'))
-    jit = 'on' if config.network == 'mlp' or gpu else 'off'
+  placement = config.data_placement
   if placement == 'auto':
-    small = dataset.splits['train'].images.nbytes <= _DEVICE_BYTES
+    small = dataset.splits['train'].examples.nbytes <= _DEVICE_BYTES
     placement = 'device' if small else 'host'
   return dataclasses.replace(
     config,
     dataset=dataset.name,
     training_steps=steps,
     num_epochs=None,
-    jit=jit,
     data_placement=placement,
   )
+
+
+def _resolve_jit(config: Config, model: models.VAE) -> Config:
+  """XLA doubles dense networks' speed; on CPUs it halves convolutions'."""
+  if config.jit != 'auto':
+    return config
+  convolutions = any(len(v.shape) > 2 for v in model.trainable_variables)
+  gpu = bool(tf.config.list_physical_devices('GPU'))
+  return dataclasses.replace(
+    config, jit='on' if gpu or not convolutions else 'off'
+  )
+
+
+def _check_range(model: models.VAE, dataset: datasets.Dataset) -> None:
+  """Refuses values that a likelihood cannot explain, rather than clip them."""
+  assert isinstance(model.decode, models.Decoder)
+  support = getattr(model.decode.likelihood, 'support', None)
+  if support is None or dataset.has_images:  # Whose values lie in [0, 1].
+    return
+  for name, split in dataset.splits.items():
+    low, high = float(split.examples.min()), float(split.examples.max())
+    if low < support[0] or high > support[1]:
+      raise config_lib.ConfigError(
+        f'--likelihood: {dataset.name} has values from {low:.4g} to '
+        f'{high:.4g} in its {name} split, outside of '
+        f'[{support[0]:g}, {support[1]:g}]; give --likelihood=normal'
+      )
 
 
 def run(
@@ -110,7 +143,13 @@ def run(
   dataset = runs.open_dataset(config, data_dir, manifest, _report)
   config = _resolve(dataclasses.replace(config, threads=threads), dataset)
   tf.config.experimental.enable_op_determinism()
-  experiment = _Experiment(path, config, dataset)
+  mean_image = None
+  if config.output_bias == 'data_mean':
+    mean_image = dataset.splits['train'].examples.mean(axis=0) / 255.0
+  model = runs.build(config, dataset.shape, mean_image)
+  _check_range(model, dataset)
+  config = _resolve_jit(config, model)
+  experiment = _Experiment(path, config, dataset, model)
   if overwrite:
     records.clear(path)
   if not experiment.start_or_resume():
@@ -147,30 +186,40 @@ class _Experiment:
   """The state of one run in this process."""
 
   def __init__(
-    self, path: pathlib.Path, config: Config, dataset: datasets.Dataset
+    self,
+    path: pathlib.Path,
+    config: Config,
+    dataset: datasets.Dataset,
+    model: models.VAE,
   ):
     self._path = path
     self._config = config
     self._dataset = dataset
+    self._model = model
     self._step = 0
     self._num_values = math.prod(dataset.shape)
     self._splits = dataset.splits
-    assert config.training_steps is not None
-    self._total_steps = config.training_steps
-    mean_image = None
-    if config.output_bias == 'data_mean':
-      mean_image = self._splits['train'].images.mean(axis=0) / 255.0
-    self._model = runs.build(config, dataset.shape, mean_image)
+    number, unit = config_lib.parse_interval(config.checkpoint_every)
+    self._checkpoint_seconds = number if unit == 'seconds' else math.inf
+    self._schedule = schedule.Schedule(
+      config,
+      num_train=len(dataset.splits['train'].examples),
+      checkpoint_steps=int(number) if unit == 'steps' else 0,
+    )
     self._optimizer = training.make_optimizer(
+      config.optimizer,
       config.learning_rate,
-      list(self._model.trainable_variables),
+      list(model.trainable_variables),
       config.adam_epsilon,
+      config.momentum,
     )
     self._variables = runs.named_variables(
-      model=self._model, optimizer=self._optimizer
+      model=model, optimizer=self._optimizer
     )
-    self._evaluator = runs.evaluator(config, self._model)
-    self._last_evaluation: evaluation.Evaluation | None = None
+    self._evaluator = runs.evaluator(config, model, dataset.shape)
+    # On the test split, after step `_step`.
+    self._evaluated: evaluation.Evaluation | None = None
+    self._best_step: int | None = None
     self._seconds_before = 0.0
 
   # -- Starting ---------------------------------------------------------------
@@ -193,20 +242,25 @@ class _Experiment:
       self._step, tensors = loaded
       runs.assign(self._variables, tensors)
     finished = self._manifest['status'] == 'finished'
-    if finished and self._step >= self._total_steps:
+    if finished and (
+      self._step >= self._schedule.last or self._manifest.get('stopped_early')
+    ):
       print(
         f'{path} is finished ({self._step:,} steps). A larger '
-        '--training_steps goes on; --overwrite starts anew.'
+        '--training_steps goes on, unless training stopped early; --overwrite '
+        'starts anew.'
       )
       return False
     for name in records.COLUMNS:
       records.keep_rows(path, name, self._is_kept(name, stored))
+    if config.patience:
+      self._best_step = self._find_best()
     self._seconds_before = float(self._manifest.get('seconds', 0.0))
     self._manifest.pop('error', None)
     self._manifest.setdefault('resumed', []).append(
       {'step': self._step, **self._session()}
     )
-    self._update_manifest('running', training_steps=self._total_steps)
+    self._update_manifest('running', training_steps=self._schedule.last)
     records.replace_file(path / records.CONFIG, config.to_json().encode())
     print(f'resuming {path} after step {self._step:,}')
     return True
@@ -222,15 +276,17 @@ class _Experiment:
 
     def keep(row_step: int, row: Mapping[str, str]) -> bool:
       evaluated = name in (records.EVAL, records.RATE_PER_LATENT)
-      if evaluated and not measure.is_written_by_training(row):
+      if evaluated and not measure.is_written_by_training(row, stored):
         return True
       if row_step > step:
         return False
-      if row_step != stored.training_steps or row_step == self._total_steps:
+      if evaluated and row['split'] == 'validation':
+        return self._schedule.is_validated(row_step)
+      if row_step != stored.training_steps or row_step == self._schedule.last:
         return True
       if evaluated:
-        return self._is_evaluated(row_step)
-      return self._is_logged(row_step)
+        return self._schedule.is_evaluated(row_step)
+      return self._schedule.is_logged(row_step)
 
     return keep
 
@@ -254,33 +310,18 @@ class _Experiment:
       **self._session(),
       'threads': config.threads,
       'dataset': dict(self._dataset.provenance),
-      'targets': self._targets(),
+      'targets': summary.targets(config),
       'num_parameters': {
         'encoder': runs.num_parameters(self._model.encode),
         'decoder': runs.num_parameters(self._model.decode),
       },
-      'effective_beta': self._effective_beta(),
-      'training_steps': self._total_steps,
+      'effective_beta': losses.effective_beta(
+        config.beta, config.reduction, self._num_values, config.latent_size
+      )
+      if config.has_effective_beta
+      else None,
+      'training_steps': self._schedule.last,
     }
-
-  def _targets(self) -> str:
-    """What the likelihood is asked to explain."""
-    if self._config.binarize == 'static':
-      return 'binary, static (own draw)'
-    if self._config.binarize != 'none':
-      return f'binary, {self._config.binarize}'
-    if self._config.has_density:
-      return 'grey'
-    return (
-      'grey: the Bernoulli log-likelihood is a negative cross-entropy, no '
-      'log-density of the image'
-    )
-
-  def _effective_beta(self) -> float:
-    config = self._config
-    return losses.effective_beta(
-      config.beta, config.reduction, self._num_values, config.latent_size
-    )
 
   def _update_manifest(self, status: str, **entries: Any) -> None:
     assert status in records.STATUSES
@@ -290,85 +331,64 @@ class _Experiment:
 
   # -- Training ---------------------------------------------------------------
 
-  def _is_logged(self, step: int) -> bool:
-    """Powers of two, every `log_every` steps, and the last step."""
-    every = self._config.log_every
-    return (
-      step & (step - 1) == 0
-      or (every > 0 and step % every == 0)
-      or step == self._total_steps
-    )
-
-  def _is_evaluated(self, step: int) -> bool:
-    every = self._config.eval_every
-    return (every > 0 and step % every == 0) or step == self._total_steps
-
-  def _next_stop(self, checkpoint_steps: int) -> int:
-    """The next step at which something is logged, evaluated or saved."""
-    config, step = self._config, self._step
-    stops = [self._total_steps, 1 << step.bit_length()]
-    stops += [
-      (step // every + 1) * every
-      for every in (config.log_every, config.eval_every, checkpoint_steps)
-      if every
-    ]
-    return min(stops)
-
   def train(self) -> int:
     """Trains to the last step and evaluates; returns the exit code."""
-    self._print_start()
-    number, unit = config_lib.parse_interval(self._config.checkpoint_every)
-    checkpoint_steps = int(number) if unit == 'steps' else 0
-    checkpoint_seconds = number if unit == 'seconds' else math.inf
+    config, schedule = self._config, self._schedule
+    print(
+      summary.start(
+        self._path, config, self._manifest, runs.num_parameters(self._model)
+      ),
+      flush=True,
+    )
     engine = training.Engine(
       self._model,
       self._optimizer,
-      runs.objective(self._config),
-      self._splits['train'].images,
-      seed=self._config.seed,
-      batch_size=self._config.batch_size,
-      binarize=self._config.binarize,
-      jit=self._config.jit == 'on',
-      on_device=self._config.data_placement == 'device',
+      runs.objective(config),
+      self._splits['train'].examples,
+      seed=config.seed,
+      batch_size=config.batch_size,
+      binarize=config.binarize,
+      jit=config.jit == 'on',
+      on_device=config.data_placement == 'device',
     )
-    shown = progress.Progress(self._step, self._total_steps)
-    started = saved = time.monotonic()
+    shown = progress.Progress(self._step, schedule.last)
+    self._started = saved = time.monotonic()
     block_steps: int | None = None
     with _Stop() as stop:
-      while self._step < self._total_steps:
+      last = self._is_last()
+      while not last:
+        first = self._step + 1
         count = min(
-          self._next_stop(checkpoint_steps) - self._step,
+          schedule.next_stop(self._step) - self._step,
           block_steps or 1,
           engine.max_steps,
         )
         block_started = time.monotonic()
         try:
           metrics = engine.run(
-            self._step + 1,
-            np.full(count, self._config.beta, np.float32),
-            self._learning_rates(self._step + 1, count),
+            first,
+            schedule.betas(first, count),
+            schedule.learning_rates(first, count),
           )
-        except training.NonFiniteError as error:
-          shown.close()
-          return self._fail(error)
-        now = time.monotonic()
-        # The first block compiles, and says nothing about the speed.
-        if block_steps is None:
-          block_steps = 1
-        else:
-          speed = count / (now - block_started)
-          block_steps = max(1, int(speed * _BLOCK_SECONDS))
-        self._step += count
-        if self._is_logged(self._step):
-          seconds = self._seconds_before + now - started
-          self._log(metrics, seconds, shown)
-        last = self._step == self._total_steps
-        due = checkpoint_steps and self._step % checkpoint_steps == 0
-        try:
-          if self._is_evaluated(self._step):
+          # The first block compiles, and says nothing about the speed.
+          if block_steps is None:
+            block_steps = 1
+          else:
+            speed = count / (time.monotonic() - block_started)
+            block_steps = max(1, int(speed * _BLOCK_SECONDS))
+          self._step += count
+          improved = schedule.is_validated(self._step) and self._validate()
+          last = self._is_last()
+          if last or schedule.is_logged(self._step):
+            self._log(metrics, shown, last)
+          if schedule.is_evaluated(self._step):
             self._evaluate()
-          if last or due or stop.signal or now - saved > checkpoint_seconds:
-            self._save(self._seconds_before + time.monotonic() - started)
+          every = schedule.checkpoint_steps
+          due = (every and self._step % every == 0) or (
+            time.monotonic() - saved > self._checkpoint_seconds
+          )
+          if last or due or improved or stop.signal:
+            self._save()
             saved = time.monotonic()
         except training.NonFiniteError as error:
           shown.close()
@@ -383,21 +403,15 @@ class _Experiment:
           )
           return 128 + stop.signal
       shown.close()
-      seconds = self._seconds_before + time.monotonic() - started
-      self._finish(seconds)
+      self._finish()
     return 0
 
-  def _learning_rates(self, first: int, count: int) -> np.ndarray:
-    config = self._config
-    if config.learning_rate_schedule == 'constant':
-      return np.full(count, config.learning_rate, np.float32)
-    steps = np.arange(first - 1, first - 1 + count)
-    num_train = len(self._splits['train'].images)
-    return training.ladder(
-      config.learning_rate, steps * config.batch_size / num_train
-    )
+  @property
+  def _seconds(self) -> float:
+    """How long all processes of this run have trained."""
+    return self._seconds_before + time.monotonic() - self._started
 
-  def _save(self, seconds: float) -> None:
+  def _save(self) -> None:
     """Writes a checkpoint and how long training took up to it.
 
     Raises:
@@ -408,11 +422,12 @@ class _Experiment:
       if not np.isfinite(value).all():
         # The loss is measured before the update, and so does not show it yet.
         raise training.NonFiniteError(self._step + 1, name, math.nan)
-    checkpoints.save(self._path, self._step, values)
-    self._update_manifest('running', seconds=round(seconds, 3))
+    checkpoints.save(self._path, self._step, values, self._best_step)
+    best = {} if self._best_step is None else {'best_step': self._best_step}
+    self._update_manifest('running', seconds=round(self._seconds, 3), **best)
 
   def _log(
-    self, metrics: training.Metrics, seconds: float, shown: progress.Progress
+    self, metrics: training.Metrics, shown: progress.Progress, last: bool
   ) -> None:
     config, step = self._config, self._step
     reconstruction, kl = metrics.distortion, metrics.rate
@@ -420,46 +435,105 @@ class _Experiment:
       reconstruction /= self._num_values
       kl /= config.latent_size
     # float32 prints in as many digits as it has.
-    row = {
-      'total': np.float32(metrics.loss),
-      'kl': np.float32(kl),
-      'reconstruction': np.float32(reconstruction),
+    row = {'total': np.float32(metrics.loss)}
+    nats: dict[str, Any] = {
+      'beta': None,
+      'kl': None,
+      'distortion_nats': None,
+      'rate_nats': None,
+      'elbo_nats': None,
     }
-    if step & (step - 1) == 0 or step == self._total_steps:
-      shown.print(
-        str({'step': step} | {name: float(str(v)) for name, v in row.items()})
-      )
-    num_train = len(self._splits['train'].images)
-    records.append(
-      self._path,
-      records.TRAIN,
-      row
-      | {
-        'step': step,
-        'epoch': f'{step * config.batch_size / num_train:.6g}',
-        'beta': config.beta,
-        'learning_rate': self._learning_rates(step, 1)[0],
+    if config.has_elbo:
+      row['kl'] = np.float32(kl)
+      nats = {
+        'beta': float(self._schedule.betas(step, 1)[0])
+        if config.beta_warmup_steps
+        else config.beta,
         'distortion_nats': np.float32(metrics.distortion),
         'rate_nats': np.float32(metrics.rate),
         'elbo_nats': -np.float32(metrics.distortion + metrics.rate),
+      }
+    row['reconstruction'] = np.float32(reconstruction)
+    if last or self._schedule.is_printed(step):
+      shown.print(
+        str({'step': step} | {name: float(str(v)) for name, v in row.items()})
+      )
+    epoch = step * config.batch_size / self._schedule.num_train
+    records.append(
+      self._path,
+      records.TRAIN,
+      nats
+      | row
+      | {
+        'step': step,
+        'epoch': f'{epoch:.6g}',
+        'learning_rate': self._schedule.learning_rates(step, 1)[0],
       },
     )
     records.append(
       self._path,
       records.TIMING,
-      {'step': step, 'seconds': f'{seconds:.3f}'},
+      {'step': step, 'seconds': f'{self._seconds:.3f}'},
+    )
+
+  # -- Evaluating -------------------------------------------------------------
+
+  def _measure(self, split: str) -> evaluation.Evaluation:
+    """Evaluates a split and writes what comes out.
+
+    Raises:
+      NonFiniteError: it is not finite; nothing is written.
+    """
+    result = self._evaluator(
+      self._splits[split].examples, self._config.binarize, self._config.seed
+    )
+    name, estimate = (
+      ('elbo', result.elbo)
+      if self._config.has_elbo
+      else ('squared error', result.squared_error)
+    )
+    if not math.isfinite(estimate.value):
+      raise training.NonFiniteError(
+        self._step + 1, f'{name} of the {split} split', estimate.value
+      )
+    measure.record(
+      self._path,
+      self._step,
+      split,
+      result,
+      self._num_values,
+      self._likelihood_scale(),
+    )
+    return result
+
+  def _likelihood_scale(self) -> dict[str, float]:
+    return measure.likelihood_scale(
+      self._model, self._manifest['effective_beta']
     )
 
   def _evaluate(self) -> None:
-    result = self._evaluator(
-      self._splits['test'].images, self._config.binarize, self._config.seed
-    )
-    if not math.isfinite(result.elbo.value):
-      raise training.NonFiniteError(
-        self._step + 1, 'elbo of the test split', result.elbo.value
-      )
-    measure.record(self._path, self._step, 'test', result, self._num_values)
-    self._last_evaluation = result
+    self._evaluated = self._measure('test')
+
+  def _validate(self) -> bool:
+    """Evaluates the validation split; whether these weights are the best."""
+    self._measure('validation')
+    self._best_step = self._find_best()
+    return self._best_step == self._step
+
+  def _find_best(self) -> int | None:
+    best = measure.best_validated(self._path, self._config.has_elbo)
+    return None if best is None else best[0]
+
+  def _is_stopped_early(self) -> bool:
+    """Whether patience is at its end, not before beta is at its own."""
+    patience, schedule = self._config.patience, self._schedule
+    if not patience or self._best_step is None:
+      return False
+    waited = schedule.epochs(self._step) - schedule.epochs(self._best_step)
+    return waited >= patience and self._step >= self._config.beta_warmup_steps
+
+  def _is_last(self) -> bool:
+    return self._step >= self._schedule.last or self._is_stopped_early()
 
   # -- Ending -----------------------------------------------------------------
 
@@ -477,54 +551,37 @@ class _Experiment:
     )
     return 1
 
-  def _finish(self, seconds: float) -> None:
-    result = self._last_evaluation
-    if result is None:  # Killed between the last checkpoint and this line.
+  def _finish(self) -> None:
+    last_step = self._step
+    if self._best_step is not None and self._best_step != self._step:
+      self._step, tensors = checkpoints.load(
+        checkpoints.path_of(self._path, self._best_step)
+      )
+      runs.assign(self._variables, tensors)
+      self._evaluated = None
+    # Also where a kill came between the last checkpoint and this line.
+    if self._evaluated is None:
       self._evaluate()
-      result = self._last_evaluation
-      assert result is not None
+    assert self._evaluated is not None
     arrays.write(
       self._path,
       self._step,
       self._model,
       self._splits['test'],
-      self._config.binarize,
-      self._config.seed,
-      result,
+      self._config,
+      self._evaluated,
     )
-    self._update_manifest('finished')
-    quoted = shlex.quote(str(self._path))
+    stopped = {}
+    if self._config.patience:
+      stopped = {'stopped_early': last_step < self._schedule.last}
+    self._update_manifest('finished', **stopped)
     print(
-      f'test split of {self._config.dataset}, {result.num_images:,} images, '
-      'nats per image (± standard error):\n'
-      f'  elbo {result.elbo.value:.2f} ± {result.elbo.se:.2f}, '
-      f'distortion {result.distortion.value:.2f} ± {result.distortion.se:.2f}, '
-      f'rate {result.rate.value:.2f} ± {result.rate.se:.2f}\n'
-      f'{self._step:,} steps in {seconds:.1f} s. The run is in {self._path}\n'
-      f'next: python -m analysis.loss_curves --run_dir={quoted}'
-    )
-    if self._config.dataset == 'mnist_5k':
-      print(
-        'WARNING: these are 5,000 images of MNIST, not MNIST: the numbers are '
-        'not comparable with published ones.'
+      summary.end(
+        self._path,
+        self._config,
+        self._manifest,
+        self._evaluated,
+        last_step,
+        self._likelihood_scale(),
       )
-
-  def _print_start(self) -> None:
-    config, data = self._config, self._dataset.provenance
-    counts = data['num_images']
-    size = '×'.join(map(str, data['shape']))
-    device = self._manifest['device']
-    print(
-      f'run      {self._path}\n'
-      f'data     {config.dataset} {data["version"]} from {data["source"]}: '
-      f'{counts["train"]:,} training and {counts["test"]:,} test images, '
-      f'{size}, {"grey" if config.binarize == "none" else config.binarize}\n'
-      f'model    {runs.num_parameters(self._model):,} parameters, '
-      f'{config.latent_size} latents\n'
-      f'beta     {config.beta:g} under --reduction={config.reduction}: '
-      f'effective beta {self._effective_beta():.4g} (1 weighs nats of rate and '
-      'distortion alike)\n'
-      f'device   {device["name"]}, {config.threads} threads, '
-      f'XLA {config.jit}',
-      flush=True,
     )

@@ -4,8 +4,9 @@ import math
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
-from launch import arrays, records, rundir, runs
-from vae import aggregate, evaluation, importance
+from launch import arrays, records, rundir, runs, summary
+from launch.config import Config
+from vae import aggregate, evaluation, importance, models
 
 # Above this many nats per image, the expected bias of the importance-weighted
 # bound is worth a warning; so is a share of images whose weights hardly count
@@ -19,6 +20,9 @@ _TRAINING_METRICS = (
   'rate_nats',
   'elbo_bits_per_dimension',
   'active_units',
+  'squared_error',
+  'likelihood_scale',
+  'equivalent_beta',
 )
 
 
@@ -41,10 +45,15 @@ def _row(
   }
 
 
-def is_written_by_training(row: Mapping[str, str]) -> bool:
+def is_written_by_training(row: Mapping[str, str], config: Config) -> bool:
   """Whether a row of a table is one that training writes by itself."""
   metric = row.get('metric', _TRAINING_METRICS[0])
-  return row['split'] == 'test' and metric in _TRAINING_METRICS
+  splits = ('test', 'validation') if config.patience else ('test',)
+  return row['split'] in splits and metric in _TRAINING_METRICS
+
+
+def _exact(value: float) -> evaluation.Estimate:
+  return evaluation.Estimate(value, math.nan)
 
 
 def record(
@@ -53,8 +62,11 @@ def record(
   split: str,
   result: evaluation.Evaluation,
   num_values: int,
+  likelihood: Mapping[str, float],
 ) -> None:
   """Writes an evaluation to eval.csv and rate_per_latent.csv.
+
+  Numbers that the model does not have get no row.
 
   Args:
     path: the run directory.
@@ -62,24 +74,31 @@ def record(
     split: the split.
     result: its evaluation, with one posterior sample per image.
     num_values: H W C, for bits per dimension.
+    likelihood: from `likelihood_scale`.
   """
-  per_bit = num_values * math.log(2.0)
-  bits = evaluation.Estimate(
-    -result.elbo.value / per_bit, result.elbo.se / per_bit
-  )
-  active = evaluation.Estimate(result.active_units, math.nan)
+  metrics = {'squared_error': result.squared_error}
+  if result.has_elbo:
+    per_bit = num_values * math.log(2.0)
+    metrics = {
+      'elbo_nats': result.elbo,
+      'distortion_nats': result.distortion,
+      'rate_nats': result.rate,
+      'elbo_bits_per_dimension': evaluation.Estimate(
+        -result.elbo.value / per_bit, result.elbo.se / per_bit
+      ),
+      'active_units': _exact(result.active_units),
+      **{name: _exact(value) for name, value in likelihood.items()},
+    }
   records.upsert(
     path,
     records.EVAL,
     [
       _row(step, split, result.num_images, metric, 1, estimate)
-      for metric, estimate in zip(
-        _TRAINING_METRICS,
-        (result.elbo, result.distortion, result.rate, bits, active),
-        strict=True,
-      )
+      for metric, estimate in metrics.items()
     ],
   )
+  if not result.has_elbo:
+    return
   records.upsert(
     path,
     records.RATE_PER_LATENT,
@@ -96,6 +115,57 @@ def record(
       )
     ],
   )
+
+
+def likelihood_scale(
+  model: models.VAE, effective_beta: float | None
+) -> dict[str, float]:
+  """The one scale of a Normal likelihood and what beta is worth under it.
+
+  With a scale s, distortion + beta rate is, up to a constant and the factor
+  1 / s^2,
+
+      squared error / 2 + beta s^2 rate
+
+  (Rybkin et al. 2021, https://arxiv.org/abs/2006.13202, section 3).
+
+  Returns:
+    `likelihood_scale` s, in the data's unit, and `equivalent_beta`, beta s^2;
+    nothing where the likelihood is another.
+  """
+  assert isinstance(model.decode, models.Decoder)
+  scale = getattr(model.decode.likelihood, 'scale', None)
+  if scale is None or effective_beta is None:
+    return {}
+  scale = float(scale)
+  return {
+    'likelihood_scale': scale,
+    'equivalent_beta': effective_beta * scale**2,
+  }
+
+
+def best_validated(
+  path: pathlib.Path, has_elbo: bool
+) -> tuple[int, float] | None:
+  """The step whose weights did best on the validation split so far.
+
+  By the elbo, whose beta is always 1, so that a beta that moves does not move
+  the scale; an autoencoder's by its squared error.
+
+  Returns:
+    The step and its elbo in nats (or minus its squared error); None where
+    nothing was validated yet.
+  """
+  metric, sign = ('elbo_nats', 1) if has_elbo else ('squared_error', -1)
+  validated = [
+    (sign * float(row['value']), -int(row['step']))
+    for row in records.read_rows(path, records.EVAL)
+    if row['split'] == 'validation' and row['metric'] == metric
+  ]
+  if not validated:
+    return None
+  value, step = max(validated)  # Of equals the earliest.
+  return -step, value
 
 
 def _record_bounds(
@@ -153,11 +223,11 @@ def evaluate(
   Raises:
     RunError: a split that does not exist or is too small.
   """
-  images = run.images(split)
-  if len(images) < 2:
+  examples = run.examples(split)
+  if len(examples) < 2:
     raise rundir.RunError(
-      f'--split={split}: has {len(images)} image; a standard error needs at '
-      'least 2'
+      f'--split={split}: has {len(examples)} example; a standard error needs '
+      'at least 2'
     )
   result = run.evaluate(split)
   record(
@@ -166,12 +236,14 @@ def evaluate(
     split,
     result,
     math.prod(run.manifest['dataset']['shape']),
+    likelihood_scale(run.model, run.manifest['effective_beta']),
   )
+  counted = summary.counted(run.manifest['dataset']['shape'])
+  unit = f'nats per {counted[:-1]} ' if result.has_elbo else ''
   lines = [
-    f'{split} split of {run.config.dataset}, {len(images):,} images, step '
-    f'{run.step:,}; nats per image (± standard error):',
-    f'  elbo {_show(result.elbo)}, distortion {_show(result.distortion)}, rate '
-    f'{_show(result.rate)}',
+    f'{split} split of {run.config.dataset}, {len(examples):,} {counted}, step '
+    f'{run.step:,}; {unit}(± standard error):',
+    f'  {summary.result(result)}',
   ]
   if split == 'test':
     arrays.write(
@@ -179,15 +251,16 @@ def evaluate(
       run.step,
       run.model,
       run.dataset.splits[split],
-      run.config.binarize,
-      run.config.seed,
+      run.config,
       result,
     )
-  parts = run.decompose_rate(split, progress('aggregate', len(images)))
+  if not result.has_elbo:
+    return lines
+  parts = run.decompose_rate(split, progress('aggregate', len(examples)))
   _record_decomposition(run, split, parts)
-  ceiling = math.log(len(images))
+  ceiling = math.log(len(examples))
   lines += [
-    f'  the rate over the mixture of the {len(images):,} posteriors, one '
+    f'  the rate over the mixture of the {len(examples):,} posteriors, one '
     f'sample each: mutual information {_show(parts.mutual_information)} (at '
     f'most log N = {ceiling:.2f}), total correlation '
     f'{_show(parts.total_correlation)}, dimension-wise KL '
@@ -196,9 +269,9 @@ def evaluate(
   bounds: list[importance.Bound] = []
   if num_importance_samples:
     bounds = run.importance_weighted_bounds(
-      split, num_importance_samples, progress('log p(x)', len(images))
+      split, num_importance_samples, progress('log p(x)', len(examples))
     )
-    _record_bounds(run, split, len(images), bounds)
+    _record_bounds(run, split, len(examples), bounds)
     lines += [
       f'  log p(x) >= {_show(bound.log_p)} at {bound.num_samples:,} samples '
       f'(effective sample size {bound.ess:,.1f})'

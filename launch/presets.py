@@ -45,10 +45,11 @@ PRESETS: Mapping[str, Preset] = types.MappingProxyType(
     ),
     'conv_vae': _preset(
       'two strided convolutions and 2 latents on grey MNIST, 10 epochs; '
-      '--kl=monte_carlo for the sampled KL',
+      '--kl=monte_carlo for the KL by a second sample',
       'a tutorial of convolutional VAEs',
       reduction='sum',
       beta=1.0,
+      kl_samples=1,
       network='strided_conv',
       channels=(8, 8),
       hidden_sizes=(64,),
@@ -58,6 +59,23 @@ PRESETS: Mapping[str, Preset] = types.MappingProxyType(
       posterior_scale='exp',
       init='glorot_uniform',
       num_epochs=10.0,
+    ),
+    'conv_vae_dropout': _preset(
+      'convolutions with max-pooling and dropout, decoded by upsampling, 10 '
+      'latents on grey MNIST; stops early, with the best weights',
+      'a tutorial of convolutional VAEs with dropout; ours has noise of scale '
+      '1 and a validation split',
+      reduction='sum',
+      beta=1.0,
+      network='pooled_conv',
+      channels=(32, 64),
+      dropout=0.5,
+      posterior_scale='log_variance',
+      init='glorot_uniform',
+      num_validation=10_000,
+      batch_size=128,
+      num_epochs=200.0,
+      patience=5,
     ),
     'full_covariance_vae': _preset(
       'deep convolutions and 16 correlated latents on dynamically binarised '
@@ -75,6 +93,42 @@ PRESETS: Mapping[str, Preset] = types.MappingProxyType(
       binarize='dynamic',
       batch_size=256,
       num_epochs=15.0,
+    ),
+    'dense_vae': _preset(
+      'full covariance of 4 latents on a table, wine, with beta 10 and a KL by '
+      '10 samples',
+      'a tutorial of VAEs for tables; data and batch are ours',
+      reduction='sum',
+      beta=10.0,
+      kl='monte_carlo',
+      kl_samples=10,
+      hidden_sizes=(64,),
+      latent_size=4,
+      posterior='full_covariance',
+      likelihood='normal',
+      likelihood_scale='per_output',
+      init='glorot_uniform',
+      dataset='wine',
+      batch_size=32,
+    ),
+    'autoencoder': _preset(
+      'dense 784-256-64-2 without noise, sigmoid after every layer, squared '
+      'error on grey MNIST, 20 epochs',
+      'a tutorial of autoencoders',
+      objective='reconstruction',
+      beta=0.0,
+      hidden_sizes=(256, 64),
+      activation='sigmoid',
+      latent_size=2,
+      posterior='deterministic',
+      code_activation='sigmoid',
+      likelihood='squared_error',
+      output_activation='sigmoid',
+      init='glorot_uniform',
+      batch_size=32,
+      num_epochs=20.0,
+      optimizer='rmsprop',
+      learning_rate=5e-4,
     ),
     'iwae': _preset(
       'MLP 784-200-200-50 on dynamically binarised MNIST, 3,280 epochs; add '

@@ -5,6 +5,7 @@ import functools
 import math
 import os
 import pathlib
+import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,26 +13,31 @@ import numpy as np
 import scipy.special
 import sonnet as snt
 import tensorflow as tf
+import tensorflow_probability as tfp
 
-from launch import checkpoints, cli, records, rundir
+from launch import checkpoints, cli, parts, records, rundir
 from launch import config as config_lib
 from launch.config import Config
 from vae import (
   aggregate,
-  convolutions,
+  architectures,
   datasets,
-  distributions,
   evaluation,
   importance,
-  losses,
+  likelihoods,
   models,
   networks,
+  objectives,
+  posteriors,
+  priors,
   randomness,
   training,
 )
 
 if TYPE_CHECKING:
   import pandas as pd
+
+tfd = tfp.distributions
 
 
 def build(
@@ -43,133 +49,136 @@ def build(
 
   Args:
     config: the run's settings.
-    data_shape: the shape of one example, [H, W, C].
+    data_shape: the shape of one example, [H, W, C] or [F].
     mean_image: mean of the training images in [0, 1], [H, W, C], from which
       `--output_bias=data_mean` starts; not needed where a checkpoint follows.
+
+  Raises:
+    ConfigError: data that do not fit a network, or `--kl=exact` where no
+      closed form is known.
   """
-  posterior = _posterior(config)
-  likelihood = _likelihood(config, data_shape)
   output_bias = None
   if config.output_bias == 'data_mean' and mean_image is not None:
     # Burda et al. 2015: logits of the mean, kept off the ends.
     output_bias = scipy.special.logit(np.clip(mean_image, 0.001, 0.999))
-  try:
-    encoder, decoder = _networks(
-      config,
-      data_shape,
-      posterior.parameter_shape,
-      likelihood.parameter_shape,
-      output_bias,
-    )
-  except ValueError as error:
-    raise config_lib.ConfigError(f'--network={config.network}: {error}') from (
-      error
-    )
-  model = models.VAE(
-    models.Encoder(encoder, posterior),
-    models.Decoder(decoder, likelihood),
-    _prior(config),
+  settings = dataclasses.asdict(config) | {
+    'data_shape': tuple(data_shape),
+    'w_init': networks.Initializer(config.init, config.seed),
+    'activation': _activation(config.activation),
+    'output_bias': output_bias,
+    'key': randomness.key(config.seed, randomness.Purpose.WEIGHTS, 0),
+  }
+  posterior = _make(
+    'posterior',
+    posteriors,
+    config.posterior,
+    settings
+    | {
+      'scale': config.posterior_scale,
+      'activation': _activation(config.code_activation),
+    },
   )
-  model.decode(model.encode(tf.zeros([1, *data_shape])).mean())
-  return model
+  likelihood = _make(
+    'likelihood',
+    likelihoods,
+    config.likelihood,
+    settings
+    | {
+      'scale': config.parse_likelihood_scale(),
+      'activation': _activation(config.output_activation),
+    },
+  )
+  encoder = _make(
+    'encoder' if config.encoder else 'network',
+    architectures,
+    config.encoder or config.network,
+    settings | {'output_shape': posterior.parameter_shape},
+    '_encoder',
+  )
+  decoder = _make(
+    'decoder' if config.decoder else 'network',
+    architectures,
+    config.decoder or config.network,
+    settings | {'output_shape': likelihood.parameter_shape},
+    '_decoder',
+  )
+  encode = models.Encoder(encoder, posterior)
+  decode = models.Decoder(decoder, likelihood)
+  example = encode(tf.zeros([1, *data_shape]))
+  decode(example.mean())
+  multivariate = isinstance(example, tfd.MultivariateNormalLinearOperator)
+  prior = _make(
+    'prior', priors, config.prior, settings | {'multivariate': multivariate}
+  )
+  if config.objective == 'elbo' and config.kl == 'exact':
+    _check_closed_form(config, example, prior)
+  return models.VAE(encode, decode, prior)
 
 
-def _networks(
-  config: Config,
-  data_shape: Sequence[int],
-  encoder_shape: Sequence[int],
-  decoder_shape: Sequence[int],
-  output_bias: np.ndarray | None,
-) -> tuple[snt.Module, snt.Module]:
-  """Encoder and decoder, from data to parameters and from latents to them.
+def _activation(name: str) -> networks.Activation:
+  return tf.identity if name == 'linear' else getattr(tf.nn, name)
+
+
+def _make(
+  flag: str,
+  module: types.ModuleType,
+  value: str,
+  settings: Mapping[str, Any],
+  suffix: str = '',
+) -> Any:
+  """Calls the part that a flag's value names with the settings it asks for.
 
   Raises:
-    ValueError: an image size that does not fit the convolutions.
+    ConfigError: the part refuses them.
   """
-  init = networks.Initializer(config.init, config.seed)
-  activation = getattr(tf.nn, config.activation)
-  channels, hidden = config.channels, config.hidden_sizes
-  if config.network == 'mlp':
-    return (
-      networks.MLP(hidden, encoder_shape, activation, init),
-      networks.MLP(hidden[::-1], decoder_shape, activation, init, output_bias),
+  name = module.__name__.split('.')[-1]
+  part = getattr(module, parts.find(name, suffix)[value])
+  try:
+    return part(**parts.wanted(part, settings))
+  except ValueError as error:
+    raise config_lib.ConfigError(f'--{flag}={value}: {error}') from error
+
+
+def _has_closed_form(
+  posterior: tfd.Distribution, prior: tfd.Distribution
+) -> bool:
+  try:
+    tfd.kl_divergence(posterior, prior)
+  except NotImplementedError:
+    return False
+  return True
+
+
+def _check_closed_form(
+  config: Config, posterior: tfd.Distribution, prior: tfd.Distribution
+) -> None:
+  if not _has_closed_form(posterior, prior):
+    raise config_lib.ConfigError(
+      f'--kl=exact: no closed form of the KL from --posterior='
+      f'{config.posterior} to --prior={config.prior} is known; give '
+      '--kl=monte_carlo'
     )
-  if config.network == 'strided_conv':
-    return (
-      convolutions.strided_conv_encoder(
-        data_shape, channels, hidden, encoder_shape, activation, init
-      ),
-      convolutions.strided_conv_decoder(
-        channels, hidden[::-1], decoder_shape, activation, init
-      ),
-    )
-  if config.network == 'pooled_conv':
-    return (
-      convolutions.pooled_conv_encoder(
-        data_shape, channels, encoder_shape, activation, config.dropout, init
-      ),
-      convolutions.upsampled_conv_decoder(
-        channels, decoder_shape, activation, init
-      ),
-    )
-  return (
-    convolutions.deep_conv_encoder(
-      data_shape, channels, encoder_shape, activation, init
-    ),
-    convolutions.deep_conv_decoder(channels, decoder_shape, activation, init),
-  )
 
 
-def _posterior(config: Config):
-  if config.posterior == 'full_covariance':
-    return distributions.FullCovariancePosterior(config.latent_size)
-  families = {
-    'normal': distributions.NormalPosterior,
-    'diagonal': distributions.DiagonalPosterior,
-  }
-  return families[config.posterior](config.latent_size, config.posterior_scale)
-
-
-def _prior(config: Config):
-  if config.prior == 'mixture':
-    key = randomness.key(config.seed, randomness.Purpose.WEIGHTS, 0)
-    return distributions.normal_mixture(
-      config.latent_size, config.prior_components, key
-    )
-  return distributions.standard_normal(
-    config.latent_size, multivariate=config.posterior != 'normal'
-  )
-
-
-def _likelihood(config: Config, data_shape: Sequence[int]):
-  if config.likelihood == 'bernoulli':
-    return distributions.BernoulliLikelihood(data_shape)
-  if config.likelihood == 'continuous_bernoulli':
-    return distributions.ContinuousBernoulliLikelihood(data_shape)
-  return distributions.NormalLikelihood(
-    data_shape, config.parse_likelihood_scale()
-  )
-
-
-def evaluator(config: Config, model: models.VAE) -> evaluation.Evaluator:
+def evaluator(
+  config: Config, model: models.VAE, data_shape: Sequence[int]
+) -> evaluation.Evaluator:
   """Evaluates a config's model, with the exact KL where there is one."""
-  kl = 'monte_carlo' if config.prior == 'mixture' else 'exact'
-  return evaluation.Evaluator(model, kl=kl)
+  example = model.encode(tf.zeros([1, *data_shape]))
+  exact = config.has_elbo and _has_closed_form(example, model.prior)
+  return evaluation.Evaluator(
+    model,
+    kl='exact' if exact else 'monte_carlo',
+    has_elbo=config.has_elbo,
+  )
 
 
 def objective(config: Config) -> training.Objective:
   """What the config minimises."""
-  if config.objective == 'elbo':
-    return functools.partial(
-      losses.beta_elbo,
-      reduction=config.reduction,
-      num_samples=config.num_samples,
-      kl=config.kl,
-    )
-  importance_weighted = {'iwae': losses.iwae, 'dreg': losses.dreg}
-  return functools.partial(
-    importance_weighted[config.objective], num_samples=config.num_samples
-  )
+  part = getattr(objectives, parts.find('objectives')[config.objective])
+  settings = parts.wanted(part, dataclasses.asdict(config))
+  settings.pop('beta', None)  # Comes with every step.
+  return functools.partial(part, **settings)
 
 
 def num_parameters(module: snt.Module) -> int:
@@ -230,8 +239,8 @@ class Run:
     """
     return open_dataset(self.config, self.data_dir, self.manifest)
 
-  def images(self, split: str) -> np.ndarray:
-    """The uint8 images of a split, [N, H, W, C].
+  def examples(self, split: str) -> np.ndarray:
+    """The images of a split, uint8 [N, H, W, C], or rows, float32 [N, F].
 
     Raises:
       RunError: a split that does not exist.
@@ -242,12 +251,13 @@ class Run:
         f'--split={split}: {self.config.dataset} has the splits '
         f'{", ".join(sorted(splits))}'
       )
-    return splits[split].images
+    return splits[split].examples
 
   def evaluate(self, split: str = 'test') -> evaluation.Evaluation:
     """Elbo, rate, distortion and posterior moments over a split."""
-    return evaluator(self.config, self.model)(
-      self.images(split), self.config.binarize, self.config.seed
+    shape = self.manifest['dataset']['shape']
+    return evaluator(self.config, self.model, shape)(
+      self.examples(split), self.config.binarize, self.config.seed
     )
 
   def importance_weighted_bounds(
@@ -268,7 +278,7 @@ class Run:
       )
     estimator = importance.Estimator(self.model, self.config.jit == 'on')
     return estimator(
-      self.images(split),
+      self.examples(split),
       self.config.binarize,
       self.config.seed,
       importance.sample_counts(num_samples),
@@ -282,7 +292,7 @@ class Run:
   ) -> aggregate.Decomposition:
     """The rate over a split as information, total correlation and the rest."""
     posterior = aggregate.aggregate_posterior(
-      self.model, self.images(split), self.config.binarize, self.config.seed
+      self.model, self.examples(split), self.config.binarize, self.config.seed
     )
     return aggregate.decompose(
       posterior, self.model.prior, self.config.seed, progress
@@ -294,7 +304,10 @@ def load(
   data_dir: str | None = None,
   warn: Callable[[str], None] = print,
 ) -> Run:
-  """Reads a run with its newest whole checkpoint, also while it trains.
+  """Reads a run with its best or newest checkpoint, also while it trains.
+
+  The best one of a run with `--patience`, by its validation split so far; else
+  the newest that is whole.
 
   Args:
     run_dir: the run directory.
@@ -308,12 +321,16 @@ def load(
   path = pathlib.Path(run_dir)
   manifest = records.read_manifest(path)
   config = config_lib.load(path / records.CONFIG)
-  newest = checkpoints.load_newest(path, warn)
-  if newest is None:
-    raise checkpoints.CheckpointError(
-      f'{path} has no checkpoint yet (its status: {manifest["status"]})'
-    )
-  step, tensors = newest
+  if 'best_step' in manifest:
+    best = checkpoints.path_of(path, int(manifest['best_step']))
+    step, tensors = checkpoints.load(best)
+  else:
+    newest = checkpoints.load_newest(path, warn)
+    if newest is None:
+      raise checkpoints.CheckpointError(
+        f'{path} has no checkpoint yet (its status: {manifest["status"]})'
+      )
+    step, tensors = newest
   try:
     model = build(config, tuple(manifest['dataset']['shape']))
   except (KeyError, TypeError, ValueError) as error:

@@ -1,6 +1,6 @@
 """Datasets as memory-mapped arrays: preparing, splits, batches, binarisation.
 
-Every source of `vae.sources` is prepared once into uint8 files of NumPy under
+Every source of `vae.sources` is prepared once into files of NumPy under
 `DATA_DIR/prepared`, so that a run opens its data in milliseconds and reads
 only the images that it needs.
 """
@@ -40,11 +40,12 @@ class Split:
   """One split of a dataset.
 
   Attributes:
-    images: uint8 [N, H, W, C]; 0 is black, 255 is white.
+    examples: images, uint8 [N, H, W, C], where 0 is black and 255 is white; or
+      a table, float32 [N, F].
     labels: int64 [N], or None where there are none.
   """
 
-  images: np.ndarray
+  examples: np.ndarray
   labels: np.ndarray | None
 
 
@@ -64,14 +65,19 @@ class Dataset:
   provenance: Mapping[str, Any]
 
   @property
+  def has_images(self) -> bool:
+    """Whether the examples are images; else they are rows of a table."""
+    return self.splits['train'].examples.dtype == np.uint8
+
+  @property
   def shape(self) -> tuple[int, ...]:
-    """[H, W, C]."""
-    return self.splits['train'].images.shape[1:]
+    """Of one example: [H, W, C], or [F] for a table."""
+    return self.splits['train'].examples.shape[1:]
 
   def statically_binarised(self) -> 'Dataset':
     """The dataset with one fixed Bernoulli draw of every pixel."""
     splits = {
-      name: Split(statically_binarised(split.images, name), split.labels)
+      name: Split(statically_binarised(split.examples, name), split.labels)
       for name, split in self.splits.items()
     }
     return dataclasses.replace(self, splits=splits)
@@ -92,21 +98,21 @@ class Dataset:
         f'must be 0: {self.name} has a validation split of its own'
       )
     train = self.splits['train']
-    if num_images >= len(train.images):
+    if num_images >= len(train.examples):
       raise ValueError(
-        f'must be less than the {len(train.images):,} training images'
+        f'must be less than the {len(train.examples):,} training images'
       )
 
     def part(images: slice) -> Split:
       labels = None if train.labels is None else train.labels[images]
-      return Split(train.images[images], labels)
+      return Split(train.examples[images], labels)
 
     splits = {
       **self.splits,
       'train': part(slice(None, -num_images)),
       'validation': part(slice(-num_images, None)),
     }
-    counts = {name: len(split.images) for name, split in splits.items()}
+    counts = {name: len(split.examples) for name, split in splits.items()}
     provenance = {**self.provenance, 'num_images': counts}
     return dataclasses.replace(self, splits=splits, provenance=provenance)
 
@@ -117,9 +123,10 @@ def load(
   """Opens a dataset, preparing it first where that was not done before.
 
   Args:
-    name: 'mnist_5k'; a TFDS name such as 'mnist'; the path of a folder of
-      images or of IDX files (with a '/' or '.' at its start); or 'auto': full
-      MNIST where it can be had, else 'mnist_5k', with a warning.
+    name: 'mnist_5k'; 'wine'; a TFDS name such as 'mnist'; the path (with a '/'
+      or '.' at its start) of a folder of images or of IDX files, or of a table
+      in a .csv file; or 'auto': full MNIST where it can be had, else
+      'mnist_5k', with a warning.
     data_dir: TFDS's data folder, where prepared arrays are kept too.
     report: is told what is being tried.
 
@@ -128,7 +135,7 @@ def load(
       one; the message lists what was tried and what to do.
   """
   data_dir = pathlib.Path(data_dir).expanduser().absolute()
-  if is_folder(name):  # The name must hold wherever the run is resumed from.
+  if is_path(name):  # The name must hold wherever the run is resumed from.
     name = os.fspath(pathlib.Path(name).expanduser().absolute())
   try:
     if name != 'auto':
@@ -149,21 +156,22 @@ def load(
     raise DatasetError(f'--data_dir={data_dir}: {error}') from error
 
 
-def is_folder(name: str) -> bool:
-  """Whether a dataset's name is the path of a folder."""
+def is_path(name: str) -> bool:
+  """Whether a dataset's name is the path of a folder or a table."""
   return name.startswith(('/', '.', '~'))
 
 
-def _folder_digest(folder: pathlib.Path) -> str:
-  """Changes when a file of the folder is added, removed or replaced."""
-  digest = hashlib.sha256(os.fspath(folder).encode())
-  for path in sorted(folder.rglob('*')):
+def _path_digest(source: pathlib.Path) -> str:
+  """Changes when the file, or one of the folder, is added or replaced."""
+  digest = hashlib.sha256(os.fspath(source).encode())
+  files = sorted(source.rglob('*')) if source.is_dir() else [source]
+  for path in files:
     try:
       status = path.stat()
     except OSError as error:
       raise DatasetError(f'{path} cannot be read: {error.strerror}') from error
     digest.update(
-      f'{path.relative_to(folder)}\0{status.st_size}\0{status.st_mtime_ns}\n'.encode()
+      f'{path.relative_to(source)}\0{status.st_size}\0{status.st_mtime_ns}\n'.encode()
     )
   return digest.hexdigest()[:16]
 
@@ -180,19 +188,21 @@ def _prepare(
   name: str, data_dir: pathlib.Path, report: sources.Report
 ) -> pathlib.Path:
   """Makes sure that the prepared arrays exist and returns their folder."""
-  if is_folder(name):
+  if is_path(name):
     source = pathlib.Path(name)
-    if not source.is_dir():
-      raise DatasetError(f'--dataset={name}: no such folder')
-    key = f'folder-{_folder_digest(source)}'
+    if not source.is_dir() and not (
+      source.is_file() and source.suffix == '.csv'
+    ):
+      raise DatasetError(f'--dataset={name}: no such folder or .csv file')
+    key = f'folder-{_path_digest(source)}'
   elif _TFDS_NAME.fullmatch(name):
     source = None
     key = re.sub('[/:]', '-', name)
   else:
     raise DatasetError(
-      f'--dataset={name!r} is neither mnist_5k, nor the name of a TFDS dataset '
-      '(such as mnist, fashion_mnist, kmnist), nor the path of a folder '
-      '(starting with / or . or ~)'
+      f'--dataset={name!r} is neither mnist_5k, nor wine, nor the name of a '
+      'TFDS dataset (such as mnist, fashion_mnist, kmnist), nor the path of a '
+      'folder or a .csv file (starting with / or . or ~)'
     )
   prepared = data_dir / 'prepared' / key
   if prepared.is_dir():
@@ -202,10 +212,12 @@ def _prepare(
     if prepared.is_dir():  # Another process was faster.
       return prepared
     report(f'preparing {name}')
-    if source is not None:
+    if source is not None and source.is_file():
+      raw = sources.table_file(source)
+    elif source is not None:
       raw = sources.idx_folder(source) or sources.image_folder(source)
-    elif name == 'mnist_5k':
-      raw = sources.mnist_5k()
+    elif name in sources.SHIPPED:
+      raw = sources.SHIPPED[name]()
     else:
       raw = sources.tfds_name(name, data_dir, report)
     with tempfile.TemporaryDirectory(dir=prepared.parent) as folder:
@@ -239,7 +251,7 @@ def _write(name: str, raw: sources.Raw, folder: pathlib.Path) -> None:
     images = np.lib.format.open_memmap(
       folder / f'{split}_images.npy',
       mode='w+',
-      dtype=np.uint8,
+      dtype=raw_split.dtype,
       shape=(raw_split.num_examples, *raw_split.shape),
     )
     labels = []
@@ -258,7 +270,9 @@ def _write(name: str, raw: sources.Raw, folder: pathlib.Path) -> None:
       np.save(folder / f'{split}_labels.npy', np.concatenate(labels))
     arrays[split] = images
   # TFDS's binarized_mnist holds zeros and ones; here white is 255.
-  if max(images.max() for images in arrays.values()) == 1:
+  if all(
+    images.dtype == np.uint8 and images.max() <= 1 for images in arrays.values()
+  ):
     for images in arrays.values():
       np.multiply(images, 255, out=images)
   for split, images in arrays.items():
@@ -377,23 +391,27 @@ def statically_binarised(images: np.ndarray, split: str) -> np.ndarray:
 
 
 def to_float(images: tf.Tensor, binarize: str, key: tf.Tensor) -> tf.Tensor:
-  """Turns bytes into what a model sees.
+  """Turns bytes into what a model sees; rows of a table are that already.
 
   Args:
-    images: uint8 [B, H, W, C].
+    images: uint8 [B, H, W, C], or float32 [B, F] with 'none'.
     binarize: 'none' keeps grey values; 'threshold' makes what is above one
       half white; 'dynamic' draws every pixel anew, white with probability
       value / 255; 'static' expects `statically_binarised` images.
     key: of the dynamic draw, from `randomness.key`.
 
   Returns:
-    float32 [B, H, W, C] in [0, 1].
+    float32 [B, H, W, C] in [0, 1], or [B, F].
 
   Raises:
     ValueError: a binarisation that does not exist.
   """
   if binarize not in BINARISATIONS:
     raise ValueError(f'binarize must be one of {BINARISATIONS}, got {binarize}')
+  if images.dtype == tf.float32:
+    if binarize != 'none':
+      raise ValueError(f'binarize must be none for a table, got {binarize}')
+    return images
   values = tf.cast(images, tf.float32) / 255.0
   if binarize == 'threshold':
     return tf.cast(values > 0.5, tf.float32)

@@ -35,9 +35,11 @@ class Evaluation(NamedTuple):
 
   Attributes:
     num_images: N.
-    elbo: nats per image, beta = 1.
-    distortion: nats per image.
-    rate: nats per image.
+    elbo: nats per image, beta = 1; not a number for an autoencoder.
+    distortion: nats per image; not a number for an autoencoder.
+    rate: nats per image; not a number for an autoencoder.
+    squared_error: of an autoencoder's reconstruction, mean over the values of
+      an image; else not a number.
     means: E[z_u] under q(z|x), float32 [N, L].
     stddevs: standard deviation of z_u under q(z|x), float32 [N, L].
   """
@@ -46,16 +48,25 @@ class Evaluation(NamedTuple):
   elbo: Estimate
   distortion: Estimate
   rate: Estimate
+  squared_error: Estimate
   means: np.ndarray
   stddevs: np.ndarray
+
+  @property
+  def has_elbo(self) -> bool:
+    """Whether the model has one, or is an autoencoder."""
+    return not np.isnan(self.elbo.value)
 
   @property
   def rate_per_latent(self) -> np.ndarray:
     """Mean KL(q(z_u|x) || N(0, 1)) of each latent's marginal, nats, [L].
 
     Adds up to the rate for a factorized posterior and the standard normal
-    prior only (Kingma & Welling 2013, appendix B).
+    prior only (Kingma & Welling 2013, appendix B). Not a number for an
+    autoencoder.
     """
+    if not self.has_elbo:
+      return np.full(self.means.shape[1], np.nan)
     means, stddevs = self.means.astype('f8'), self.stddevs.astype('f8')
     kl = 0.5 * (means**2 + stddevs**2 - 1.0) - np.log(stddevs)
     return kl.mean(axis=0)
@@ -115,11 +126,18 @@ def batches(
     yield count, index, floats, key(randomness.Purpose.EVALUATION_POSTERIOR)
 
 
+_NONE = Estimate(np.nan, np.nan)
+
+
 class Evaluator:
   """Evaluates one model; compiles once, whatever the number of images."""
 
   def __init__(
-    self, model: models.VAE, num_samples: int = 1, kl: str = 'exact'
+    self,
+    model: models.VAE,
+    num_samples: int = 1,
+    kl: str = 'exact',
+    has_elbo: bool = True,
   ):
     """Initializes the evaluator.
 
@@ -127,19 +145,30 @@ class Evaluator:
       model: the VAE; its variables may change between evaluations.
       num_samples: posterior samples per image for the distortion.
       kl: 'exact', or 'monte_carlo' where no closed form is known.
+      has_elbo: False for an autoencoder, whose posterior is deterministic or
+        whose likelihood is no density: its squared error is measured instead.
     """
 
-    def per_image(images, key):
+    def elbo_terms(images, key):
       sampled = losses.sample(model, images, key, num_samples)
       posterior = sampled.posterior
-      return (
-        tf.reduce_mean(sampled.distortions, axis=0),
-        losses.rate(model, sampled, kl),
-        posterior.mean(),
-        posterior.stddev(),
-      )
+      distortion = tf.reduce_mean(sampled.distortions, axis=0)
+      rate = losses.rate(model, posterior, sampled.latents, kl)
+      return distortion, rate, posterior.mean(), posterior.stddev()
 
-    self._per_image = tf.function(per_image, autograph=False)
+    def squared_error(images, key):
+      del key
+      posterior = model.encode(images)
+      errors = tf.math.squared_difference(
+        images, model.decode(posterior.mean()).mean()
+      )
+      error = tf.reduce_mean(errors, axis=list(range(1, images.shape.rank)))
+      return error, posterior.mean(), posterior.stddev()
+
+    self._has_elbo = has_elbo
+    self._per_image = tf.function(
+      elbo_terms if has_elbo else squared_error, autograph=False
+    )
 
   def __call__(
     self, images: np.ndarray, binarize: str, seed: int
@@ -155,15 +184,19 @@ class Evaluator:
     for count, _, batch, key in batches(images, binarize, seed):
       outputs = self._per_image(batch, key)
       parts.append([output.numpy()[:count] for output in outputs])
-    distortion, rate, means, stddevs = (
+    *terms, means, stddevs = (
       np.concatenate(part) for part in zip(*parts, strict=True)
     )
-    distortion, rate = distortion.astype('f8'), rate.astype('f8')
+    if not self._has_elbo:
+      error = estimate(terms[0])
+      return Evaluation(len(images), _NONE, _NONE, _NONE, error, means, stddevs)
+    distortion, rate = (term.astype('f8') for term in terms)
     return Evaluation(
       num_images=len(images),
       elbo=estimate(-(distortion + rate)),
       distortion=estimate(distortion),
       rate=estimate(rate),
+      squared_error=_NONE,
       means=means,
       stddevs=stddevs,
     )

@@ -79,11 +79,9 @@ class Estimator:
         key = randomness.key(
           seed, randomness.Purpose.EVALUATION_IMPORTANCE, batch
         )
-        # Batches and purposes lie below bit 40.
-        key += tf.stack(
-          [tf.constant(0, tf.int64), tf.cast(chunk, tf.int64) * 2**40]
+        latents = distributions.sample(
+          posterior, _CHUNK, randomness.fold(key, chunk)
         )
-        latents = distributions.sample(posterior, _CHUNK, key)
         distortions = -model.decode(latents).log_prob(images)
         weights = losses.log_weights(model, posterior, latents, distortions)
         counted = done + tf.range(_CHUNK) < count

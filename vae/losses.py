@@ -10,13 +10,12 @@ Words (Alemi et al. 2018, https://arxiv.org/abs/1711.00464): for an image x,
 is called the loss, and has one mean over the batch, taken last.
 """
 
-import math
 from typing import NamedTuple
 
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from vae import distributions, models
+from vae import distributions, models, randomness
 
 tfd = tfp.distributions
 
@@ -82,12 +81,18 @@ def sample(
   return Sampled(posterior, latents, distortions)
 
 
-def rate(model: models.VAE, sampled: Sampled, kl: str = 'exact') -> tf.Tensor:
+def rate(
+  model: models.VAE,
+  posterior: tfd.Distribution,
+  latents: tf.Tensor,
+  kl: str = 'exact',
+) -> tf.Tensor:
   """KL(q(z|x) || p(z)) of each image in nats, [B].
 
   Args:
     model: the VAE.
-    sampled: from `sample`.
+    posterior: q(z|x), batch [B].
+    latents: samples of it, [S, B, L].
     kl: 'exact' for the closed form, 'monte_carlo' for the mean of
       log q(z|x) - log p(z) over the samples.
 
@@ -96,12 +101,9 @@ def rate(model: models.VAE, sampled: Sampled, kl: str = 'exact') -> tf.Tensor:
     NotImplementedError: 'exact' where no closed form is known.
   """
   if kl == 'exact':
-    return tfd.kl_divergence(sampled.posterior, model.prior)
+    return tfd.kl_divergence(posterior, model.prior)
   if kl == 'monte_carlo':
-    latents = sampled.latents
-    log_ratio = sampled.posterior.log_prob(latents) - model.prior.log_prob(
-      latents
-    )
+    log_ratio = posterior.log_prob(latents) - model.prior.log_prob(latents)
     return tf.reduce_mean(log_ratio, axis=0)
   raise ValueError(f'kl must be one of {KL_METHODS}, got {kl!r}')
 
@@ -112,6 +114,7 @@ def terms(
   key: tf.Tensor,
   num_samples: int = 1,
   kl: str = 'exact',
+  kl_samples: int = 0,
 ) -> Terms:
   """Rate and distortion of each image, the latter averaged over samples.
 
@@ -121,17 +124,22 @@ def terms(
     key: of the posterior's noise, from `randomness.key`.
     num_samples: S, posterior samples per image.
     kl: 'exact' or 'monte_carlo'.
+    kl_samples: samples of their own for the Monte Carlo rate; 0 for those of
+      the distortion.
 
   Returns:
     Terms of shape [B].
   """
   sampled = sample(model, images, key, num_samples)
-  return _terms(model, sampled, kl)
-
-
-def _terms(model: models.VAE, sampled: Sampled, kl: str) -> Terms:
-  distortion = tf.reduce_mean(sampled.distortions, axis=0)
-  return Terms(rate(model, sampled, kl), distortion)
+  latents = sampled.latents
+  if kl == 'monte_carlo' and kl_samples:
+    latents = distributions.sample(
+      sampled.posterior, kl_samples, randomness.fold(key, 1)
+    )
+  return Terms(
+    rate(model, sampled.posterior, latents, kl),
+    tf.reduce_mean(sampled.distortions, axis=0),
+  )
 
 
 def effective_beta(
@@ -197,38 +205,7 @@ def beta_loss(
   return tf.reduce_mean(distortion + beta * rate)
 
 
-def beta_elbo(
-  model: models.VAE,
-  images: tf.Tensor,
-  key: tf.Tensor,
-  beta: tf.Tensor,
-  *,
-  reduction: str = 'sum',
-  num_samples: int = 1,
-  kl: str = 'exact',
-) -> tuple[tf.Tensor, Terms]:
-  """The default objective: `beta_loss` of `terms`.
-
-  Args:
-    model: the VAE.
-    images: [B, H, W, C].
-    key: of the posterior's noise.
-    beta: weight of the rate, a scalar.
-    reduction: 'mean' or 'sum'.
-    num_samples: S, posterior samples per image.
-    kl: 'exact' or 'monte_carlo'.
-
-  Returns:
-    The loss, a scalar, and the terms.
-  """
-  measured = terms(model, images, key, num_samples, kl)
-  num_values = math.prod(images.shape[1:])
-  latent_size = model.prior.event_shape[0]
-  loss = beta_loss(measured, beta, reduction, num_values, latent_size)
-  return loss, measured
-
-
-# -- Importance-weighted objectives -------------------------------------------
+# -- Importance weights -------------------------------------------------------
 
 
 def log_weights(
@@ -267,85 +244,3 @@ def importance_weighted_bound(log_weights: tf.Tensor) -> tf.Tensor:
   log_weights.shape.assert_has_rank(2)
   num_samples = tf.cast(tf.shape(log_weights)[0], log_weights.dtype)
   return tf.reduce_logsumexp(log_weights, axis=0) - tf.math.log(num_samples)
-
-
-def iwae(
-  model: models.VAE,
-  images: tf.Tensor,
-  key: tf.Tensor,
-  beta: tf.Tensor,
-  *,
-  num_samples: int,
-) -> tuple[tf.Tensor, Terms]:
-  """Minus the importance-weighted bound (Burda et al. 2015), in nats.
-
-  Args:
-    model: the VAE.
-    images: [B, H, W, C]; not grey, or it bounds nothing.
-    key: of the posterior's noise.
-    beta: not used: the bound has none.
-    num_samples: S.
-
-  Returns:
-    The loss, a scalar, and the terms of the elbo, for comparison.
-  """
-  del beta
-  sampled = sample(model, images, key, num_samples)
-  bound = importance_weighted_bound(log_weights(model, *sampled))
-  return -tf.reduce_mean(bound), _terms(model, sampled, 'monte_carlo')
-
-
-def dreg(
-  model: models.VAE,
-  images: tf.Tensor,
-  key: tf.Tensor,
-  beta: tf.Tensor,
-  *,
-  num_samples: int,
-) -> tuple[tf.Tensor, Terms]:
-  """`iwae`'s bound with the doubly reparameterized gradient of the encoder.
-
-  Tucker et al. 2018 (https://arxiv.org/abs/1810.04152), equation 8. With the
-  normalised weights v_s = w_s / sum_r w_r,
-
-      decoder and prior:  sum_s v_s   d log w_s / d theta
-      encoder:            sum_s v_s^2 (d log w_s / d z_s) (d z_s / d phi)
-
-  The same expectation as the gradient of `iwae`, with a variance for the
-  encoder that does not drown it as S grows.
-
-  Args:
-    model: the VAE.
-    images: [B, H, W, C]; not grey, or it bounds nothing.
-    key: of the posterior's noise.
-    beta: not used: the bound has none.
-    num_samples: S.
-
-  Returns:
-    The loss, a scalar whose value is `iwae`'s, and the terms of the elbo.
-  """
-  del beta
-  posterior = model.encode(images)
-  latents = distributions.sample(posterior, num_samples, key)
-  # The parameters of q count through z alone, not through log q(z|x).
-  stopped = tf.nest.map_structure(
-    tf.stop_gradient, posterior, expand_composites=True
-  )
-  leaves = tf.stop_gradient(latents)
-  with tf.GradientTape(watch_accessed_variables=False) as tape:
-    tape.watch(leaves)
-    distortions = -model.decode(leaves).log_prob(images)
-    weights = log_weights(model, stopped, leaves, distortions)
-    normalised = tf.stop_gradient(tf.nn.softmax(weights, axis=0))
-    surrogate = tf.reduce_sum(normalised * weights, axis=0)
-  by_latents = tape.gradient(surrogate, leaves)  # v_s d log w_s / d z_s
-  through_latents = tf.reduce_sum(
-    tf.stop_gradient(normalised[..., None] * by_latents) * latents,
-    axis=[0, 2],
-  )
-  gradient_of = tf.reduce_mean(surrogate + through_latents)
-  bound = tf.reduce_mean(importance_weighted_bound(weights))
-  # The bound's value, with the gradient of the two sums.
-  loss = -tf.stop_gradient(bound - gradient_of) - gradient_of
-  sampled = Sampled(posterior, latents, distortions)
-  return loss, _terms(model, sampled, 'monte_carlo')

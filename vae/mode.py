@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
+from vae import randomness
+
 # The key of the step, and how many layers have drawn from it so far.
 _TRAINING: contextvars.ContextVar[list | None] = contextvars.ContextVar(
   'training', default=None
@@ -46,5 +48,4 @@ def next_key() -> tf.Tensor:
     raise RuntimeError('next_key() has a key in training only')
   key, layer = state
   state[1] += 1
-  # Steps and purposes lie below bit 40.
-  return key + tf.constant([0, layer << 40], tf.int64)
+  return randomness.fold(key, layer)

@@ -40,7 +40,11 @@ class Encoder(snt.Module):
 
 
 class Decoder(snt.Module):
-  """p(x|z): latents [..., L] to a distribution over [H, W, C], batch [...]."""
+  """p(x|z): latents [..., L] to a distribution over [H, W, C], batch [...].
+
+  Attributes:
+    likelihood: maps parameters to a distribution over the data.
+  """
 
   def __init__(
     self, network: snt.Module, likelihood: Family, name: str | None = None
@@ -56,6 +60,10 @@ class Decoder(snt.Module):
     super().__init__(name=name)
     self._network = network
     self._likelihood = likelihood
+
+  @property
+  def likelihood(self) -> Family:
+    return self._likelihood
 
   def __call__(self, latents: tf.Tensor) -> tfd.Distribution:
     latents = tf.convert_to_tensor(latents)
@@ -73,14 +81,14 @@ class VAE(snt.Module):
 
   Example, for images [B, 28, 28, 1] and 10 latents:
 
-      posterior = distributions.NormalPosterior(10)
-      likelihood = distributions.BernoulliLikelihood([28, 28, 1])
+      posterior = posteriors.Normal(10)
+      likelihood = likelihoods.Bernoulli([28, 28, 1])
       model = models.VAE(
         models.Encoder(
           networks.MLP([100, 100], posterior.parameter_shape), posterior),
         models.Decoder(
           networks.MLP([100, 100], likelihood.parameter_shape), likelihood),
-        distributions.standard_normal(10))
+        priors.standard(10))
       model.encode(images)    # batch [B], event [10]
       model.decode(latents)   # batch [...], event [28, 28, 1]
 

@@ -32,8 +32,6 @@ class Purpose(enum.IntEnum):
   EVALUATION_IMPORTANCE = 9
   EVALUATION_AGGREGATE = 10
   DROPOUT = 11
-  KL = 12
-  EVALUATION_KL = 13
 
 
 def key(
@@ -49,6 +47,18 @@ def key(
   return tf.stack(
     [tf.cast(seed, tf.int64), (int(purpose) << 32) + tf.cast(step, tf.int64)]
   )
+
+
+def fold(key: tf.Tensor, index: int | tf.Tensor) -> tf.Tensor:
+  """One of many keys within a draw's own; index 0 is the key itself.
+
+  Args:
+    key: from `key`, not folded before.
+    index: in [0, 2**23).
+  """
+  # Steps and purposes lie below bit 40.
+  index = tf.cast(index, tf.int64)
+  return key + tf.stack([tf.zeros_like(index), index * 2**40])
 
 
 def bits(key: tf.Tensor, shape: Sequence[int] | tf.Tensor) -> tf.Tensor:

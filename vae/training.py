@@ -90,20 +90,40 @@ def ladder(learning_rate: float, epochs: np.ndarray) -> np.ndarray:
   return (learning_rate * 10.0 ** (-stage / 7.0)).astype(np.float32)
 
 
+OPTIMIZERS = ('adam', 'momentum', 'rmsprop', 'sgd')
+
+
 def make_optimizer(
-  learning_rate: float, parameters: list[tf.Variable], epsilon: float = 1e-8
+  name: str,
+  learning_rate: float,
+  parameters: list[tf.Variable],
+  adam_epsilon: float = 1e-8,
+  momentum: float = 0.9,
 ) -> snt.Optimizer:
-  """Adam (Kingma & Ba 2014, https://arxiv.org/abs/1412.6980), with its slots.
+  """An optimizer of Sonnet, with its slots.
 
   Args:
+    name: 'adam' (Kingma & Ba 2014, https://arxiv.org/abs/1412.6980), 'rmsprop'
+      (decay 0.9, epsilon 1e-10), 'momentum' or 'sgd'.
     learning_rate: the first step's; the engine sets it before every step.
     parameters: the variables that will be updated.
-    epsilon: added to the root of the second moment.
+    adam_epsilon: added to the root of Adam's second moment.
+    momentum: decay of the sum of gradients that `momentum` follows.
+
+  Raises:
+    ValueError: a name that does not exist.
   """
-  optimizer = snt.optimizers.Adam(
-    tf.Variable(learning_rate, trainable=False, name='learning_rate'),
-    epsilon=epsilon,
-  )
+  rate = tf.Variable(learning_rate, trainable=False, name='learning_rate')
+  if name == 'adam':
+    optimizer = snt.optimizers.Adam(rate, epsilon=adam_epsilon)
+  elif name == 'rmsprop':
+    optimizer = snt.optimizers.RMSProp(rate, epsilon=1e-10)
+  elif name == 'momentum':
+    optimizer = snt.optimizers.Momentum(rate, momentum)
+  elif name == 'sgd':
+    optimizer = snt.optimizers.SGD(rate)
+  else:
+    raise ValueError(f'name must be one of {OPTIMIZERS}, got {name!r}')
   # Sonnet makes slots at the first update, which must not be inside a compiled
   # program. This update moves no parameter; its traces are wiped.
   optimizer.apply([tf.zeros_like(p) for p in parameters], parameters)
@@ -170,7 +190,7 @@ class Engine:
       model: with its variables made.
       optimizer: with its slots made.
       objective: what is minimised.
-      images: uint8 [N, H, W, C].
+      images: uint8 [N, H, W, C], or a table, float32 [N, F].
       seed: of all draws.
       batch_size: B, at most N.
       binarize: one of `datasets.BINARISATIONS`.
@@ -182,7 +202,7 @@ class Engine:
     self._seed = seed
     self._batch_size = batch_size
     self._on_device = on_device
-    image_bytes = int(np.prod(images.shape[1:])) * batch_size
+    image_bytes = images[0].nbytes * batch_size
     self.max_steps = (
       _BLOCK_STEPS
       if on_device

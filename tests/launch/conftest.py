@@ -57,4 +57,5 @@ def launch_train(data_dir):
     given = [f'--{k}={v}' for k, v in settings.items() if v is not None]
     return call(train.main, [*given, *arguments])
 
+  run.data_dir = data_dir
   return run

@@ -71,6 +71,48 @@ def test_the_importance_weighted_bound_is_refused_where_it_is_none(settings):
     config.Config(**good | settings)
 
 
+AUTOENCODER = {
+  'objective': 'reconstruction',
+  'posterior': 'deterministic',
+  'likelihood': 'squared_error',
+}
+
+
+@pytest.mark.parametrize(
+  ('settings', 'message'),
+  [
+    ({'posterior': 'deterministic'}, 'has no rate, and so no --objective=elbo'),
+    ({'likelihood': 'squared_error'}, 'is no density'),
+    ({'objective': 'reconstruction'}, '--objective=elbo --beta=0'),
+    ({**AUTOENCODER, 'beta_warmup_steps': 3}, 'no rate for beta to weigh'),
+    ({**AUTOENCODER, 'prior': 'mixture'}, '--prior=mixture'),
+    (
+      {'likelihood': 'continuous_bernoulli', 'binarize': 'dynamic'},
+      'is a density of grey pixels',
+    ),
+    ({'code_activation': 'sigmoid'}, 'needs --posterior=deterministic'),
+    ({'output_activation': 'sigmoid'}, 'needs --likelihood=normal'),
+    (
+      {'beta_warmup_steps': 2000},
+      '--beta_warmup_steps=2000: training would end before, after 1024 steps',
+    ),
+    ({'encoder': 'transformer'}, '--encoder=transformer: must be one of mlp'),
+  ],
+)
+def test_parts_that_do_not_go_together_are_refused(settings, message):
+  with pytest.raises(config.ConfigError) as error:
+    config.Config(**settings)
+  assert message in str(error.value)
+
+
+def test_an_autoencoder_has_no_elbo_and_no_beta():
+  made = config.Config(**AUTOENCODER)
+  assert not made.has_elbo
+  assert not made.has_effective_beta
+  assert not made.has_density
+  assert config.Config().has_elbo
+
+
 @hypothesis.given(
   st.dictionaries(
     st.sampled_from([field.name for field in config.fields()]),

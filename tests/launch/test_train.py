@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import signal
@@ -6,11 +7,14 @@ import sys
 import time
 
 import numpy as np
+import PIL.Image
 import pytest
+import scipy.stats
 import tensorflow as tf
 
 from launch import checkpoints, config, presets, records, runs
 from tests.launch import conftest
+from vae import evaluation
 
 RECORDED = (
   records.TRAIN,
@@ -159,6 +163,10 @@ def test_a_preset_is_overridden_by_flags_and_its_settings_are_recorded(
     {'likelihood': 'normal', 'prior': 'mixture', 'kl': 'monte_carlo'},
     {'likelihood': 'normal', 'likelihood_scale': 'per_output'},
     {'likelihood': 'continuous_bernoulli', 'posterior': 'full_covariance'},
+    {'preset': 'autoencoder', 'num_epochs': None},
+    {'encoder': 'strided_conv', 'channels': '4', 'optimizer': 'momentum'},
+    {'optimizer': 'sgd', 'kl': 'monte_carlo', 'kl_samples': 3},
+    {'beta_warmup_steps': 2, 'likelihood': 'normal'},
   ],
   ids=str,
 )
@@ -171,9 +179,42 @@ def test_parts_mix_and_go_on_to_the_bits_of_one_long_run(
     result = launch_train(run_dir=path, **settings, training_steps=steps)
     assert result.code == 0, result.stderr
   assert_same_run(whole, parts)
-  convolutional = 'network' in settings or 'preset' in settings
+  convolutional = {'network', 'encoder', 'preset'} & settings.keys() and (
+    settings.get('preset') != 'autoencoder'
+  )
   stored = config.load(whole / records.CONFIG)
   assert stored.jit == ('off' if convolutional else 'on')
+
+
+@pytest.fixture(scope='module')
+def colour_images(tmp_path_factory):
+  """A folder of 20 colour images of 32×24 pixels."""
+  folder = tmp_path_factory.mktemp('colour')
+  generator = np.random.default_rng(0)
+  for index in range(20):
+    pixels = generator.integers(0, 256, (24, 32, 3), np.uint8)
+    PIL.Image.fromarray(pixels).save(folder / f'{index}.png')
+  return folder
+
+
+@pytest.mark.parametrize(
+  'network', ['mlp', 'strided_conv', 'pooled_conv', 'deep_conv']
+)
+def test_colour_images_of_another_size_go_through_each_network(
+  launch_train, tmp_path, colour_images, network
+):
+  run = tmp_path / 'run'
+  result = launch_train(
+    run_dir=run,
+    dataset=colour_images,
+    network=network,
+    channels='4,4',
+    batch_size=8,
+    training_steps=2,
+  )
+  assert result.code == 0, result.stderr
+  modes = records.read_arrays(run, 'reconstructions')['modes']
+  assert modes.shape == (4, 24, 32, 3)
 
 
 def test_presets_are_listed(launch_train):
@@ -207,6 +248,205 @@ def test_a_run_without_a_folder_gets_a_fresh_one(
   names = sorted(path.name for path in (tmp_path / 'runs').iterdir())
   assert len(names) == 2
   assert all('beta0.01-latents3-seed0' in name for name in names)
+
+
+# -- Autoencoders, tables, scales ---------------------------------------------
+
+
+def test_an_autoencoder_reports_squared_error_and_no_nats(
+  launch_train, tmp_path
+):
+  run = tmp_path / 'run'
+  result = launch_train(run_dir=run, preset='autoencoder', latent_size=2)
+  assert result.code == 0, result.stderr
+  assert 'beta     none: an autoencoder has no rate' in result.stdout
+  assert 'nats' not in result.stdout
+  train = records.read_table(run, records.TRAIN)
+  empty = ['beta', 'kl', 'distortion_nats', 'rate_nats', 'elbo_nats']
+  assert train[empty].isna().all(axis=None)
+  np.testing.assert_allclose(train['total'], train['reconstruction'], rtol=1e-5)
+  evaluated = records.read_table(run, records.EVAL)
+  assert evaluated['metric'].tolist() == ['squared_error']
+  assert records.read_manifest(run)['effective_beta'] is None
+  loaded = runs.load(run, None)
+  codes = records.read_arrays(run, 'latents')['means']
+  assert 0.0 < codes.min() < codes.max() < 1.0  # Sigmoids.
+  arrays = records.read_arrays(run, 'reconstructions')
+  np.testing.assert_array_equal(
+    loaded.model.reconstruct(tf.constant(arrays['images'])), arrays['modes']
+  )
+  assert records.read_arrays(run, 'manifold')['modes'].shape[:2] == (20, 20)
+  assert not (run / records.ARRAYS / 'samples.npz').exists()
+
+
+def test_two_latents_have_a_manifold_at_quantiles_of_the_prior(
+  launch_train, tmp_path
+):
+  run = tmp_path / 'run'
+  assert launch_train(run_dir=run, latent_size=2).code == 0
+  values = records.read_arrays(run, 'manifold')['values']
+  np.testing.assert_allclose(
+    scipy.stats.norm.cdf(values), (np.arange(20) + 0.5) / 20, atol=1e-6
+  )
+  latents = records.read_arrays(run, 'latents')
+  assert latents['pixels_pca'].shape == (1000, 50)
+  assert latents['labels'].shape == (1000,)
+
+
+def test_a_table_is_trained_on_and_measured_in_nats_per_row(
+  launch_train, tmp_path
+):
+  run = tmp_path / 'run'
+  result = launch_train(run_dir=run, preset='dense_vae', dataset='wine')
+  assert result.code == 0, result.stderr
+  assert '144 training, 34 test rows, 13 columns' in result.stdout
+  assert 'nats per row' in result.stdout
+  assert records.read_arrays(run, 'reconstructions')['modes'].shape == (34, 13)
+
+
+def test_values_outside_of_a_likelihoods_range_are_refused(
+  launch_train, tmp_path
+):
+  for likelihood in ('bernoulli', 'continuous_bernoulli'):
+    result = launch_train(
+      run_dir=tmp_path / 'run', dataset='wine', likelihood=likelihood
+    )
+    assert_one_line_error(result, 'wine has values from', 'outside of [0, 1]')
+  result = launch_train(
+    run_dir=tmp_path / 'run', dataset='wine', binarize='dynamic'
+  )
+  assert_one_line_error(result, '--binarize=dynamic', 'is a table')
+  result = launch_train(
+    run_dir=tmp_path / 'run', dataset='wine', network='deep_conv'
+  )
+  assert_one_line_error(result, '--network=deep_conv', 'shape [H, W, C]')
+
+
+def test_the_optimal_scale_is_reported_with_the_beta_that_it_equals(
+  launch_train, tmp_path
+):
+  run = tmp_path / 'run'
+  settings = {'likelihood': 'normal', 'reduction': 'sum', 'beta': 2}
+  result = launch_train(run_dir=run, **settings)
+  assert result.code == 0, result.stderr
+  evaluated = records.read_table(run, records.EVAL).set_index('metric')['value']
+  model = runs.load(run, None).model
+  scale = float(model.decode.likelihood.scale)
+  assert 0.05 < scale < 0.5
+  assert evaluated['likelihood_scale'] == pytest.approx(scale)
+  assert evaluated['equivalent_beta'] == pytest.approx(2 * scale**2)
+  assert f'has the scale {scale:.4g}' in result.stdout
+
+
+def test_a_prior_without_a_closed_form_is_evaluated_by_samples(
+  launch_train, tmp_path
+):
+  run = tmp_path / 'run'
+  result = launch_train(run_dir=run, prior='mixture', kl='monte_carlo')
+  assert result.code == 0, result.stderr
+  assert records.read_table(run, records.EVAL)['value'].notna().all()
+
+
+# -- Schedules ----------------------------------------------------------------
+
+
+def test_beta_warms_up_and_each_row_says_its_own(launch_train, tmp_path):
+  run = tmp_path / 'run'
+  result = launch_train(run_dir=run, beta=0.8, beta_warmup_steps=16)
+  assert result.code == 0, result.stderr
+  train = records.read_table(run, records.TRAIN)
+  expected = [0.8 * min(1.0, step / 16) for step in train['step']]
+  np.testing.assert_allclose(train['beta'], expected, rtol=1e-6)
+  np.testing.assert_allclose(
+    train['total'],
+    train['reconstruction'] + train['beta'] * train['kl'],
+    rtol=1e-5,
+  )
+  assert_one_line_error(
+    launch_train(run_dir=tmp_path / 'b', beta_warmup_steps=21),
+    'training would end before',
+  )
+  assert_one_line_error(
+    launch_train(
+      run_dir=tmp_path / 'b',
+      beta_warmup_steps=64,
+      training_steps=None,
+      num_epochs=1,
+    ),
+    'training would end before, after 63 steps',
+  )
+
+
+EARLY = {
+  'num_validation': 3900,  # 100 images are over-fitted soon.
+  'batch_size': 50,
+  'hidden_sizes': '100',
+  'learning_rate': 0.01,
+  'patience': 3,
+  'training_steps': 400,
+}
+
+
+def test_training_stops_early_and_keeps_the_best_weights(
+  launch_train, tmp_path
+):
+  run = tmp_path / 'run'
+  result = launch_train(run_dir=run, **EARLY)
+  assert result.code == 0, result.stderr
+  evaluated = records.read_table(run, records.EVAL)
+  validated = evaluated[
+    (evaluated['split'] == 'validation') & (evaluated['metric'] == 'elbo_nats')
+  ].set_index('step')['value']
+  best, last = validated.idxmax(), validated.index.max()
+  assert last - best == 2 * 3 < 400  # Two steps an epoch.
+  assert f'stopped early after step {last}' in result.stdout
+  train = records.read_table(run, records.TRAIN)
+  assert train['step'].max() == last
+  manifest = records.read_manifest(run)
+  assert manifest['stopped_early']
+  assert manifest['best_step'] == best
+  tested = evaluated[evaluated['split'] == 'test']
+  assert set(tested['step']) == {best}
+  # What is loaded is the best, and gives the numbers that were written.
+  loaded = runs.load(run, None)
+  assert loaded.step == best
+  assert int(records.read_arrays(run, 'latents')['step']) == best
+  validation = validated[best]
+  loaded = dataclasses.replace(loaded, data_dir=launch_train.data_dir)
+  assert loaded.evaluate('validation').elbo.value == pytest.approx(validation)
+  # It is over, however many more steps are asked for.
+  result = launch_train(run_dir=run, **EARLY | {'training_steps': 500})
+  assert 'is finished' in result.stdout
+
+
+@pytest.mark.parametrize('kept', [2, 7, 12])
+def test_a_run_that_stops_early_resumes_to_the_same_bits(
+  launch_train, tmp_path, monkeypatch, kept
+):
+  whole, parts = tmp_path / 'whole', tmp_path / 'parts'
+  assert launch_train(run_dir=whole, checkpoint_every=5, **EARLY).code == 0
+  # A process that dies in the evaluation after some step.
+  evaluate = evaluation.Evaluator.__call__
+  calls = []
+
+  def dies(self, *arguments):
+    calls.append(1)
+    if len(calls) == kept:
+      raise OSError('killed')
+    return evaluate(self, *arguments)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(evaluation.Evaluator, '__call__', dies)
+    result = launch_train(run_dir=parts, checkpoint_every=5, **EARLY)
+    assert result.code == 1
+  assert launch_train(run_dir=parts, checkpoint_every=5, **EARLY).code == 0
+  assert_same_run(whole, parts)
+
+
+def test_patience_needs_a_validation_split(launch_train, tmp_path):
+  assert_one_line_error(
+    launch_train(run_dir=tmp_path / 'run', patience=2), '--num_validation'
+  )
 
 
 # -- Repeating, resuming, going on --------------------------------------------
@@ -415,7 +655,7 @@ def test_a_loss_that_explodes_marks_the_run_failed(launch_train, tmp_path):
     ),
     (
       {'network': 'deep_conv', 'output_bias': 'data_mean'},
-      ('--output_bias=data_mean', '--network=mlp'),
+      ('--output_bias=data_mean', '--decoder=mlp'),
     ),
     ({'num_validation': '4000'}, ('--num_validation=4000', 'less than')),
     ({'num_epochs': '1'}, ('--training_steps and --num_epochs',)),

@@ -5,15 +5,15 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from vae import distributions, losses, models, networks
+from vae import likelihoods, models, networks, objectives, posteriors, priors
 
 SHAPE = (4, 4, 1)
 
 
 def small_vae(latent_size=3, scale='softplus', seed=0, shape=SHAPE):
   w_init = networks.Initializer('sonnet', seed)
-  posterior = distributions.NormalPosterior(latent_size, scale)
-  likelihood = distributions.BernoulliLikelihood(shape)
+  posterior = posteriors.Normal(latent_size, scale)
+  likelihood = likelihoods.Bernoulli(shape)
   model = models.VAE(
     models.Encoder(
       networks.MLP([8], posterior.parameter_shape, w_init=w_init), posterior
@@ -21,13 +21,13 @@ def small_vae(latent_size=3, scale='softplus', seed=0, shape=SHAPE):
     models.Decoder(
       networks.MLP([8], likelihood.parameter_shape, w_init=w_init), likelihood
     ),
-    distributions.standard_normal(latent_size),
+    priors.standard(latent_size),
   )
   model.decode(model.encode(tf.zeros([1, *shape])).mean())
   return model
 
 
-objective = functools.partial(losses.beta_elbo, reduction='mean')
+objective = functools.partial(objectives.elbo, reduction='mean')
 
 
 def byte_images(count, seed=0, shape=SHAPE):

@@ -8,7 +8,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tests.vae import builders
-from vae import aggregate, distributions, evaluation
+from vae import aggregate, distributions, evaluation, priors
 
 tfd = tfp.distributions
 
@@ -20,7 +20,7 @@ def mixture(means, scale):
 
 def decompose(means, scale):
   posterior = mixture(means, scale)
-  prior = distributions.standard_normal(posterior.event_shape[0])
+  prior = priors.standard(posterior.event_shape[0])
   return aggregate.decompose(posterior, prior, 0)
 
 
@@ -79,7 +79,7 @@ def test_stated_errors_are_the_spread_over_splits():
   for seed in range(60):
     generator = np.random.default_rng(seed)
     posterior = mixture(generator.normal(0, 1.0, (200, 2)), 0.5)
-    prior = distributions.standard_normal(2)
+    prior = priors.standard(2)
     parts.append(aggregate.decompose(posterior, prior, seed)[1:])
   values, errors = np.moveaxis(np.array(parts), -1, 0)
   # The spread of 60 values is known to 9%; the mixture changes with the split,
@@ -120,7 +120,7 @@ def test_correlated_posteriors_are_taken_apart_too():
   posterior = tfd.MultivariateNormalTriL(
     tf.zeros([50, 2]), tf.constant(np.tile(tril, (50, 1, 1)))
   )
-  parts = aggregate.decompose(posterior, distributions.standard_normal(2), 0)
+  parts = aggregate.decompose(posterior, priors.standard(2), 0)
   assert parts.mutual_information.value == pytest.approx(0.0, abs=1e-4)
   # KL of a bivariate normal of correlation 0.8 to its marginals.
   expected = -0.5 * np.log(1 - 0.8**2)

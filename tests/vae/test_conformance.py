@@ -9,12 +9,15 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from vae import (
-  convolutions,
+  architectures,
   distributions,
+  likelihoods,
   losses,
   mode,
   models,
   networks,
+  posteriors,
+  priors,
   randomness,
 )
 
@@ -29,56 +32,52 @@ NETWORKS = {
     lambda shape, init: networks.MLP([6], shape, tf.nn.tanh, init),
   ),
   'strided_conv': (
-    lambda data, shape, init: convolutions.strided_conv_encoder(
+    lambda data, shape, init: architectures.strided_conv_encoder(
       data, [2, 3], [6], shape, tf.nn.tanh, init
     ),
-    lambda shape, init: convolutions.strided_conv_decoder(
+    lambda shape, init: architectures.strided_conv_decoder(
       [2, 3], [6], shape, tf.nn.tanh, init
     ),
   ),
   'pooled_conv': (
-    lambda data, shape, init: convolutions.pooled_conv_encoder(
+    lambda data, shape, init: architectures.pooled_conv_encoder(
       data, [2, 3], shape, tf.nn.tanh, 0.5, init
     ),
-    lambda shape, init: convolutions.upsampled_conv_decoder(
+    lambda shape, init: architectures.pooled_conv_decoder(
       [2, 3], shape, tf.nn.tanh, init
     ),
   ),
   'deep_conv': (
-    lambda data, shape, init: convolutions.deep_conv_encoder(
+    lambda data, shape, init: architectures.deep_conv_encoder(
       data, [2, 3], shape, tf.nn.tanh, init
     ),
-    lambda shape, init: convolutions.deep_conv_decoder(
+    lambda shape, init: architectures.deep_conv_decoder(
       [2, 3], shape, tf.nn.tanh, init
     ),
   ),
 }
 
 POSTERIORS = {
-  'normal': lambda: distributions.NormalPosterior(LATENTS, 'log_variance'),
-  'diagonal': lambda: distributions.DiagonalPosterior(LATENTS),
-  'full_covariance': lambda: distributions.FullCovariancePosterior(LATENTS),
-  'deterministic': lambda: distributions.DeterministicPosterior(
-    LATENTS, tf.sigmoid
-  ),
+  'normal': lambda: posteriors.Normal(LATENTS, 'log_variance'),
+  'diagonal': lambda: posteriors.Diagonal(LATENTS),
+  'full_covariance': lambda: posteriors.FullCovariance(LATENTS),
+  'deterministic': lambda: posteriors.Deterministic(LATENTS, tf.sigmoid),
 }
 
 PRIORS = {
-  'normal': lambda: distributions.standard_normal(LATENTS),
-  'multivariate': lambda: distributions.standard_normal(LATENTS, True),
-  'mixture': lambda: distributions.normal_mixture(LATENTS, 4, PRIOR_KEY),
+  'normal': lambda: priors.standard(LATENTS),
+  'multivariate': lambda: priors.standard(LATENTS, True),
+  'mixture': lambda: priors.mixture(LATENTS, 4, PRIOR_KEY),
 }
 
 LIKELIHOODS = {
-  'bernoulli': distributions.BernoulliLikelihood,
-  'continuous_bernoulli': distributions.ContinuousBernoulliLikelihood,
-  'normal_fixed': lambda shape: distributions.NormalLikelihood(shape, 0.5),
-  'normal_global': lambda s: distributions.NormalLikelihood(s, 'global'),
-  'normal_per_output': lambda s: distributions.NormalLikelihood(
-    s, 'per_output'
-  ),
-  'normal_optimal': lambda s: distributions.NormalLikelihood(s, 'optimal'),
-  'squared_error': distributions.SquaredErrorLikelihood,
+  'bernoulli': likelihoods.Bernoulli,
+  'continuous_bernoulli': likelihoods.ContinuousBernoulli,
+  'normal_fixed': lambda shape: likelihoods.Normal(shape, 0.5),
+  'normal_global': lambda s: likelihoods.Normal(s, 'global'),
+  'normal_per_output': lambda s: likelihoods.Normal(s, 'per_output'),
+  'normal_optimal': lambda s: likelihoods.Normal(s, 'optimal'),
+  'squared_error': likelihoods.SquaredError,
 }
 
 
@@ -114,7 +113,9 @@ def loss_of(model, x, kl):
   sampled = losses.sample(model, x, key(), 2)
   loss = tf.reduce_mean(sampled.distortions)
   if kl:
-    loss += tf.reduce_mean(losses.rate(model, sampled, kl))
+    loss += tf.reduce_mean(
+      losses.rate(model, sampled.posterior, sampled.latents, kl)
+    )
   return loss
 
 
@@ -183,18 +184,18 @@ def test_networks_fit_images_of_other_sizes_and_colours(network, shape):
   ('make_network', 'message'),
   [
     (
-      lambda: convolutions.strided_conv_decoder([8, 8, 8], [], (20, 20, 1)),
+      lambda: architectures.strided_conv_decoder([8, 8, 8], [], (20, 20, 1)),
       'images of 20×20 do not fit 3 convolutions .* the smallest is 29×29',
     ),
     (
-      lambda: convolutions.upsampled_conv_decoder([8, 8], (27, 28, 1)),
+      lambda: architectures.pooled_conv_decoder([8, 8], (27, 28, 1)),
       'a side must be 12, or more by a multiple of 4',
     ),
     (
-      lambda: convolutions.deep_conv_encoder((27, 28, 1), [8, 8], [4]),
+      lambda: architectures.deep_conv_encoder((27, 28, 1), [8, 8], [4]),
       'both sides must be multiples of 4',
     ),
-    (lambda: convolutions.deep_conv_decoder([8], (27,)), 'need data of shape'),
+    (lambda: architectures.deep_conv_decoder([8], (27,)), 'need data of shape'),
   ],
 )
 def test_images_that_do_not_fit_are_refused(make_network, message):
@@ -204,8 +205,8 @@ def test_images_that_do_not_fit_are_refused(make_network, message):
 
 @pytest.mark.parametrize('size', [29, 31])
 def test_the_smallest_size_that_is_named_fits(size):
-  convolutions.strided_conv_decoder([2, 2, 2], [], (size, size, 1))
-  convolutions.upsampled_conv_decoder([2, 2], (12, 16, 1))
+  architectures.strided_conv_decoder([2, 2, 2], [], (size, size, 1))
+  architectures.pooled_conv_decoder([2, 2], (12, 16, 1))
 
 
 # -- Dropout ------------------------------------------------------------------
@@ -249,9 +250,7 @@ def test_dropout_of_everything_is_refused():
 def test_the_full_covariance_is_that_of_its_triangle():
   generator = np.random.default_rng(0)
   parameters = generator.normal(size=(4, 3 + 6))
-  posterior = distributions.FullCovariancePosterior(3)(
-    tf.constant(parameters, tf.float32)
-  )
+  posterior = posteriors.FullCovariance(3)(tf.constant(parameters, tf.float32))
   z = generator.normal(size=(4, 3))
   for row in range(4):
     fill = parameters[row, 3:]
@@ -287,7 +286,7 @@ def test_a_deterministic_posterior_samples_its_code():
 
 def test_the_continuous_bernoulli_is_a_density_on_the_unit_interval():
   logits = np.array([-3.0, 0.5, 4.0])
-  likelihood = distributions.ContinuousBernoulliLikelihood([3])(
+  likelihood = likelihoods.ContinuousBernoulli([3])(
     tf.constant(logits, tf.float32)
   )
   x = np.array([0.1, 0.5, 0.9])
@@ -300,7 +299,7 @@ def test_the_continuous_bernoulli_is_a_density_on_the_unit_interval():
 
 @pytest.mark.parametrize('kind', [0.5, 'global', 'per_output', 'optimal'])
 def test_normal_likelihoods_agree_with_scipy(kind):
-  family = distributions.NormalLikelihood((4, 2), kind)
+  family = likelihoods.Normal((4, 2), kind)
   generator = np.random.default_rng(0)
   parameters = generator.normal(size=(5, *family.parameter_shape))
   x = generator.normal(size=(5, 4, 2))
@@ -317,7 +316,7 @@ def test_normal_likelihoods_agree_with_scipy(kind):
 
 
 def test_the_optimal_scale_is_the_one_of_greatest_likelihood():
-  family = distributions.NormalLikelihood((3,), 'optimal')
+  family = likelihoods.Normal((3,), 'optimal')
   generator = np.random.default_rng(0)
   loc = tf.constant(generator.normal(size=(50, 3)), tf.float32)
   x = tf.constant(generator.normal(size=(50, 3)), tf.float32)
@@ -339,21 +338,19 @@ def test_the_optimal_scale_is_the_one_of_greatest_likelihood():
 @pytest.mark.parametrize('kind', ['half', 0.0, -1.0])
 def test_scales_that_are_none_are_refused(kind):
   with pytest.raises(ValueError, match='scale must be'):
-    distributions.NormalLikelihood((3,), kind)
+    likelihoods.Normal((3,), kind)
 
 
 def test_squared_error_is_the_sum_of_squares():
   loc, x = np.zeros((2, 3)), np.array([[1.0, 2.0, 3.0], [0.0, 0.0, 0.5]])
-  likelihood = distributions.SquaredErrorLikelihood([3])(
-    tf.constant(loc, tf.float32)
-  )
+  likelihood = likelihoods.SquaredError([3])(tf.constant(loc, tf.float32))
   np.testing.assert_allclose(
     likelihood.log_prob(tf.constant(x, tf.float32)), [-14.0, -0.25]
   )
 
 
 def test_the_mixture_prior_is_the_mean_of_its_components():
-  prior = distributions.normal_mixture(2, 3, PRIOR_KEY)
+  prior = priors.mixture(2, 3, PRIOR_KEY)
   means = prior.components_distribution.distribution.loc.numpy()
   z = np.array([0.3, -0.2])
   densities = scipy.stats.norm.pdf(z, means, 1.0).prod(-1)
@@ -365,28 +362,28 @@ def test_the_mixture_prior_is_the_mean_of_its_components():
   np.testing.assert_allclose(samples.mean(0), means.mean(0), atol=0.05)
   other = distributions.sample(prior, 20_000, key(1)).numpy()
   assert (samples != other).any()
-  with pytest.raises(ValueError, match='num_components'):
-    distributions.normal_mixture(2, 0, PRIOR_KEY)
+  with pytest.raises(ValueError, match='prior_components'):
+    priors.mixture(2, 0, PRIOR_KEY)
   with pytest.raises(NotImplementedError):
-    tfd.kl_divergence(distributions.standard_normal(2), prior)
+    tfd.kl_divergence(priors.standard(2), prior)
 
 
 def test_closed_forms_of_the_rate_agree_between_families():
   generator = np.random.default_rng(0)
   parameters = tf.constant(generator.normal(size=(4, 6)), tf.float32)
   normal = tfd.kl_divergence(
-    distributions.NormalPosterior(3)(parameters),
-    distributions.standard_normal(3),
+    posteriors.Normal(3)(parameters),
+    priors.standard(3),
   )
   diagonal = tfd.kl_divergence(
-    distributions.DiagonalPosterior(3)(parameters),
-    distributions.standard_normal(3, True),
+    posteriors.Diagonal(3)(parameters),
+    priors.standard(3, True),
   )
   np.testing.assert_allclose(normal, diagonal, rtol=1e-5)
   q = POSTERIORS['full_covariance']()(
     tf.constant(generator.normal(size=(4, 9)), tf.float32)
   )
-  full = tfd.kl_divergence(q, distributions.standard_normal(3, True)).numpy()
+  full = tfd.kl_divergence(q, priors.standard(3, True)).numpy()
   mean, covariance = q.mean().numpy(), q.covariance().numpy()
   expected = 0.5 * (
     np.trace(covariance, axis1=1, axis2=2)

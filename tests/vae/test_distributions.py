@@ -4,7 +4,7 @@ import scipy.stats
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from vae import distributions, randomness
+from vae import distributions, likelihoods, posteriors, priors, randomness
 
 tfd = tfp.distributions
 
@@ -20,7 +20,7 @@ SCALES = {
 @pytest.mark.parametrize('scale', SCALES)
 def test_posterior_is_the_normal_that_its_parameters_say(scale):
   parameters = np.random.default_rng(0).normal(size=(5, 6)).astype(np.float32)
-  posterior = distributions.NormalPosterior(3, scale)(tf.constant(parameters))
+  posterior = posteriors.Normal(3, scale)(tf.constant(parameters))
   z = np.random.default_rng(1).normal(size=(5, 3)).astype(np.float32)
   expected = scipy.stats.norm.logpdf(
     z,
@@ -34,7 +34,7 @@ def test_posterior_is_the_normal_that_its_parameters_say(scale):
 @pytest.mark.parametrize('scale', SCALES)
 def test_samples_spread_by_the_scale_and_not_by_its_square(scale):
   parameters = tf.constant([[1.0, -2.0, 0.7, -0.4]])
-  posterior = distributions.NormalPosterior(2, scale)(parameters)
+  posterior = posteriors.Normal(2, scale)(parameters)
   samples = distributions.sample(posterior, 100_000, KEY).numpy()
   assert samples.shape == (100_000, 1, 2)
   np.testing.assert_allclose(
@@ -46,8 +46,8 @@ def test_samples_spread_by_the_scale_and_not_by_its_square(scale):
 
 
 def test_a_scale_of_zero_costs_finite_nats():
-  posterior = distributions.NormalPosterior(1, 'square')(tf.zeros([1, 2]))
-  kl = tfd.kl_divergence(posterior, distributions.standard_normal(1))
+  posterior = posteriors.Normal(1, 'square')(tf.zeros([1, 2]))
+  kl = tfd.kl_divergence(posterior, priors.standard(1))
   expected = 0.5 * (1e-12 - 1) - np.log(1e-6)
   np.testing.assert_allclose(kl.numpy(), [expected], rtol=1e-5)
 
@@ -56,7 +56,7 @@ def test_samples_are_differentiable_in_the_parameters():
   parameters = tf.constant([[0.3, 0.8]])
   with tf.GradientTape() as tape:
     tape.watch(parameters)
-    posterior = distributions.NormalPosterior(1, 'exp')(parameters)
+    posterior = posteriors.Normal(1, 'exp')(parameters)
     sample = distributions.sample(posterior, 1, KEY)
   noise = (sample.numpy().item() - 0.3) / np.exp(0.8)
   np.testing.assert_allclose(
@@ -66,9 +66,9 @@ def test_samples_are_differentiable_in_the_parameters():
 
 def test_posterior_arguments_are_checked():
   with pytest.raises(ValueError, match='latent_size'):
-    distributions.NormalPosterior(0)
+    posteriors.Normal(0)
   with pytest.raises(ValueError, match='cube'):
-    distributions.NormalPosterior(2, 'cube')
+    posteriors.Normal(2, 'cube')
 
 
 @pytest.mark.parametrize('sample_shape', [(), (3,)])
@@ -76,9 +76,7 @@ def test_bernoulli_agrees_with_scipy(sample_shape):
   generator = np.random.default_rng(0)
   logits = generator.normal(size=(*sample_shape, 4, 2, 3, 1)) * 5
   images = generator.integers(0, 2, size=(4, 2, 3, 1))
-  likelihood = distributions.BernoulliLikelihood([2, 3, 1])(
-    tf.constant(logits, tf.float32)
-  )
+  likelihood = likelihoods.Bernoulli([2, 3, 1])(tf.constant(logits, tf.float32))
   expected = scipy.stats.bernoulli.logpmf(
     images, scipy.special.expit(logits)
   ).sum((-1, -2, -3))
@@ -92,17 +90,13 @@ def test_bernoulli_of_grey_pixels_is_the_negative_cross_entropy():
   logits = np.random.default_rng(1).normal(size=(4, 2, 2, 1))
   p = scipy.special.expit(logits)
   expected = (grey * np.log(p) + (1 - grey) * np.log1p(-p)).sum((1, 2, 3))
-  likelihood = distributions.BernoulliLikelihood([2, 2, 1])(
-    tf.constant(logits, tf.float32)
-  )
+  likelihood = likelihoods.Bernoulli([2, 2, 1])(tf.constant(logits, tf.float32))
   actual = likelihood.log_prob(tf.constant(grey, tf.float32))
   np.testing.assert_allclose(actual, expected, rtol=1e-5)
 
 
 def test_bernoulli_stays_finite_at_extreme_logits():
-  likelihood = distributions.BernoulliLikelihood([2])(
-    tf.constant([[-200.0, 200.0]])
-  )
+  likelihood = likelihoods.Bernoulli([2])(tf.constant([[-200.0, 200.0]]))
   assert likelihood.log_prob(tf.constant([[0.0, 1.0]])).numpy() == 0.0
   assert likelihood.log_prob(tf.constant([[1.0, 0.0]])).numpy() == -400.0
 
@@ -116,7 +110,7 @@ def test_bernoulli_gradients_are_those_of_the_closed_form(size):
   tensors = [tf.constant(a, tf.float32) for a in (logits, values)]
   with tf.GradientTape() as tape:
     tape.watch(tensors)
-    likelihood = distributions.BernoulliLikelihood([size])(tensors[0])
+    likelihood = likelihoods.Bernoulli([size])(tensors[0])
     total = tf.reduce_sum(upstream * likelihood.log_prob(tensors[1]))
   by_logits, by_values = tape.gradient(total, tensors)
   expected = upstream[..., None] * (values - scipy.special.expit(logits))

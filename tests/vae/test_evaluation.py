@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from tests.vae import builders
-from vae import datasets, distributions, evaluation, losses
+from vae import datasets, evaluation, losses, priors
 
 
 def test_every_image_counts_once_in_a_ragged_split(monkeypatch):
@@ -74,7 +74,7 @@ def test_active_units_are_those_whose_posterior_mean_moves():
   means[:, 2] = np.random.default_rng(1).normal(5.0, 0.11, 1000)  # 0.0121
   nothing = evaluation.Estimate(0.0, 0.0)
   result = evaluation.Evaluation(
-    1000, nothing, nothing, nothing, means, np.ones_like(means)
+    1000, nothing, nothing, nothing, nothing, means, np.ones_like(means)
   )
   assert result.active_units == 1
   np.testing.assert_allclose(result.mean_variance, means.var(0), rtol=1e-4)
@@ -110,6 +110,6 @@ def test_estimates_of_bad_shapes_are_refused():
 
 
 def test_standard_normal_posterior_has_no_rate():
-  posterior = distributions.standard_normal(3)
+  posterior = priors.standard(3)
   assert np.all(posterior.mean() == 0)
   assert np.all(posterior.stddev() == 1)

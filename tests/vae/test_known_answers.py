@@ -12,11 +12,12 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from vae import (
-  distributions,
   evaluation,
   importance,
   losses,
   models,
+  objectives,
+  priors,
   randomness,
 )
 
@@ -65,7 +66,7 @@ def linear_vae(shift=0.0, widen=1.0):
   return models.VAE(
     models.Encoder(encoder, normal),
     models.Decoder(decoder, normal),
-    distributions.standard_normal(2),
+    priors.standard(2),
   )
 
 
@@ -198,7 +199,7 @@ def test_latents_collapse_where_beta_exceeds_their_signal_to_noise():
   model = models.VAE(
     models.Encoder(encoder, normal),
     models.Decoder(decoder, normal),
-    distributions.standard_normal(3),
+    priors.standard(3),
   )
   variables = [encoder.w, encoder.b, encoder.log_scale, decoder.w, decoder.b]
   optimizer = snt.optimizers.Adam(tf.Variable(0.02))
@@ -209,7 +210,7 @@ def test_latents_collapse_where_beta_exceeds_their_signal_to_noise():
       0.02 * tf.pow(0.01, tf.cast(step, tf.float32) / 1500)
     )
     with tf.GradientTape() as tape:
-      loss, terms = losses.beta_elbo(model, x, key(step), beta)
+      loss, terms = objectives.elbo(model, x, key(step), beta)
     optimizer.apply(tape.gradient(loss, variables), variables)
     return loss, terms
 

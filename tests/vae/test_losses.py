@@ -4,7 +4,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tests.vae import builders
-from vae import distributions, losses, randomness
+from vae import distributions, losses, posteriors, priors, randomness
 
 tfd = tfp.distributions
 
@@ -18,8 +18,8 @@ def terms():
 def test_kl_agrees_in_closed_form_by_numpy_and_by_monte_carlo():
   generator = np.random.default_rng(0)
   parameters = tf.constant(generator.normal(size=(4, 6)), tf.float32)
-  posterior = distributions.NormalPosterior(3, 'softplus')(parameters)
-  prior = distributions.standard_normal(3)
+  posterior = posteriors.Normal(3, 'softplus')(parameters)
+  prior = priors.standard(3)
   exact = tfd.kl_divergence(posterior, prior).numpy()
   mean, std = posterior.mean().numpy(), posterior.stddev().numpy()
   by_numpy = (0.5 * (mean**2 + std**2 - 1) - np.log(std)).sum(-1)

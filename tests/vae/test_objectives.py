@@ -8,7 +8,17 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tests.vae import builders
-from vae import distributions, losses, randomness
+from vae import (
+  distributions,
+  likelihoods,
+  losses,
+  models,
+  networks,
+  objectives,
+  posteriors,
+  priors,
+  randomness,
+)
 
 tfd = tfp.distributions
 
@@ -48,7 +58,7 @@ def test_log_weights_and_bound_are_what_numpy_makes_of_them():
 def test_one_sample_is_the_monte_carlo_elbo():
   model = builders.small_vae()
   images = builders.float_images(6)
-  loss, terms = losses.iwae(model, images, key(), 1.0, num_samples=1)
+  loss, terms = objectives.iwae(model, images, key(), 1.0, num_samples=1)
   elbo = losses.terms(model, images, key(), kl='monte_carlo').elbo
   np.testing.assert_allclose(loss, -np.mean(elbo), rtol=1e-6)
   np.testing.assert_allclose(terms.elbo, elbo, rtol=1e-6)
@@ -82,7 +92,7 @@ def gradients(objective, model, images, step, num_samples):
 def test_iwae_gradients_are_finite_differences_of_the_bound(num_samples):
   model = builders.small_vae()
   images = builders.float_images(4)
-  _, actual = gradients(losses.iwae, model, images, 0, num_samples)
+  _, actual = gradients(objectives.iwae, model, images, 0, num_samples)
 
   def loss():
     weights = numpy_log_weights(model, images, 0, num_samples)
@@ -107,8 +117,8 @@ def test_iwae_gradients_are_finite_differences_of_the_bound(num_samples):
 def test_dreg_has_the_value_of_iwae():
   model = builders.small_vae()
   images = builders.float_images(4)
-  one, _ = losses.iwae(model, images, key(), 1.0, num_samples=7)
-  two, _ = losses.dreg(model, images, key(), 1.0, num_samples=7)
+  one, _ = objectives.iwae(model, images, key(), 1.0, num_samples=7)
+  two, _ = objectives.dreg(model, images, key(), 1.0, num_samples=7)
   np.testing.assert_allclose(one, two, rtol=1e-6)
 
 
@@ -117,7 +127,7 @@ def test_dreg_has_the_expected_gradient_of_iwae_with_less_variance():
   images = builders.float_images(2)
   num_encoder = len(model.encode.trainable_variables)
   sums = {}
-  for objective in (losses.iwae, losses.dreg):
+  for objective in (objectives.iwae, objectives.dreg):
     step_gradients = tf.function(
       lambda step, objective=objective: gradients(
         objective, model, images, step, 16
@@ -128,7 +138,7 @@ def test_dreg_has_the_expected_gradient_of_iwae_with_less_variance():
       parts = step_gradients(tf.constant(step))
       draws.append(np.concatenate([g.numpy().ravel() for g in parts]))
     sums[objective] = np.array(draws)
-  iwae, dreg = sums[losses.iwae], sums[losses.dreg]
+  iwae, dreg = sums[objectives.iwae], sums[objectives.dreg]
   error = np.sqrt((iwae.var(0) + dreg.var(0)) / len(iwae))
   scores = (iwae.mean(0) - dreg.mean(0)) / np.maximum(error, 1e-9)
   # Standard normal scores: their mean square is 1, but that they correlate.
@@ -145,6 +155,52 @@ def test_dreg_has_the_expected_gradient_of_iwae_with_less_variance():
   assert dreg[:, encoder].var(0).sum() < 0.8 * iwae[:, encoder].var(0).sum()
 
 
+def test_the_rate_may_have_samples_of_its_own():
+  model = builders.small_vae()
+  images = builders.float_images(4)
+  loss = lambda **options: losses.terms(
+    model, images, key(), kl='monte_carlo', **options
+  )
+  shared, own = loss(), loss(kl_samples=1)
+  np.testing.assert_array_equal(shared.distortion, own.distortion)
+  assert (shared.rate.numpy() != own.rate.numpy()).all()
+  # By the definition, with other noise than the reconstruction's.
+  latents = distributions.sample(
+    model.encode(images), 20_000, randomness.fold(key(), 1)
+  )
+  posterior = model.encode(images)
+  expected = np.mean(
+    posterior.log_prob(latents) - model.prior.log_prob(latents), axis=0
+  )
+  np.testing.assert_allclose(loss(kl_samples=20_000).rate, expected, rtol=1e-4)
+  exact = losses.terms(model, images, key()).rate
+  np.testing.assert_allclose(loss(kl_samples=20_000).rate, exact, rtol=0.05)
+
+
+def test_the_reconstruction_alone_is_the_mean_of_squared_errors():
+  shape = (4, 4, 1)
+  posterior = posteriors.Deterministic(2, tf.sigmoid)
+  likelihood = likelihoods.SquaredError(shape, tf.sigmoid)
+  model = models.VAE(
+    models.Encoder(networks.MLP([8], posterior.parameter_shape), posterior),
+    models.Decoder(networks.MLP([8], shape), likelihood),
+    priors.standard(2),
+  )
+  images = builders.float_images(5)
+  loss, terms = objectives.reconstruction(
+    model, images, key(), tf.constant(7.0), reduction='mean'
+  )
+  errors = (images - model.reconstruct(images)) ** 2
+  np.testing.assert_allclose(loss, np.mean(errors), rtol=1e-5)
+  np.testing.assert_allclose(
+    terms.distortion, np.sum(errors, axis=(1, 2, 3)), rtol=1e-5
+  )
+  summed, _ = objectives.reconstruction(
+    model, images, key(), tf.constant(7.0), reduction='sum'
+  )
+  np.testing.assert_allclose(summed, 16 * loss, rtol=1e-5)
+
+
 def test_monte_carlo_kl_agrees_with_the_exact_one():
   model = builders.small_vae()
   images = builders.float_images(5)
@@ -154,17 +210,19 @@ def test_monte_carlo_kl_agrees_with_the_exact_one():
     sampled.posterior.log_prob(sampled.latents)
     - model.prior.log_prob(sampled.latents)
   ).numpy()
-  estimate = losses.rate(model, sampled, 'monte_carlo').numpy()
+  estimate = losses.rate(
+    model, sampled.posterior, sampled.latents, 'monte_carlo'
+  ).numpy()
   error = ratios.std(0) / np.sqrt(len(ratios))
   assert (np.abs(estimate - exact) < 4 * error).all()
   with pytest.raises(ValueError, match='quadrature'):
-    losses.rate(model, sampled, 'quadrature')
+    losses.rate(model, sampled.posterior, sampled.latents, 'quadrature')
 
 
 def test_more_samples_average_the_elbo():
   model = builders.small_vae()
   images = builders.float_images(4)
-  loss, _ = losses.beta_elbo(
+  loss, _ = objectives.elbo(
     model, images, key(), 1.0, reduction='sum', num_samples=11
   )
   sampled = losses.sample(model, images, key(), 11)

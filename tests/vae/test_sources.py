@@ -119,7 +119,10 @@ def test_an_idx_folder_keeps_its_order(tmp_path, compress):
   write_idx(tmp_path / 'idx', arrays, compress)
   dataset = datasets.load(str(tmp_path / 'idx'), tmp_path / 'data', quiet)
   for split in ('train', 'test'):
-    images, labels = dataset.splits[split].images, dataset.splits[split].labels
+    images, labels = (
+      dataset.splits[split].examples,
+      dataset.splits[split].labels,
+    )
     np.testing.assert_array_equal(images[..., 0], arrays[f'{split}_data'])
     np.testing.assert_array_equal(labels, arrays[f'{split}_labels'])
 
@@ -186,7 +189,7 @@ def test_npm_package_is_checked_and_prepared_by_tfds(
   assert dataset.provenance['version'] == '3.0.1'
   for split in ('train', 'test'):
     # TFDS shuffles once, when it prepares: the same images in its own order.
-    images = dataset.splits[split].images[..., 0]
+    images = dataset.splits[split].examples[..., 0]
     expected = arrays[f'{split}_data']
     assert images.shape == expected.shape
     np.testing.assert_array_equal(
@@ -380,7 +383,7 @@ def test_tfds_downloads_from_a_host_that_serves(
   # No test split is published: the validation split takes its place. Zeros and
   # ones, as in binarized_mnist, become black and white.
   assert dataset.provenance['num_images'] == {'train': 8, 'test': 3}
-  seen = {image.tobytes() for image in dataset.splits['train'].images}
+  seen = {image.tobytes() for image in dataset.splits['train'].examples}
   assert seen == {(image * 255).tobytes() for image in images}
 
 

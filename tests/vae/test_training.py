@@ -15,7 +15,9 @@ def make(
   images=None,
 ):
   model = builders.small_vae(seed=seed)
-  optimizer = training.make_optimizer(1e-2, list(model.trainable_variables))
+  optimizer = training.make_optimizer(
+    'adam', 1e-2, list(model.trainable_variables)
+  )
   engine = training.Engine(
     model,
     optimizer,
@@ -197,18 +199,62 @@ def test_a_block_too_long_is_refused():
 def test_making_an_optimizer_leaves_no_trace():
   model = builders.small_vae()
   before = [v.numpy() for v in model.variables]
-  optimizer = training.make_optimizer(1e-2, list(model.trainable_variables))
+  optimizer = training.make_optimizer(
+    'adam', 1e-2, list(model.trainable_variables)
+  )
   assert_same_bits(before, [v.numpy() for v in model.variables])
   slots = [v for v in optimizer.variables if 'learning_rate' not in v.name]
   assert len(slots) == 2 * len(model.trainable_variables) + 1
   assert not any(np.any(v.numpy()) for v in slots)
 
 
+def numpy_updates(name, gradients, rate):
+  """The values that a parameter which starts at one goes through."""
+  value, first, second = 1.0, 0.0, 0.0
+  for step, gradient in enumerate(gradients, 1):
+    if name == 'sgd':
+      value -= rate * gradient
+    elif name == 'momentum':
+      first = 0.7 * first + gradient
+      value -= rate * first
+    elif name == 'rmsprop':
+      second = 0.9 * second + 0.1 * gradient**2
+      value -= rate * gradient / np.sqrt(second + 1e-10)
+    else:
+      first = 0.9 * first + 0.1 * gradient
+      second = 0.999 * second + 0.001 * gradient**2
+      value -= (
+        rate
+        * (first / (1 - 0.9**step))
+        / (np.sqrt(second / (1 - 0.999**step)) + 1e-3)
+      )
+    yield value
+
+
+@pytest.mark.parametrize('name', training.OPTIMIZERS)
+def test_optimizers_do_what_their_papers_say(name):
+  parameter = tf.Variable(1.0)
+  optimizer = training.make_optimizer(
+    name, 0.1, [parameter], adam_epsilon=1e-3, momentum=0.7
+  )
+  gradients = [0.5, -0.2, 0.03, 1.5]
+  for gradient, expected in zip(
+    gradients, numpy_updates(name, gradients, 0.1), strict=True
+  ):
+    optimizer.apply([tf.constant(gradient)], [parameter])
+    assert float(parameter) == pytest.approx(expected, rel=1e-5)
+
+
+def test_an_optimizer_that_does_not_exist_is_refused():
+  with pytest.raises(ValueError, match='lion'):
+    training.make_optimizer('lion', 0.1, [])
+
+
 def test_host_gathering_bounds_the_memory_of_a_block():
   images = np.zeros((8, 600, 600, 3), np.uint8)
   engine = training.Engine(
     builders.small_vae(),
-    training.make_optimizer(1e-2, [tf.Variable([0.0])]),
+    training.make_optimizer('adam', 1e-2, [tf.Variable([0.0])]),
     builders.objective,
     images,
     seed=0,

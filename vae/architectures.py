@@ -1,16 +1,61 @@
-"""Convolutional encoders and decoders, in pairs.
+"""Encoders and decoders, in pairs.
 
-Encoders map images [B, H, W, C] to [B, *output_shape], decoders latents [B, L]
-to [B, *output_shape] with output_shape [H, W, C']. Each pair fits the image
-sizes that its geometry allows, and says so where one does not fit.
+Encoders map data [B, *data_shape] to [B, *output_shape], decoders latents
+[B, L] to [B, *output_shape]. Convolutions need data of shape [H, W, C]; each
+pair of them fits the image sizes that its geometry allows, and says so where
+one does not fit.
+
+Each public function here named `NAME_encoder` or `NAME_decoder` is a value of
+`--encoder` or `--decoder`, and of `--network` where both are there. By keyword
+it may take `data_shape`, `output_shape`, `w_init`, `activation`, and any
+setting of `launch.config`.
 """
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import sonnet as snt
 import tensorflow as tf
 
 from vae import networks
+
+
+def mlp_encoder(
+  hidden_sizes: Sequence[int],
+  output_shape: Sequence[int],
+  activation: networks.Activation = tf.nn.relu,
+  w_init: networks.Initializer | None = None,
+) -> snt.Module:
+  """Dense layers, for data of any shape.
+
+  Args:
+    hidden_sizes: width of each hidden layer.
+    output_shape: shape of one example's output.
+    activation: after every layer but the last.
+    w_init: initial weights; biases start at zero.
+  """
+  return networks.MLP(hidden_sizes, output_shape, activation, w_init)
+
+
+def mlp_decoder(
+  hidden_sizes: Sequence[int],
+  output_shape: Sequence[int],
+  activation: networks.Activation = tf.nn.relu,
+  w_init: networks.Initializer | None = None,
+  output_bias: np.ndarray | None = None,
+) -> snt.Module:
+  """The mirror of `mlp_encoder`.
+
+  Args:
+    hidden_sizes: width of the encoder's hidden layers, in its order.
+    output_shape: shape of one example's output.
+    activation: after every layer but the last.
+    w_init: initial weights; other biases than the output's start at zero.
+    output_bias: initial biases of the output, of `output_shape`.
+  """
+  return networks.MLP(
+    hidden_sizes[::-1], output_shape, activation, w_init, output_bias
+  )
 
 
 def _image_size(shape: Sequence[int]) -> tuple[int, int]:
@@ -104,7 +149,7 @@ def strided_conv_decoder(
 
   Args:
     channels: of the encoder's convolutions, in its order.
-    hidden_sizes: width of each dense layer, in the decoder's order.
+    hidden_sizes: width of the encoder's dense layers, in its order.
     output_shape: [H, W, C'].
     activation: after every layer but the last.
     w_init: initial weights; biases start at zero.
@@ -115,7 +160,7 @@ def strided_conv_decoder(
   sizes = _strided_sizes(_image_size(output_shape), len(channels))[::-1]
   start = (*sizes[0], channels[-1])
   layers: list[Callable] = [
-    networks.MLP(hidden_sizes, start, activation, w_init),
+    networks.MLP(hidden_sizes[::-1], start, activation, w_init),
     activation,
   ]
   for count, size in zip(reversed(channels), sizes[1:], strict=True):
@@ -198,7 +243,7 @@ def pooled_conv_encoder(
   return _Layers(layers, output_shape, 'pooled_conv_encoder')
 
 
-def upsampled_conv_decoder(
+def pooled_conv_decoder(
   channels: Sequence[int],
   output_shape: Sequence[int],
   activation: networks.Activation = tf.nn.relu,

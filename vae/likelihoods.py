@@ -1,0 +1,260 @@
+"""Likelihoods p(x|z): families that turn a decoder's output into one.
+
+A family is called with parameters [..., *parameter_shape]. Each public class
+here is a value of `--likelihood`: its name in snake_case.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import sonnet as snt
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from vae import distributions, mode
+
+tfd = tfp.distributions
+
+# Factors that one logarithm may serve. Each lies in (1, 2], so that their
+# product stays far below float32's largest number, 2**128.
+_MOST_FACTORS = 100
+
+
+def _sum_of_softplus(logits: tf.Tensor) -> tf.Tensor:
+  """The sum of log(1 + exp(l)) over the last axis, with few logarithms.
+
+  log(1 + exp(l)) = max(l, 0) + log(1 + exp(-|l|)), and a sum of logarithms is
+  the logarithm of a product. The logarithms are most of the cost of a Bernoulli
+  log-likelihood.
+  """
+  size = logits.shape[-1]
+  factors = next(n for n in range(_MOST_FACTORS, 0, -1) if size % n == 0)
+  shape = tf.concat([tf.shape(logits)[:-1], [size // factors, factors]], axis=0)
+  products = tf.reduce_prod(
+    tf.reshape(1.0 + tf.exp(-tf.abs(logits)), shape), axis=-1
+  )
+  return tf.reduce_sum(tf.nn.relu(logits), axis=-1) + tf.reduce_sum(
+    tf.math.log(products), axis=-1
+  )
+
+
+def _bernoulli_log_prob(logits: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+  """Sums over the last axis of `values * logits - softplus(logits)`."""
+
+  # The derivative is known; that of a product would be long.
+  @tf.custom_gradient
+  def negative_log_partition(logits):
+    return -_sum_of_softplus(
+      logits
+    ), lambda upstream: -upstream[..., None] * tf.nn.sigmoid(logits)
+
+  return tf.reduce_sum(values * logits, axis=-1) + negative_log_partition(
+    logits
+  )
+
+
+class _IndependentBernoulli(tfd.Independent):
+  """`tfd.Independent(tfd.Bernoulli)` with a fast log_prob."""
+
+  def _log_prob(self, event):
+    logits = self.distribution.logits
+    rank = self.event_shape.rank
+    size = math.prod(self.event_shape)
+
+    def flat(tensor):
+      leading = tf.shape(tensor)[: tensor.shape.rank - rank]
+      return tf.reshape(tensor, tf.concat([leading, [size]], axis=0))
+
+    return _bernoulli_log_prob(flat(logits), flat(tf.cast(event, logits.dtype)))
+
+
+class Bernoulli:
+  """p(x|z) with one Bernoulli per value, event of the data's shape.
+
+  Values strictly between 0 and 1 (grey pixels) are allowed: `log_prob` is then
+  the negative cross-entropy, which bounds the expected log-likelihood of the
+  image's random binarisation; it is no log-density of the grey image itself.
+
+  Attributes:
+    data_shape: the shape of one example, [H, W, C] for images.
+    parameter_shape: the shape of one example's parameters, the same.
+    support: the smallest and the largest value that it may be asked about.
+  """
+
+  support = (0.0, 1.0)
+
+  def __init__(self, data_shape: Sequence[int]):
+    """Initializes the family.
+
+    Args:
+      data_shape: the shape of one example, [H, W, C] for images.
+    """
+    self.data_shape = tuple(data_shape)
+    self.parameter_shape = self.data_shape
+
+  def __call__(self, parameters: tf.Tensor) -> tfd.Distribution:
+    """Maps logits [..., H, W, C] to a distribution over [H, W, C]."""
+    return _IndependentBernoulli(
+      tfd.Bernoulli(logits=parameters, dtype=tf.float32),
+      len(self.data_shape),
+    )
+
+
+class ContinuousBernoulli:
+  """p(x|z) with one continuous Bernoulli per value: a density on [0, 1].
+
+  Loaiza-Ganem & Cunningham 2019 (https://arxiv.org/abs/1907.06845): the
+  Bernoulli's cross-entropy, normalised, which makes it right for grey pixels.
+
+  Attributes:
+    data_shape: the shape of one example, [H, W, C] for images.
+    parameter_shape: the same.
+    support: the smallest and the largest value that it may be asked about.
+  """
+
+  support = (0.0, 1.0)
+
+  def __init__(self, data_shape: Sequence[int]):
+    """Initializes the family.
+
+    Args:
+      data_shape: the shape of one example, [H, W, C] for images.
+    """
+    self.data_shape = tuple(data_shape)
+    self.parameter_shape = self.data_shape
+
+  def __call__(self, parameters: tf.Tensor) -> tfd.Distribution:
+    """Maps logits [..., H, W, C] to a distribution over [H, W, C]."""
+    return tfd.Independent(
+      tfd.ContinuousBernoulli(logits=parameters), len(self.data_shape)
+    )
+
+
+class Normal(snt.Module):
+  """p(x|z) = N(loc, scale**2) per value, event of the data's shape.
+
+  The scale is a fixed number; one learned number for all values ('global');
+  one per value from the decoder ('per_output'); or 'optimal': in training that
+  which maximises the likelihood of the batch, the root of its mean squared
+  error (Rybkin et al. 2021, https://arxiv.org/abs/2006.13202), kept for
+  evaluation as it was at the last training step.
+
+  Attributes:
+    data_shape: the shape of one example, [H, W, C] for images.
+    parameter_shape: the same, or [H, W, 2 C] for 'per_output'.
+    scale: the scale of all values, a scalar; None for 'per_output'.
+  """
+
+  def __init__(
+    self,
+    data_shape: Sequence[int],
+    scale: float | str = 1.0,
+    activation: Callable[[tf.Tensor], tf.Tensor] = tf.identity,
+    name: str | None = None,
+  ):
+    """Initializes the family.
+
+    Args:
+      data_shape: the shape of one example, [H, W, C] for images.
+      scale: a number above 0, 'global', 'per_output' or 'optimal'.
+      activation: of the loc.
+      name: name of the module.
+
+    Raises:
+      ValueError: a scale that is none of these.
+    """
+    super().__init__(name=name)
+    self.data_shape = tuple(data_shape)
+    self.parameter_shape = self.data_shape
+    self._activation = activation
+    self._kind = scale
+    self._variable: tf.Variable | None = None
+    if scale == 'per_output':
+      self.parameter_shape = (*self.data_shape[:-1], 2 * self.data_shape[-1])
+    elif scale == 'global':
+      self._variable = tf.Variable(0.0, name='log_scale')
+    elif scale == 'optimal':
+      self._variable = tf.Variable(1.0, trainable=False, name='optimal_scale')
+    elif isinstance(scale, str) or not scale > 0.0:
+      raise ValueError(
+        "scale must be a number above 0, 'global', 'per_output' or 'optimal', "
+        f'got {scale!r}'
+      )
+
+  @property
+  def scale(self) -> tf.Tensor | None:
+    if self._kind == 'per_output':
+      return None
+    if self._variable is None:
+      return tf.constant(self._kind, tf.float32)
+    if self._kind == 'global':
+      return tf.exp(self._variable) + distributions.SCALE_FLOOR
+    return tf.convert_to_tensor(self._variable)
+
+  def __call__(self, parameters: tf.Tensor) -> tfd.Distribution:
+    """Maps parameters [..., *parameter_shape] to a distribution."""
+    rank = len(self.data_shape)
+    if self._kind == 'per_output':
+      parameters, raw_scale = tf.split(parameters, 2, axis=-1)
+      scale = tf.nn.softplus(raw_scale) + distributions.SCALE_FLOOR
+      normal = tfd.Normal(self._activation(parameters), scale)
+      return tfd.Independent(normal, rank)
+    normal = tfd.Normal(self._activation(parameters), self.scale)
+    if self._kind == 'optimal' and mode.is_training():
+      return _OptimalNormal(normal, rank, self._variable)
+    return tfd.Independent(normal, rank)
+
+
+class _OptimalNormal(tfd.Independent):
+  """A Normal whose scale is chosen for the values it is asked about."""
+
+  def __init__(self, distribution, rank, variable):
+    super().__init__(distribution, rank)
+    self._variable = variable
+
+  def _log_prob(self, event):
+    loc = self.distribution.loc
+    variance = tf.reduce_mean(tf.math.squared_difference(event, loc))
+    scale = tf.sqrt(variance) + distributions.SCALE_FLOOR
+    self._variable.assign(tf.stop_gradient(scale))
+    rank = self.event_shape.rank
+    return tfd.Independent(tfd.Normal(loc, scale), rank).log_prob(event)
+
+
+class SquaredError:
+  """Squared error in place of a likelihood, for plain autoencoders.
+
+  `log_prob` is minus the sum of squared errors: no density, and not nats.
+
+  Attributes:
+    data_shape: the shape of one example, [H, W, C] for images.
+    parameter_shape: the same.
+  """
+
+  def __init__(
+    self,
+    data_shape: Sequence[int],
+    activation: Callable[[tf.Tensor], tf.Tensor] = tf.identity,
+  ):
+    """Initializes the family.
+
+    Args:
+      data_shape: the shape of one example, [H, W, C] for images.
+      activation: of the output.
+    """
+    self.data_shape = tuple(data_shape)
+    self.parameter_shape = self.data_shape
+    self._activation = activation
+
+  def __call__(self, parameters: tf.Tensor) -> tfd.Distribution:
+    """Maps outputs [..., H, W, C] to what stands for a distribution."""
+    return _SquaredError(
+      tfd.Normal(self._activation(parameters), 1.0), len(self.data_shape)
+    )
+
+
+class _SquaredError(tfd.Independent):
+  def _log_prob(self, event):
+    axes = list(range(-self.event_shape.rank, 0))
+    loc = self.distribution.loc
+    return -tf.reduce_sum(tf.math.squared_difference(event, loc), axes)

@@ -1,0 +1,141 @@
+"""Posteriors q(z|x): families that turn an encoder's output into one.
+
+A family is called with parameters [..., *parameter_shape]. Each public class
+here is a value of `--posterior`: its name in snake_case.
+"""
+
+from collections.abc import Callable, Mapping
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from vae import distributions
+
+tfb = tfp.bijectors
+tfd = tfp.distributions
+
+SCALES: Mapping[str, Callable[[tf.Tensor], tf.Tensor]] = {
+  'square': tf.square,
+  'softplus': tf.nn.softplus,
+  'exp': tf.exp,
+  'log_variance': lambda raw: tf.exp(0.5 * raw),
+}
+
+
+def _check_latent_size(latent_size: int) -> None:
+  if latent_size < 1:
+    raise ValueError(f'latent_size must be at least 1, got {latent_size}')
+
+
+class Normal:
+  """q(z|x) = N(loc, diag(scale**2)) as `Independent(Normal)`, event [L].
+
+  `scale = f(raw) + distributions.SCALE_FLOOR`, where f is one of `SCALES`.
+
+  Attributes:
+    latent_size: L, the number of latents.
+    parameter_shape: the shape of one image's parameters, [2 L].
+  """
+
+  def __init__(self, latent_size: int, scale: str = 'softplus'):
+    """Initializes the family.
+
+    Args:
+      latent_size: L, at least 1.
+      scale: one of `SCALES`.
+
+    Raises:
+      ValueError: `latent_size` below 1, or a `scale` that does not exist.
+    """
+    _check_latent_size(latent_size)
+    if scale not in SCALES:
+      raise ValueError(f'scale must be one of {sorted(SCALES)}, got {scale!r}')
+    self.latent_size = latent_size
+    self.parameter_shape = (2 * latent_size,)
+    self._scale = SCALES[scale]
+
+  def _loc_and_scale(
+    self, parameters: tf.Tensor
+  ) -> tuple[tf.Tensor, tf.Tensor]:
+    loc, raw_scale = tf.split(parameters, 2, axis=-1)
+    return loc, self._scale(raw_scale) + distributions.SCALE_FLOOR
+
+  def __call__(self, parameters: tf.Tensor) -> tfd.Distribution:
+    """Maps parameters [..., 2 L] to a distribution over [L]."""
+    return tfd.Independent(tfd.Normal(*self._loc_and_scale(parameters)), 1)
+
+
+class Diagonal(Normal):
+  """The same density as `Normal`, as `MultivariateNormalDiag`."""
+
+  def __call__(self, parameters: tf.Tensor) -> tfd.Distribution:
+    """Maps parameters [..., 2 L] to a distribution over [L]."""
+    return tfd.MultivariateNormalDiag(*self._loc_and_scale(parameters))
+
+
+class FullCovariance:
+  """q(z|x) = N(loc, T T') as `MultivariateNormalTriL`, event [L].
+
+  The lower triangle T is `FillScaleTriL` of its parameters: softplus on the
+  diagonal, shifted by `DIAGONAL_SHIFT`.
+
+  Attributes:
+    latent_size: L, the number of latents.
+    parameter_shape: [L + L (L + 1) / 2].
+  """
+
+  DIAGONAL_SHIFT = 1e-5
+
+  def __init__(self, latent_size: int):
+    """Initializes the family.
+
+    Args:
+      latent_size: L, at least 1.
+
+    Raises:
+      ValueError: `latent_size` below 1.
+    """
+    _check_latent_size(latent_size)
+    self.latent_size = latent_size
+    triangle = latent_size * (latent_size + 1) // 2
+    self.parameter_shape = (latent_size + triangle,)
+
+  def __call__(self, parameters: tf.Tensor) -> tfd.Distribution:
+    """Maps parameters [..., L + L (L + 1) / 2] to a distribution over [L]."""
+    fill = tfb.FillScaleTriL(diag_shift=self.DIAGONAL_SHIFT)
+    return tfd.MultivariateNormalTriL(
+      parameters[..., : self.latent_size],
+      fill.forward(parameters[..., self.latent_size :]),
+    )
+
+
+class Deterministic:
+  """All mass on one code, as in a plain autoencoder: there is no rate.
+
+  Attributes:
+    latent_size: L, the number of latents.
+    parameter_shape: [L].
+  """
+
+  def __init__(
+    self,
+    latent_size: int,
+    activation: Callable[[tf.Tensor], tf.Tensor] = tf.identity,
+  ):
+    """Initializes the family.
+
+    Args:
+      latent_size: L, at least 1.
+      activation: of the code.
+
+    Raises:
+      ValueError: `latent_size` below 1.
+    """
+    _check_latent_size(latent_size)
+    self.latent_size = latent_size
+    self.parameter_shape = (latent_size,)
+    self._activation = activation
+
+  def __call__(self, parameters: tf.Tensor) -> tfd.Distribution:
+    """Maps parameters [..., L] to a distribution over [L]."""
+    return tfd.Independent(tfd.Deterministic(self._activation(parameters)), 1)

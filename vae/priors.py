@@ -1,0 +1,59 @@
+"""Priors p(z): distributions over [L].
+
+Each public function here is a value of `--prior`.
+"""
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from vae import randomness
+
+tfb = tfp.bijectors
+tfd = tfp.distributions
+
+
+def standard(latent_size: int, multivariate: bool = False) -> tfd.Distribution:
+  """p(z) = N(0, I), event [L].
+
+  Args:
+    latent_size: L.
+    multivariate: False for `Independent(Normal)`, which has a closed-form KL
+      from `posteriors.Normal`; True for `MultivariateNormalDiag`, which has one
+      from `posteriors.Diagonal` and `posteriors.FullCovariance`.
+  """
+  loc, scale = tf.zeros([latent_size]), tf.ones([latent_size])
+  if multivariate:
+    return tfd.MultivariateNormalDiag(loc, scale)
+  return tfd.Independent(tfd.Normal(loc, scale), 1)
+
+
+def mixture(
+  latent_size: int, prior_components: int, key: tf.Tensor
+) -> tfd.Distribution:
+  """p(z) as a learned mixture of diagonal normals, event [L].
+
+  No closed-form KL is known.
+
+  Args:
+    latent_size: L.
+    prior_components: K, at least 1.
+    key: of the components' initial means, which are standard normal.
+
+  Raises:
+    ValueError: no components.
+  """
+  if prior_components < 1:
+    raise ValueError(
+      f'prior_components must be at least 1, got {prior_components}'
+    )
+  shape = [prior_components, latent_size]
+  return tfd.MixtureSameFamily(
+    tfd.Categorical(logits=tf.Variable(tf.zeros([prior_components]))),
+    tfd.Independent(
+      tfd.Normal(
+        tf.Variable(randomness.normal(key, shape)),
+        tfp.util.TransformedVariable(tf.ones(shape), tfb.Softplus()),
+      ),
+      1,
+    ),
+  )
