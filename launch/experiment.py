@@ -180,7 +180,7 @@ class _Experiment:
     config, path = self._config, self._path
     if not (path / records.CONFIG).exists():
       self._manifest = self._new_manifest()
-      for name in records.COLUMNS:
+      for name in records.RUN_TABLES:
         records.create_table(path, name)
       records.write_manifest(path, self._manifest)
       records.replace_file(path / records.CONFIG, config.to_json().encode())
@@ -199,7 +199,7 @@ class _Experiment:
         '--training_steps goes on; --overwrite starts anew.'
       )
       return False
-    for name in records.COLUMNS:
+    for name in records.RUN_TABLES:
       records.keep_rows(path, name, self._is_kept(name, stored))
     self._seconds_before = float(self._manifest.get('seconds', 0.0))
     self._manifest.pop('error', None)
