@@ -186,6 +186,8 @@ def run(
   name: str,
   summary: str,
   draw: Callable[[pathlib.Path, Mapping[str, Any]], gg.ggplot],
+  read: Callable[[pathlib.Path], Mapping[str, Any]] = records.read_manifest,
+  default: str | None = None,
 ) -> None:
   """Runs a figure's command.
 
@@ -193,12 +195,15 @@ def run(
     name: of the figure and its files.
     summary: what --help prints.
     draw: makes the figure from a run directory and its manifest.
+    read: the manifest of a folder, or what has its `source`.
+    default: the folder that is drawn; None for the newest run under runs/.
   """
   parser = argparse.ArgumentParser(
     prog=f'python -m analysis.{name}', description=summary, allow_abbrev=False
   )
   parser.add_argument(
-    '--run_dir', help='folder of the run; default: the newest under runs/'
+    '--run_dir',
+    help=f'folder of the run; default: {default or "the newest under runs/"}',
   )
   parser.add_argument(
     '--output',
@@ -213,9 +218,9 @@ def run(
   arguments = parser.parse_args()
   try:
     run_dir = pathlib.Path(
-      arguments.run_dir or records.newest_run()
+      arguments.run_dir or default or records.newest_run()
     ).expanduser()
-    manifest = records.read_manifest(run_dir)
+    manifest = read(run_dir)
     plot = draw(run_dir, manifest)
     stem = arguments.output or run_dir / records.FIGURES / name
     for suffix in arguments.format or FORMATS:

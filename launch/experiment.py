@@ -229,7 +229,7 @@ class _Experiment:
     config, path = self._config, self._path
     if not (path / records.CONFIG).exists():
       self._manifest = self._new_manifest()
-      for name in records.COLUMNS:
+      for name in records.RUN_TABLES:
         records.create_table(path, name)
       records.write_manifest(path, self._manifest)
       records.replace_file(path / records.CONFIG, config.to_json().encode())
@@ -251,7 +251,7 @@ class _Experiment:
         'starts anew.'
       )
       return False
-    for name in records.COLUMNS:
+    for name in records.RUN_TABLES:
       records.keep_rows(path, name, self._is_kept(name, stored))
     if config.patience:
       self._best_step = self._find_best()

@@ -28,6 +28,8 @@ TRAIN = 'train.csv'
 TIMING = 'timing.csv'
 EVAL = 'eval.csv'
 RATE_PER_LATENT = 'rate_per_latent.csv'
+DENSITY_FIT = 'density_fit.csv'
+DENSITY_FIT_TARGET = 'density_fit.json'
 CHECKPOINTS = 'checkpoints'
 ARRAYS = 'arrays'
 FIGURES = 'figures'
@@ -48,7 +50,20 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
   TIMING: ('step', 'seconds'),
   EVAL: ('step', 'split', 'n', 'metric', 'num_samples', 'value', 'se'),
   RATE_PER_LATENT: ('step', 'split', 'latent', 'rate_nats', 'mean_variance'),
+  DENSITY_FIT: (
+    'step',
+    'direction',
+    'loc_0',
+    'loc_1',
+    'scale_0',
+    'scale_1',
+    'kl_q_p_nats',
+    'kl_p_q_nats',
+  ),
 }
+
+# The tables of a run; the others stand alone.
+RUN_TABLES = (TRAIN, TIMING, EVAL, RATE_PER_LATENT)
 
 # What identifies a row that a later write replaces.
 KEYS: Mapping[str, tuple[str, ...]] = {
@@ -130,14 +145,42 @@ def read_config(run_dir: str | os.PathLike) -> dict[str, Any]:
   Raises:
     RecordError: a file that is missing or damaged.
   """
-  path = pathlib.Path(run_dir, CONFIG)
+  return _read_object(pathlib.Path(run_dir, CONFIG))
+
+
+def read_density_fit_target(folder: str | os.PathLike) -> dict[str, Any]:
+  """Reads density_fit.json: the target's `loc` and `scale_tril`, and `source`.
+
+  Raises:
+    RecordError: a file that is missing or damaged.
+  """
+  path = pathlib.Path(folder, DENSITY_FIT_TARGET)
+  if not path.exists():
+    raise RecordError(
+      f'{path} does not exist; python -m launch.fit_density '
+      f'--output_dir={folder} writes it'
+    )
+  target = _read_object(path)
   try:
-    settings = json.loads(path.read_text('utf-8'))
+    shapes = [
+      np.array(target[key], float).shape for key in ('loc', 'scale_tril')
+    ]
+    target['source']['commit']
+  except (KeyError, TypeError, ValueError) as error:
+    raise RecordError(f'{path} is damaged: {error!r}') from error
+  if shapes != [(2,), (2, 2)]:
+    raise RecordError(f'{path} is damaged: its target has the shapes {shapes}')
+  return target
+
+
+def _read_object(path: pathlib.Path) -> dict[str, Any]:
+  try:
+    content = json.loads(path.read_text('utf-8'))
   except (OSError, ValueError, RecursionError) as error:
     raise RecordError(f'{path} cannot be read: {error}') from error
-  if not isinstance(settings, dict):
+  if not isinstance(content, dict):
     raise RecordError(f'{path} must hold one JSON object')
-  return settings
+  return content
 
 
 # -- Tables -------------------------------------------------------------------
@@ -162,9 +205,26 @@ def _lines(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
   return buffer.getvalue()
 
 
+def write_table(
+  run_dir: pathlib.Path, name: str, rows: Sequence[Mapping[str, Any]]
+) -> None:
+  """Replaces a table.
+
+  Args:
+    run_dir: the run.
+    name: the table.
+    rows: a value for each column, as in `append`.
+
+  Raises:
+    ValueError: a key that is unknown or missing.
+  """
+  content = ','.join(COLUMNS[name]) + '\n' + _lines(name, rows)
+  replace_file(run_dir / name, content.encode())
+
+
 def create_table(run_dir: pathlib.Path, name: str) -> None:
   """Creates a table that holds its header alone."""
-  replace_file(run_dir / name, (','.join(COLUMNS[name]) + '\n').encode())
+  write_table(run_dir, name, [])
 
 
 def append(run_dir: pathlib.Path, name: str, row: Mapping[str, Any]) -> None:
@@ -220,7 +280,7 @@ def read_table(run_dir: str | os.PathLike, name: str) -> 'pd.DataFrame':
   import pandas as pd
 
   frame = pd.DataFrame(read_rows(run_dir, name), columns=list(COLUMNS[name]))
-  for column in frame.columns.difference(['split', 'metric']):
+  for column in frame.columns.difference(['split', 'metric', 'direction']):
     try:
       frame[column] = pd.to_numeric(frame[column].replace('', None))
     except (ValueError, TypeError) as error:
@@ -248,8 +308,7 @@ def keep_rows(
       if isinstance(error, RecordError):
         raise
       raise RecordError(f'{run_dir / name} is damaged: {error}') from error
-    content = ','.join(COLUMNS[name]) + '\n' + _lines(name, rows)
-    replace_file(run_dir / name, content.encode())
+    write_table(run_dir, name, rows)
 
 
 def upsert(
@@ -265,8 +324,7 @@ def upsert(
       key(row): row for row in read_rows(run_dir, name)
     }
     merged.update((key(row), row) for row in rows)
-    content = ','.join(COLUMNS[name]) + '\n' + _lines(name, [*merged.values()])
-    replace_file(run_dir / name, content.encode())
+    write_table(run_dir, name, [*merged.values()])
 
 
 # -- Arrays -------------------------------------------------------------------
@@ -364,5 +422,5 @@ def clear(run_dir: pathlib.Path) -> None:
   """Deletes what a run wrote, and nothing else that may lie beside it."""
   for name in (CHECKPOINTS, ARRAYS, FIGURES):
     shutil.rmtree(run_dir / name, ignore_errors=True)
-  for name in (*COLUMNS, CONFIG, MANIFEST):
+  for name in (*RUN_TABLES, CONFIG, MANIFEST):
     (run_dir / name).unlink(missing_ok=True)

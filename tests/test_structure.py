@@ -77,6 +77,7 @@ def loaded_after(statement):
       if path.stem != '__init__'
     ),
     'import launch.train',
+    'import launch.fit_density',
     'import launch.config, launch.records, launch.rundir',
   ],
 )
