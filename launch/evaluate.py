@@ -74,4 +74,4 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-  cli.run(main, _SUMMARY)
+  cli.start(main, _SUMMARY)

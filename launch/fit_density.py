@@ -203,4 +203,4 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-  cli.run(main, _SUMMARY)
+  cli.start(main, _SUMMARY)
