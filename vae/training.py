@@ -6,7 +6,9 @@ step and number of steps are inputs of the program, so that it is compiled once,
 and a block of steps may end anywhere without changing a bit.
 """
 
+import mmap
 from collections.abc import Callable
+from concurrent import futures
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -210,6 +212,9 @@ class Engine:
     )
     self._variables = (*model.variables, *optimizer.variables)
     self._device_images = tf.constant(images) if on_device else None
+    # The block that is gathered ahead: its first step, and its images.
+    self._ahead: tuple[int, futures.Future | None] = (0, None)
+    self._gatherer = futures.ThreadPoolExecutor(1)
 
     def step(seed, index, images, beta, learning_rate):
       draw = lambda purpose: randomness.key(seed, purpose, index)
@@ -292,6 +297,32 @@ class Engine:
     """The uint8 images of one step's batch, [B, H, W, C]."""
     return self._images[self._indices(step, 1)[0]]
 
+  def _gather(self, first: int, count: int) -> np.ndarray:
+    """The images of a block, gathered while the one before it ran.
+
+    A block may be shorter than what was gathered for it, or another one than
+    was expected; it is then gathered now.
+    """
+    expected, ahead = self._ahead
+    images = ahead.result() if expected == first and ahead else None
+    if images is None or len(images) < count:
+      images = self._gather_now(first, count)
+    following = first + count
+    self._ahead = (
+      following,
+      self._gatherer.submit(self._gather_now, following, count),
+    )
+    return images[:count]
+
+  def _gather_now(self, first: int, count: int) -> np.ndarray:
+    images = self._images[self._indices(first, count)]
+    # What was read stays with the system as long as it has room, but does not
+    # count as ours: memory does not grow with the dataset.
+    mapped = getattr(self._images, '_mmap', None)
+    if mapped is not None:
+      mapped.madvise(mmap.MADV_DONTNEED)
+    return images
+
   def _indices(self, first: int, count: int) -> np.ndarray:
     return datasets.batch_indices(
       self._seed, len(self._images), self._batch_size, first, count
@@ -301,9 +332,11 @@ class Engine:
     self, first: int, betas: np.ndarray, learning_rates: np.ndarray
   ) -> tuple[int, Metrics]:
     count = len(betas)
-    batches = self._indices(first, count)
-    if not self._on_device:
-      batches = self._images[batches]
+    batches = (
+      self._indices(first, count)
+      if self._on_device
+      else self._gather(first, count)
+    )
     padding = self.max_steps - count  # XLA compiles for one size only.
     pad = lambda array: np.pad(
       array, [(0, padding)] + [(0, 0)] * (array.ndim - 1)
