@@ -17,6 +17,8 @@ setuptools.setup(
     'dm-sonnet>=2.0.2',
     # TFDS imports it on Python 3.11 without declaring it.
     'importlib_resources',
+    'matplotlib',
+    'mizani',
     'mlxtend>=0.23',
     'numpy>=2.0',
     'pandas>=2.2',
@@ -24,6 +26,7 @@ setuptools.setup(
     'plotnine>=0.15',
     'requests',
     'safetensors>=0.5',
+    'scikit-learn>=1.5',
     'scipy>=1.13',
     'tensorflow~=2.21.0',
     'tensorflow-datasets>=4.9.10',

@@ -1,14 +1,14 @@
 """Density fit: a Gaussian p and the diagonal q nearest to it by each KL."""
 
+import argparse
 import pathlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 import plotnine as gg
 
-from analysis import figures
+from analysis import command, figures
 from launch import records
 
 _FITS = {'reverse': 'q by KL(q‖p)', 'forward': 'q by KL(p‖q)'}
@@ -90,8 +90,7 @@ def plot_density_fit(
     + gg.scale_linetype_manual(('solid', 'dashed', 'dashdot'))
     + gg.coord_fixed()
     + gg.labs(x='first dimension', y='second dimension')
-    + figures.title(title, figures.SINGLE_COLUMN)
-    + figures.theme(figures.SINGLE_COLUMN, 3.9)
+    + figures.dress(figures.SINGLE_COLUMN, 3.75, title)
     + gg.theme(
       legend_position='bottom',
       legend_direction='vertical',
@@ -103,20 +102,50 @@ def plot_density_fit(
   )
 
 
-def _draw(folder: pathlib.Path, target: Mapping[str, Any]) -> gg.ggplot:
-  return plot_density_fit(
+def _draw(arguments: argparse.Namespace) -> Iterator[pathlib.Path]:
+  folder = pathlib.Path(arguments.run_dir).expanduser()
+  target = records.read_density_fit_target(folder)
+  plot = plot_density_fit(
     records.read_table(folder, records.DENSITY_FIT),
     np.array(target['loc']),
     np.array(target['scale_tril']),
     'Contours at 1 and 2 standard deviations',
   )
+  yield from figures.save(
+    plot,
+    pathlib.Path(
+      arguments.output or folder / records.FIGURES / 'density_fit'
+    ).expanduser(),
+    arguments.format or figures.FORMATS,
+    command.drawn_by(f'fit {folder.name}', [str(target['source']['commit'])]),
+  )
+
+
+def main() -> None:
+  """Draws the fit of a folder."""
+  parser = argparse.ArgumentParser(
+    prog='python -m analysis.density_fit',
+    description=__doc__,
+    allow_abbrev=False,
+  )
+  parser.add_argument(
+    '--run_dir',
+    default='runs/density_fit',
+    help='folder of the fit (default %(default)s)',
+  )
+  parser.add_argument(
+    '--output',
+    help='file without suffix; default: figures/density_fit in the folder',
+  )
+  parser.add_argument(
+    '--format',
+    action='append',
+    choices=figures.FORMATS,
+    help='may be given again; default: both',
+  )
+  arguments = parser.parse_args()
+  command.main('density_fit', lambda: _draw(arguments))
 
 
 if __name__ == '__main__':
-  figures.run(
-    'density_fit',
-    __doc__,
-    _draw,
-    records.read_density_fit_target,
-    'runs/density_fit',
-  )
+  main()

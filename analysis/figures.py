@@ -1,27 +1,27 @@
-"""What the figures share: theme, palette, image grids, saving, command line."""
+"""What the figures share: theme, palette, image grids, saving."""
 
-import argparse
+import math
 import pathlib
-import shlex
-import sys
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import plotnine as gg
 
-from launch import records
-
-# Widths of a paper's columns, in inches.
+# Widths of a paper's columns, in inches, and the height of its page.
 SINGLE_COLUMN = 3.35
 DOUBLE_COLUMN = 6.9
+PAGE_HEIGHT = 8.5
 
 FORMATS = ('png', 'pdf')
+DPI = 300
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart.
+# Okabe and Ito's colours without yellow, which is faint in thin lines; then it
+# and two more. Colour-blind readers can tell all of them apart.
 PALETTE = (
   '#0072B2',
   '#D55E00',
@@ -30,10 +30,17 @@ PALETTE = (
   '#E69F00',
   '#56B4E9',
   '#000000',
+  '#F0E442',
+  '#993300',
+  '#FF3366',
 )
 
 # Pixels between the images of a grid.
 _GAP = 2
+
+# Points, as in a paper's caption; and of what labels the axes.
+_FONT_SIZE = 8
+_LABEL_SIZE = 6.5
 
 
 class FigureError(ValueError):
@@ -42,22 +49,85 @@ class FigureError(ValueError):
 
 def theme(width: float, height: float) -> gg.theme:
   """The look of every figure, at a size in inches."""
-  return gg.theme_bw(base_size=8, base_family='DejaVu Sans') + gg.theme(
+  return gg.theme_bw(_FONT_SIZE, 'DejaVu Sans') + gg.theme(
     figure_size=(width, height),
     panel_grid_minor=gg.element_blank(),
     panel_grid_major=gg.element_line(color='#e6e6e6', size=0.4),
     panel_border=gg.element_rect(color='#4d4d4d', size=0.5),
     strip_background=gg.element_blank(),
-    plot_title=gg.element_text(size=8),
+    strip_text=gg.element_text(size=_FONT_SIZE - 1),
+    plot_title=gg.element_text(size=_FONT_SIZE, ha='left'),
+    plot_title_position='plot',
+    plot_caption=gg.element_text(size=_FONT_SIZE - 2, ha='left'),
+    plot_caption_position='plot',
     legend_key=gg.element_blank(),
-    plot_margin=0.02,
+    legend_position='bottom',
+    legend_title=gg.element_text(size=_FONT_SIZE - 1),
+    legend_text=gg.element_text(size=_FONT_SIZE - 1.5),
+    legend_key_size=9,
+    legend_margin=2,
+    legend_box_spacing=0.01,
+    plot_margin=0.01,
   )
 
 
-def title(text: str, width: float) -> gg.ggtitle:
-  """A title that breaks its lines at the width of a figure, in inches."""
-  # At 8 points a letter is about 0.065 inches wide.
-  return gg.ggtitle(textwrap.fill(text, max(20, int(width / 0.065))))
+def wrap(text: str, width: float, font_size: float = _FONT_SIZE) -> str:
+  """Breaks a text's lines at the width of a figure, in inches."""
+  letters = max(8, int(width / _letter(font_size)))
+  # Matplotlib would read what stands between two dollars as mathematics.
+  return textwrap.fill(text, letters).replace('$', r'\$')
+
+
+def _letter(font_size: float) -> float:
+  """About how wide a letter is, in inches."""
+  return 0.6 * font_size / 72
+
+
+def number(value: float, digits: int = 1) -> str:
+  """A number with a proper minus sign."""
+  return f'{value:.{digits}f}'.replace('-', '−')
+
+
+def dress(
+  width: float, height: float, title: str = '', caption: str = ''
+) -> list[Any]:
+  """Theme, title and caption, at a width and a height without these, inches.
+
+  Both texts break their lines at the width, and the figure grows with them.
+  """
+  layers: list[Any] = []
+  if title:
+    title = wrap(title, width)
+    layers.append(gg.ggtitle(title))
+    height += (title.count('\n') + 1) * 0.15
+  if caption:
+    caption = wrap(caption, width, _FONT_SIZE - 2)
+    layers.append(gg.labs(caption=caption))
+    height += (caption.count('\n') + 1) * 0.12
+  return [*layers, theme(width, height)]
+
+
+def colours(count: int) -> list[str]:
+  """So many colours that can be told apart, as far as there are."""
+  if count <= len(PALETTE):
+    return list(PALETTE[:count])
+  shades = mpl.colormaps['viridis'](np.linspace(0.0, 0.95, count))
+  return [mpl.colors.to_hex(shade) for shade in shades]
+
+
+def legend(labels: Sequence[str], width: float) -> tuple[int, Any]:
+  """A legend below a figure: how many rows it takes, and its guide.
+
+  Args:
+    labels: of its keys; one alone needs no legend.
+    width: of the figure, in inches.
+  """
+  if len(labels) < 2:
+    return 0, None
+  key_inches = 0.35 + 0.06 * max(map(len, labels))
+  columns = max(1, min(len(labels), int(width / key_inches)))
+  rows = -(-len(labels) // columns)
+  return rows, gg.guide_legend(ncol=columns)
 
 
 def check_columns(frame: pd.DataFrame, columns: Sequence[str]) -> None:
@@ -73,6 +143,18 @@ def check_columns(frame: pd.DataFrame, columns: Sequence[str]) -> None:
 
 
 # -- Image grids --------------------------------------------------------------
+
+
+def stack(images: pd.Series) -> np.ndarray:
+  """The images of a frame's column as one array, [N, H, W, C].
+
+  Raises:
+    FigureError: images of several shapes, or no images.
+  """
+  shapes = {np.shape(image) for image in images}
+  if len(shapes) != 1:
+    raise FigureError(f'the images differ in shape: {sorted(shapes)}')
+  return np.stack(list(images))
 
 
 def image_grid(images: np.ndarray) -> pd.DataFrame:
@@ -94,7 +176,9 @@ def image_grid(images: np.ndarray) -> pd.DataFrame:
       f'{images.shape}'
     )
   rows, columns, height, width, _ = images.shape
-  levels = np.rint(np.clip(images, 0.0, 1.0) * 255).astype(np.uint8)
+  # A pixel that is no number is drawn black, as zero is.
+  finite = np.nan_to_num(images, nan=0.0)
+  levels = np.rint(np.clip(finite, 0.0, 1.0) * 255).astype(np.uint8)
   # White gaps belong to the picture, so that it is one even raster.
   canvas = np.full(
     (rows * (height + _GAP), columns * (width + _GAP), 3), 255, np.uint8
@@ -104,7 +188,7 @@ def image_grid(images: np.ndarray) -> pd.DataFrame:
   canvas = canvas[:-_GAP, :-_GAP]
   codes = canvas.astype(np.uint32) @ np.array([65536, 256, 1], np.uint32)
   unique, inverse = np.unique(codes, return_inverse=True)
-  names = np.array([f'#{code:06x}' for code in unique])
+  names = np.array([f'#{code:06x}' for code in unique], dtype=object)
   y, x = np.indices(codes.shape)
   return pd.DataFrame(
     {
@@ -115,118 +199,190 @@ def image_grid(images: np.ndarray) -> pd.DataFrame:
   )
 
 
-def grid_centres(count: int, size: int) -> np.ndarray:
+def _centres(count: int, size: int) -> np.ndarray:
   """Where the middles of the images of a grid lie along one axis, in pixels."""
   return np.arange(count) * (size + _GAP) + (size - 1) / 2
 
 
-def draw_grid(frame: pd.DataFrame) -> list[Any]:
-  """Layers that draw an `image_grid`, each pixel one sharp square."""
-  return [
-    gg.geom_raster(
-      gg.aes('x', 'y', fill='colour'), frame, interpolation='none'
+def plot_images(
+  images: np.ndarray,
+  width: float,
+  title: str = '',
+  x: str = '',
+  y: str = '',
+  columns: Sequence[str] = (),
+  rows: Sequence[str] = (),
+) -> gg.ggplot:
+  """Draws a grid of images, each pixel as a square of whole device pixels.
+
+  Args:
+    images: [rows, columns, H, W, C] in [0, 1], C of 1 or 3.
+    width: of the figure at most, in inches.
+    title: of the figure.
+    x: what the columns are.
+    y: what the rows are.
+    columns: a label for each column, of which as many are shown as there is
+      room for; or none.
+    rows: likewise, from top to bottom; all are shown.
+
+  Raises:
+    FigureError: arrays that are no images.
+  """
+  frame = image_grid(images)
+  num_rows, num_columns, image_height, image_width, _ = images.shape
+  across, down = int(frame['x'].max()) + 1, int(frame['y'].max()) + 1
+  limits = {'xlim': (-0.5, across - 0.5), 'ylim': (-0.5, down - 0.5)}
+  corners = pd.DataFrame({'x': [0, across - 1], 'y': [0, down - 1]})
+  row_points = 72 * PAGE_HEIGHT / num_rows
+  look = [
+    gg.scale_y_continuous(
+      breaks=list(_centres(num_rows, image_height)[::-1]) if rows else [],
+      labels=list(rows),
+      expand=(0, 0),
     ),
-    gg.scale_fill_identity(),
-    gg.coord_fixed(expand=False),
+    gg.theme(
+      panel_grid_major=gg.element_blank(),
+      panel_border=gg.element_blank(),
+      axis_ticks=gg.element_blank(),
+      **{
+        'axis_text_y': gg.element_text(size=min(_LABEL_SIZE, 0.75 * row_points))
+      }
+      | {
+        name: gg.element_blank()
+        for name, shown in (
+          ('axis_title_x', x),
+          ('axis_title_y', y),
+          ('axis_text_x', columns),
+          ('axis_text_y', rows),
+        )
+        if not shown
+      },
+    ),
   ]
 
+  def margins(layers: list[Any]) -> tuple[float, float]:
+    corner_plot = gg.ggplot(corners, gg.aes('x', 'y')) + gg.geom_blank()
+    coord = gg.coord_cartesian(**limits, expand=False)
+    return _margins(corner_plot + coord + layers)
 
-# -- Runs, files and the command line -----------------------------------------
-
-
-def describe(config: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
-  """One line that says what a run is."""
+  # How much room the labels take is known after drawing them; only then can
+  # the panel have a whole number of device pixels for each pixel.
+  beside, _ = margins([gg.labs(x=x, y=y), theme(width, PAGE_HEIGHT), *look])
+  room = min((width - beside) / across, (PAGE_HEIGHT - 1) / down)
+  pixel = max(1, int(DPI * room + 1e-6)) / DPI  # inches
+  step = 1
+  if columns:
+    label = _letter(_LABEL_SIZE) * (1 + max(map(len, columns)))
+    step = math.ceil(label / ((image_width + _GAP) * pixel))
+  panel = pixel * across
+  # A figure of few columns still has room for its title.
+  narrowest = min(width, 1.6)
+  layers = [
+    gg.scale_x_continuous(
+      breaks=list(_centres(num_columns, image_width)[::step])
+      if columns
+      else [],
+      labels=list(columns[::step]),
+      expand=(0, 0),
+    ),
+    gg.labs(x=wrap(x, panel), y=wrap(y, pixel * down)),
+    *dress(max(beside + panel, narrowest), PAGE_HEIGHT, title),
+    *look,
+  ]
+  size = max(beside + panel, narrowest), PAGE_HEIGHT
+  for _ in range(2):  # The outer margin is a share of the size itself.
+    beside, above = margins([*layers, gg.theme(figure_size=size)])
+    size = max(beside + panel, narrowest), above + pixel * down
   return (
-    f'{manifest["dataset"]["name"]}, {config["latent_size"]} latents, '
-    f'beta {config["beta"]:g} ({config["reduction"]}), '
-    f'effective beta {manifest["effective_beta"]:.4g}'
+    gg.ggplot(frame, gg.aes('x', 'y', fill='colour', group=1))
+    + gg.geom_raster(interpolation='none')
+    + gg.scale_fill_identity()
+    + gg.coord_fixed(**limits, expand=False)
+    + layers
+    + gg.theme(figure_size=size)
   )
+
+
+def plot_latent_grid(
+  frame: pd.DataFrame, width: float, title: str, x: str, y: str
+) -> gg.ggplot:
+  """Draws images over two latents (or a row over one).
+
+  Args:
+    frame: columns first (the latent across), second (upwards; NaN where there
+      is one latent) and mode, [H, W, C].
+    width: of the figure at most, in inches.
+    title: of the figure.
+    x: what the first latent is.
+    y: what the second is.
+
+  Raises:
+    FigureError: missing columns, no rows, or no full grid.
+  """
+  check_columns(frame, ['first', 'second', 'mode'])
+  one = frame['second'].isna().all()
+  ordered = frame.sort_values(
+    ['second', 'first'], ascending=[False, True], kind='stable'
+  )
+  columns = frame['first'].nunique()
+  rows = len(frame) // columns
+  if rows * columns != len(frame):
+    raise FigureError(f'{len(frame)} images are no grid of {columns} columns')
+  images = stack(ordered['mode'])
+  return plot_images(
+    images.reshape(rows, columns, *images.shape[1:]),
+    width,
+    title,
+    x=x,
+    y='' if one else y,
+    columns=[*map(number, ordered['first'].iloc[:columns])],
+    rows=() if one else [*map(number, ordered['second'].iloc[::columns])],
+  )
+
+
+def _margins(plot: gg.ggplot) -> tuple[float, float]:
+  """Inches beside and above or below a plot's panel."""
+  figure = (plot + gg.theme(dpi=DPI)).draw()
+  figure.draw_without_rendering()
+  panel = figure.axes[0].get_window_extent()
+  width, height = figure.get_size_inches()
+  plt.close(figure)
+  return width - panel.width / DPI, height - panel.height / DPI
+
+
+# -- Files --------------------------------------------------------------------
 
 
 def save(
-  plot: gg.ggplot,
-  path: pathlib.Path,
-  run_dir: pathlib.Path,
-  manifest: Mapping[str, Any],
-) -> None:
-  """Writes a figure with the run, its commit and the command that drew it.
+  plot: gg.ggplot, stem: pathlib.Path, formats: Sequence[str], origin: str
+) -> list[pathlib.Path]:
+  """Writes a figure with where it comes from.
 
-  The same command, versions and run give the same bytes.
+  The same figure and versions give the same bytes.
 
   Args:
     plot: the figure.
-    path: the file; its suffix, .png or .pdf, says the format.
-    run_dir: the run.
-    manifest: its manifest.
+    stem: the file without its suffix.
+    formats: of `FORMATS`.
+    origin: runs, commit and command, for the file's metadata.
+
+  Returns:
+    The files.
   """
-  command = shlex.join(
-    [
-      'python',
-      '-m',
-      f'analysis.{pathlib.Path(sys.argv[0]).stem}',
-      *sys.argv[1:],
-    ]
-  )
-  text = (
-    f'run {run_dir.name}, commit {manifest["source"]["commit"]}; drawn by: '
-    f'{command}'
-  )
-  metadata = (
-    {'Description': text}
-    if path.suffix == '.png'
-    # A date alone would make two files of the same figure differ.
-    else {'Subject': text, 'CreationDate': None}
-  )
-  path.parent.mkdir(parents=True, exist_ok=True)
+  stem.parent.mkdir(parents=True, exist_ok=True)
+  # Type 42 embeds the fonts, as publishers ask.
   with mpl.rc_context({'pdf.fonttype': 42}):
-    plot.save(path, dpi=300, verbose=False, metadata=metadata)
-
-
-def run(
-  name: str,
-  summary: str,
-  draw: Callable[[pathlib.Path, Mapping[str, Any]], gg.ggplot],
-  read: Callable[[pathlib.Path], Mapping[str, Any]] = records.read_manifest,
-  default: str | None = None,
-) -> None:
-  """Runs a figure's command.
-
-  Args:
-    name: of the figure and its files.
-    summary: what --help prints.
-    draw: makes the figure from a run directory and its manifest.
-    read: the manifest of a folder, or what has its `source`.
-    default: the folder that is drawn; None for the newest run under runs/.
-  """
-  parser = argparse.ArgumentParser(
-    prog=f'python -m analysis.{name}', description=summary, allow_abbrev=False
-  )
-  parser.add_argument(
-    '--run_dir',
-    help=f'folder of the run; default: {default or "the newest under runs/"}',
-  )
-  parser.add_argument(
-    '--output',
-    help='file without suffix; default: RUN_DIR/figures/' + name,
-  )
-  parser.add_argument(
-    '--format',
-    action='append',
-    choices=FORMATS,
-    help='may be given again; default: both',
-  )
-  arguments = parser.parse_args()
-  try:
-    run_dir = pathlib.Path(
-      arguments.run_dir or default or records.newest_run()
-    ).expanduser()
-    manifest = read(run_dir)
-    plot = draw(run_dir, manifest)
-    stem = arguments.output or run_dir / records.FIGURES / name
-    for suffix in arguments.format or FORMATS:
+    figure = (plot + gg.theme(dpi=DPI)).draw()
+    paths = []
+    for suffix in formats:
       path = pathlib.Path(f'{stem}.{suffix}')
-      save(plot, path, run_dir, manifest)
-      print(path)
-  except (records.RecordError, FigureError, OSError) as error:
-    print(f'analysis.{name}: error: {error}', file=sys.stderr)
-    sys.exit(1)
+      metadata = (
+        {'Description': origin}
+        if suffix == 'png'
+        # A date alone would make two files of the same figure differ.
+        else {'Subject': origin, 'CreationDate': None}
+      )
+      figure.savefig(path, dpi=DPI, metadata=metadata)
+      paths.append(path)
+    plt.close(figure)
+  return paths

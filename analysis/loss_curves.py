@@ -1,74 +1,169 @@
-"""Loss curves: total, reconstruction and KL against the step, log-log."""
+"""Loss curves: total, reconstruction and KL against the step, log-log.
 
-import pathlib
-from collections.abc import Mapping
-from typing import Any
+Several runs are overlaid; runs that differ in their seeds alone become their
+mean, with a band of one standard error.
+"""
+
+import argparse
+import math
 
 import pandas as pd
 import plotnine as gg
 
-from analysis import figures
-from launch import records
+from analysis import command, figures, frames
 
 _TERMS = ('total', 'reconstruction', 'kl')
 
-_UNITS = {
-  'mean': {
-    'total': 'total',
-    'reconstruction': 'reconstruction, nats per pixel',
-    'kl': 'KL, nats per latent',
-  },
-  'sum': {
-    'total': 'total',
-    'reconstruction': 'reconstruction, nats per image',
-    'kl': 'KL, nats per image',
-  },
-}
-
 
 def plot_loss_curves(
-  frame: pd.DataFrame, reduction: str, title: str = ''
+  frame: pd.DataFrame,
+  color: str = 'configuration',
+  facet: str | None = None,
+  title: str = '',
+  width: float = figures.DOUBLE_COLUMN,
 ) -> gg.ggplot:
   """Draws the loss and its two terms.
 
   Args:
-    frame: rows of train.csv.
-    reduction: the run's, which says the unit of the terms.
+    frame: from `frames.Runs.train`. Rows of one `configuration` and step are
+      seeds.
+    color: the setting that colours the curves.
+    facet: the setting whose values have a row of panels each.
     title: of the figure.
+    width: of the figure, in inches.
 
   Raises:
-    FigureError: missing columns, or no rows.
+    FigureError: missing columns, no rows, or runs whose units differ.
   """
-  figures.check_columns(frame, ['step', *_TERMS])
-  labels = _UNITS[reduction]
-  long = frame.melt('step', list(_TERMS), 'term', 'value')
-  # A logarithmic axis has no place for what is not above zero.
-  long = long[long['value'] > 0].copy()
-  long['term'] = pd.Categorical(
-    long['term'].map(labels), [labels[term] for term in _TERMS]
+  settings = [color, *([facet] if facet else [])]
+  figures.check_columns(
+    frame, ['step', 'configuration', 'reduction', *_TERMS, *settings]
   )
-  lines = [gg.geom_line(size=0.6)] if long['term'].duplicated().any() else []
+  if frame['reduction'].nunique() > 1:
+    raise figures.FigureError(
+      'the runs mix --reduction=mean and sum, whose losses have different '
+      'units; draw them apart'
+    )
+  columns = len(_TERMS) if width == figures.DOUBLE_COLUMN else 1
+  labels = _labels(frame, '\n' if columns > 1 else ', ')
+  # A row with the same step, configuration and settings is another seed.
+  keys = list(dict.fromkeys(['step', 'configuration', *settings]))
+  long = frame.melt(keys, list(labels), 'term', 'value')
+  # A logarithmic axis has no place for what is not above zero.
+  long = long[long['value'] > 0]
+  if long.empty:
+    raise figures.FigureError('no loss is above zero, as logarithms need')
+  seeds = (
+    long.groupby([*keys, 'term'], sort=False)['value']
+    .agg(['mean', 'sem'])
+    .reset_index()
+    .fillna({'sem': 0.0})
+  )
+  seeds['low'] = seeds['mean'] - seeds['sem']
+  seeds['high'] = seeds['mean'] + seeds['sem']
+  seeds['term'] = pd.Categorical(
+    seeds['term'].map(labels), list(labels.values())
+  )
+  for name in settings:
+    levels = frames.levels(seeds[name])
+    seeds[name] = pd.Categorical(seeds[name].map(frames.text), levels)
+  levels = list(seeds[color].cat.categories)
+  # One point has no line.
+  lines = seeds.groupby(['configuration', 'term'], observed=True).filter(
+    lambda group: len(group) > 1
+  )
+  columns = min(columns, len(labels))
+  panels = len(labels) * (seeds[facet].nunique() if facet else 1)
+  banded = bool((seeds['sem'] > 0).any())
+  legend_rows, legend = figures.legend(levels, width)
+  palette = figures.colours(len(levels))
   return (
-    gg.ggplot(long, gg.aes('step', 'value', color='term'))
-    + gg.facet_wrap('term', scales='free_y')
-    + lines
-    + gg.geom_point(size=0.8)
+    gg.ggplot(seeds, gg.aes('step', 'mean', color=color, group='configuration'))
+    + gg.facet_wrap(
+      [facet, 'term'] if facet else 'term', scales='free_y', ncol=columns
+    )
+    + (
+      gg.geom_ribbon(
+        gg.aes(ymin='low', ymax='high', fill=color),
+        lines,
+        alpha=0.25,
+        color='none',
+        show_legend=False,
+      )
+      if banded
+      else gg.geom_blank()
+    )
+    + (gg.geom_line(data=lines, size=0.6) if len(lines) else gg.geom_blank())
+    + gg.geom_point(size=1.2, stroke=0)
     + gg.scale_x_log10(name='training step')
     + gg.scale_y_log10(name='')
-    + gg.scale_color_manual(figures.PALETTE, guide=None)
-    + figures.title(title, figures.DOUBLE_COLUMN)
-    + figures.theme(figures.DOUBLE_COLUMN, 2.3)
+    + gg.scale_color_manual(palette, guide=legend)
+    + gg.scale_fill_manual(palette, guide=None)
+    + gg.labs(color='' if color == 'configuration' else color)
+    + figures.dress(
+      width,
+      math.ceil(panels / columns) * 1.75 + 0.3 + 0.16 * legend_rows,
+      title,
+      'Mean over seeds; band: ± 1 standard error.' if banded else '',
+    )
+    + gg.theme(panel_spacing_y=0.1 / width)
   )
 
 
-def _draw(run_dir: pathlib.Path, manifest: Mapping[str, Any]) -> gg.ggplot:
-  config = records.read_config(run_dir)
+def _labels(frame: pd.DataFrame, separator: str) -> dict[str, str]:
+  """What each term is and its unit; a term without numbers is left out."""
+  units = ['nats per image', 'nats per image']
+  if frame['reduction'].iloc[0] == 'mean':
+    units = ['nats per pixel', 'nats per latent']
+  if 'distortion_nats' in frame and frame['distortion_nats'].isna().all():
+    units = ['not a density: as trained'] * 2
+  labels = dict(
+    total=f'total loss{separator}as trained',
+    reconstruction=f'reconstruction{separator}{units[0]}',
+    kl=f'KL{separator}{units[1]}',
+  )
+  return {k: v for k, v in labels.items() if frame[k].notna().any()}
+
+
+def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
+  varying = runs.varying
+  color, facet = arguments.color, arguments.facet
+  for name in (color, facet):
+    if name and name not in runs.settings:
+      raise figures.FigureError(
+        f'{name} is no setting; those that vary: {", ".join(varying) or "none"}'
+      )
   return plot_loss_curves(
-    records.read_table(run_dir, records.TRAIN),
-    config['reduction'],
-    figures.describe(config, manifest),
+    runs.train(),
+    color or 'configuration',
+    facet,
+    command.title(arguments, runs),
+    command.width(arguments),
   )
 
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+    '--color',
+    metavar='SETTING',
+    help='setting that colours the curves; default: all that vary, but seed',
+  )
+  parser.add_argument(
+    '--facet',
+    metavar='SETTING',
+    help='setting whose values have a row of panels each',
+  )
+
+
+FIGURE = command.Figure(
+  'loss_curves',
+  __doc__,
+  _draw,
+  'Curves of the total loss, the reconstruction and the KL against the '
+  'training step, on logarithmic axes.',
+  joint=True,
+  add_options=_add_options,
+)
 
 if __name__ == '__main__':
-  figures.run('loss_curves', __doc__, _draw)
+  command.run(FIGURE)

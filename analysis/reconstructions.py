@@ -1,69 +1,94 @@
 """Reconstructions: test images above, the decoder's modes below."""
 
-import pathlib
-from collections.abc import Mapping
-from typing import Any
+import argparse
 
-import numpy as np
+import pandas as pd
 import plotnine as gg
 
-from analysis import figures
+from analysis import command, figures, frames
 from launch import records
 
-# Images across the figure.
+# Images across a figure of two columns.
 _COLUMNS = 16
 
 
+def load(run: frames.Run) -> pd.DataFrame:
+  """A row for each kept test image: `index`, `truth` and `mode`, [H, W, C].
+
+  Raises:
+    FigureError: a run without images.
+    RecordError: arrays that are missing or damaged.
+  """
+  frames.check_images(run)
+  arrays = records.read_arrays(run.path, 'reconstructions')
+  frames.check_arrays(run, 'reconstructions', arrays, ['images', 'modes'])
+  return pd.DataFrame(
+    {
+      'index': range(len(arrays['images'])),
+      'truth': list(arrays['images']),
+      'mode': list(arrays['modes']),
+    }
+  )
+
+
 def plot_reconstructions(
-  images: np.ndarray, modes: np.ndarray, title: str = ''
+  frame: pd.DataFrame, title: str = '', width: float = figures.DOUBLE_COLUMN
 ) -> gg.ggplot:
   """Draws images with their reconstructions below them.
 
   Args:
-    images: [N, H, W, C] in [0, 1].
-    modes: the reconstructions, of the same shape.
+    frame: from `load`, or chosen rows of it.
     title: of the figure.
+    width: of the figure at most, in inches.
 
   Raises:
-    FigureError: shapes that differ or are no images.
+    FigureError: missing columns, no rows, or shapes that differ.
   """
-  if images.shape != modes.shape:
+  figures.check_columns(frame, ['index', 'truth', 'mode'])
+  truth_and_mode = pd.concat([frame['truth'], frame['mode']])
+  images = figures.stack(truth_and_mode)
+  return figures.plot_images(
+    images.reshape(2, len(frame), *images.shape[1:]),
+    width,
+    title,
+    x='index of the test image',
+    columns=[str(index) for index in frame['index']],
+    rows=['truth', 'mode'],
+  )
+
+
+def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
+  frame = load(runs.runs[0])
+  width = command.width(arguments)
+  count = int(_COLUMNS * width / figures.DOUBLE_COLUMN)
+  indices = arguments.index or range(min(count, len(frame)))
+  if outside := [index for index in indices if not 0 <= index < len(frame)]:
     raise figures.FigureError(
-      f'images {images.shape} and modes {modes.shape} differ in shape'
+      f'--index={outside[0]}: the run keeps the test images 0 to '
+      f'{len(frame) - 1}'
     )
-  images, modes = images[:_COLUMNS], modes[:_COLUMNS]
-  frame = figures.image_grid(np.stack([images, modes]))
-  height = images.shape[1]
-  columns, width = images.shape[0], images.shape[2]
-  row_inches = figures.DOUBLE_COLUMN * height / (columns * width)
-  return (
-    gg.ggplot()
-    + figures.draw_grid(frame)
-    + gg.scale_x_continuous(breaks=[], expand=(0, 0))
-    + gg.scale_y_continuous(
-      breaks=list(figures.grid_centres(2, height)),
-      labels=['mode', 'truth'],
-      expand=(0, 0),
-    )
-    + gg.labs(x='', y='')
-    + figures.title(title, figures.DOUBLE_COLUMN)
-    + figures.theme(figures.DOUBLE_COLUMN, 2 * row_inches + 0.4)
-    + gg.theme(
-      panel_border=gg.element_blank(),
-      panel_grid_major=gg.element_blank(),
-      axis_ticks=gg.element_blank(),
-    )
-  )
-
-
-def _draw(run_dir: pathlib.Path, manifest: Mapping[str, Any]) -> gg.ggplot:
-  arrays = records.read_arrays(run_dir, 'reconstructions')
   return plot_reconstructions(
-    arrays['images'],
-    arrays['modes'],
-    figures.describe(records.read_config(run_dir), manifest),
+    frame.iloc[list(indices)], command.title(arguments, runs), width
   )
 
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+    '--index',
+    type=int,
+    action='append',
+    help='of a test image; may be given again; default: the first ones',
+  )
+
+
+FIGURE = command.Figure(
+  'reconstructions',
+  __doc__,
+  _draw,
+  'Test images in the upper row, and below each the mode that the decoder '
+  'makes of it.',
+  add_options=_add_options,
+)
 
 if __name__ == '__main__':
-  figures.run('reconstructions', __doc__, _draw)
+  command.run(FIGURE)

@@ -1,84 +1,207 @@
-"""Traversals: modes decoded over the two latents that carry most."""
+"""Traversals: modes decoded while one latent moves and the others stay.
 
-import pathlib
-from collections.abc import Mapping
-from typing import Any
+A row for each latent, ordered by its rate; what is dead is one row. With
+--grid, the two latents of the highest rate move at once, the others at zero.
+"""
+
+import argparse
 
 import numpy as np
+import pandas as pd
 import plotnine as gg
 
-from analysis import figures
+from analysis import command, figures, frames
 from launch import records
 
 
-def plot_traversals(
-  modes: np.ndarray,
-  values: np.ndarray,
-  latents: np.ndarray,
-  rates: np.ndarray,
-  title: str = '',
-) -> gg.ggplot:
-  """Draws a grid of images over two latents (or a row over one).
+def load(run: frames.Run, index: int = 0) -> pd.DataFrame:
+  """A row for each image: `latent`, `value`, `mode` [H, W, C] and the rate.
 
   Args:
-    modes: [G, G, H, W, C], or [1, G, H, W, C] for one latent.
-    values: [G], the latents' values, from left to right and from bottom to top.
-    latents: [2] or [1], which latents.
-    rates: of these latents, in nats.
-    title: of the figure.
+    run: the run.
+    index: of the test image that the latents which stay are those of.
+
+  Returns:
+    Also the columns rate_nats, and active, whether Var_x(E[z_u]) > 0.01; NaN
+    and true for a plain autoencoder.
 
   Raises:
-    FigureError: shapes that do not fit together.
+    FigureError: a run without images, or an image that was not kept.
+    RecordError: files that are missing or damaged.
   """
-  rows, columns, height, width = modes.shape[:4]
-  if columns != len(values) or rows not in (1, len(values)):
+  frames.check_images(run)
+  arrays = records.read_arrays(run.path, 'traversals')
+  frames.check_arrays(run, 'traversals', arrays, ['values', 'modes'])
+  values, modes = arrays['values'], arrays['modes']
+  rates = frames.rates(run)
+  if modes.ndim != 6 or modes.shape[1:3] != (len(rates), len(values)):
+    raise records.RecordError(
+      f'{run.path / records.ARRAYS / "traversals"}.npz is damaged: modes of '
+      f'shape {modes.shape} do not fit {len(rates)} latents and {len(values)} '
+      'values'
+    )
+  if not 0 <= index < len(modes):
     raise figures.FigureError(
-      f'modes of shape {modes.shape} do not fit {len(values)} values'
+      f'--index={index}: the run keeps traversals of the test images 0 to '
+      f'{len(modes) - 1}'
     )
-  shown = slice(None, None, max(1, (columns - 1) // 6))
-  labels = [f'{value:.1f}' for value in values[shown]]
-
-  def name(axis: int) -> str:
-    return f'latent {latents[axis]} (rate {rates[axis]:.2f} nats)'
-
-  side = 3.9
-  return (
-    gg.ggplot()
-    + figures.draw_grid(figures.image_grid(modes))
-    + gg.scale_x_continuous(
-      name=name(0),
-      breaks=list(figures.grid_centres(columns, width)[shown]),
-      labels=labels,
-      expand=(0, 0),
-    )
-    + gg.scale_y_continuous(
-      name=name(1) if rows > 1 else '',
-      breaks=list(figures.grid_centres(rows, height)[shown])
-      if rows > 1
-      else [],
-      labels=labels if rows > 1 else [],
-      expand=(0, 0),
-    )
-    + figures.title(title, side)
-    + figures.theme(
-      side, (side - 0.4) * rows * height / (columns * width) + 0.6
-    )
-    + gg.theme(
-      panel_grid_major=gg.element_blank(), panel_border=gg.element_blank()
-    )
+  frame = rates.loc[rates.index.repeat(len(values))].reset_index(drop=True)
+  ordered = modes[index][rates['latent']]  # [L, G, H, W, C]
+  return pd.DataFrame(
+    {
+      'latent': frame['latent'],
+      'rate_nats': frame['rate_nats'],
+      'active': ~(frame['mean_variance'] <= frames.ACTIVE_VARIANCE),
+      'value': np.tile(values, len(rates)),
+      'mode': list(ordered.reshape(-1, *ordered.shape[2:])),
+    }
   )
 
 
-def _draw(run_dir: pathlib.Path, manifest: Mapping[str, Any]) -> gg.ggplot:
-  arrays = records.read_arrays(run_dir, 'latent_grid')
+def plot_traversals(
+  frame: pd.DataFrame, title: str = '', width: float = figures.DOUBLE_COLUMN
+) -> gg.ggplot:
+  """Draws a row of images for each latent that is active.
+
+  Args:
+    frame: from `load`.
+    title: of the figure.
+    width: of the figure at most, in inches.
+
+  Raises:
+    FigureError: missing columns, no rows, or no full grid.
+  """
+  figures.check_columns(
+    frame, ['latent', 'rate_nats', 'active', 'value', 'mode']
+  )
+  values = np.sort(frame['value'].unique())
+  images, labels = [], []
+  dead = frame[~frame['active']]
+  # The dead all look alike: the one of the highest rate stands for them.
+  for name, rows in [
+    *frame[frame['active']].groupby('latent', sort=False),
+    *([('dead', dead)] if len(dead) else []),
+  ]:
+    if name == 'dead':
+      count = rows['latent'].nunique()
+      highest = rows['rate_nats'].max()
+      label = f'{count} dead, ≤ {highest:.2f}'
+      rows = rows[rows['latent'] == rows['latent'].iloc[0]]
+    elif np.isnan(rate := rows['rate_nats'].iloc[0]):
+      label = f'{name}'
+    else:
+      label = f'{name}, {rate:.2f}'
+    if len(rows) != len(values):
+      raise figures.FigureError(
+        f'latent {name} has {len(rows)} images for {len(values)} values'
+      )
+    images.append(figures.stack(rows.sort_values('value')['mode']))
+    labels.append(label)
+  has_rates = frame['rate_nats'].notna().any()
+  return figures.plot_images(
+    np.stack(images),
+    width,
+    title,
+    x='value of the latent',
+    y='latent, rate in nats' if has_rates else 'latent',
+    columns=[figures.number(value) for value in values],
+    rows=labels,
+  )
+
+
+def load_grid(run: frames.Run) -> pd.DataFrame:
+  """A row for each image of the grid over the two latents of highest rate.
+
+  Returns:
+    Columns first, second and mode; first_name and second_name, what they are.
+
+  Raises:
+    FigureError: a run without images or without rates.
+    RecordError: arrays that are missing or damaged.
+  """
+  frames.check_images(run)
+  frames.check_rates(run, 'none of its latents has the highest rate')
+  arrays = records.read_arrays(run.path, 'latent_grid')
+  keys = ['latents', 'rates', 'values', 'modes']
+  frames.check_arrays(run, 'latent_grid', arrays, keys)
+  names = [
+    f'latent {latent}, {rate:.2f} nats'
+    for latent, rate in zip(arrays['latents'], arrays['rates'], strict=False)
+  ]
+  frame = frames.grid(run, 'latent_grid', arrays['values'], arrays['modes'])
+  return frame.assign(first_name=names[0], second_name=names[-1])
+
+
+def plot_latent_grid(
+  frame: pd.DataFrame, title: str = '', width: float = figures.SINGLE_COLUMN
+) -> gg.ggplot:
+  """Draws the grid over two latents (or a row over one).
+
+  Args:
+    frame: from `load_grid`.
+    title: of the figure.
+    width: of the figure at most, in inches.
+
+  Raises:
+    FigureError: missing columns, no rows, or no full grid.
+  """
+  figures.check_columns(frame, ['first_name', 'second_name'])
+  return figures.plot_latent_grid(
+    frame,
+    width,
+    title,
+    x=frame['first_name'].iloc[0],
+    y=frame['second_name'].iloc[0],
+  )
+
+
+def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
   return plot_traversals(
-    arrays['modes'],
-    arrays['values'],
-    arrays['latents'],
-    arrays['rates'],
-    title=figures.describe(records.read_config(run_dir), manifest),
+    load(runs.runs[0], arguments.index),
+    command.title(arguments, runs),
+    command.width(arguments),
   )
 
+
+def _draw_grid(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
+  return plot_latent_grid(
+    load_grid(runs.runs[0]),
+    command.title(arguments, runs),
+    command.width(arguments),
+  )
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+    '--index',
+    type=int,
+    default=0,
+    help='of the test image around which latents move (default %(default)s)',
+  )
+  parser.add_argument(
+    '--grid',
+    action='store_true',
+    help='move the two latents of the highest rate at once (latent_grid.*)',
+  )
+
+
+FIGURE = command.Figure(
+  'traversals',
+  __doc__,
+  _draw,
+  'A row of images for each latent, from the highest rate to the lowest: what '
+  'the decoder makes of a test image while that latent moves.',
+  add_options=_add_options,
+)
+
+GRID = command.Figure(
+  'latent_grid',
+  'Latent grid: modes decoded over the two latents of the highest rate.',
+  _draw_grid,
+  'A grid of images: what the decoder makes while the two latents of the '
+  'highest rate move and the others are zero.',
+  add_options=_add_options,
+)
 
 if __name__ == '__main__':
-  figures.run('traversals', __doc__, _draw)
+  command.run(FIGURE, grid=GRID)

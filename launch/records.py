@@ -370,7 +370,8 @@ def read_arrays(run_dir: str | os.PathLike, name: str) -> dict[str, np.ndarray]:
       f'--run_dir={run_dir} writes it'
     )
   try:
-    with np.load(path, allow_pickle=False) as arrays:
+    # NumPy leaves a file open that turns out to be damaged.
+    with path.open('rb') as file, np.load(file, allow_pickle=False) as arrays:
       return {key: arrays[key] for key in arrays.files}
   except Exception as error:  # zipfile, zlib and NumPy raise many kinds.
     raise RecordError(f'{path} is damaged: {error}') from error

@@ -9,8 +9,7 @@ import pytest
 
 from analysis import density_fit, figures
 from launch import records
-from tests.analysis import test_figures
-from tests.launch import conftest
+from tests.analysis import builders, test_figures
 
 LOC = np.array([0.5, -1.0])
 TRIANGLE = np.array([[1.3, 0.0], [1.25, 0.5]])
@@ -90,30 +89,29 @@ def test_the_command_draws_the_same_bytes_with_their_origin(tmp_path):
   write_fit(tmp_path / 'fit')
   drawn = []
   for _ in range(2):
-    result = test_figures.analyse(
+    code, stdout, stderr = builders.analyse(
       'density_fit', f'--run_dir={tmp_path / "fit"}'
     )
-    assert result.returncode == 0, result.stderr
-    assert result.stderr == ''
+    assert (code, stderr) == (0, '')
     stem = tmp_path / 'fit' / 'figures' / 'density_fit'
     paths = [stem.with_suffix(f'.{suffix}') for suffix in figures.FORMATS]
-    assert result.stdout.split() == [str(path) for path in paths]
+    assert stdout.split() == [str(path) for path in paths]
     drawn.append([path.read_bytes() for path in paths])
   assert drawn[0] == drawn[1]
   description = PIL.Image.open(paths[0]).text['Description']
-  for part in ('run fit', 'commit c0ffee', 'python -m analysis.density_fit'):
+  for part in ('fit fit', 'commit c0ffee', 'python -m analysis.density_fit'):
     assert part in description
   assert b'CreationDate' not in drawn[0][1]
 
 
 def test_the_folder_of_the_fit_is_the_default(tmp_path, monkeypatch):
-  monkeypatch.setenv('PYTHONPATH', str(conftest.ROOT))
+  monkeypatch.chdir(tmp_path)
+  code, _, stderr = builders.analyse('density_fit')
+  assert code == 1
+  assert stderr.startswith('analysis.density_fit: error: ')
+  assert len(stderr.splitlines()) == 1
+  assert 'runs/density_fit' in stderr
   (tmp_path / 'runs').mkdir()
-  result = test_figures.analyse('density_fit', cwd=tmp_path)
-  assert result.returncode == 1
-  assert result.stderr.startswith('analysis.density_fit: error: ')
-  assert len(result.stderr.splitlines()) == 1
-  assert 'runs/density_fit' in result.stderr
   write_fit(tmp_path / 'runs' / 'density_fit')
-  result = test_figures.analyse('density_fit', '--format=png', cwd=tmp_path)
-  assert result.returncode == 0, result.stderr
+  code, _, stderr = builders.analyse('density_fit', '--format=png')
+  assert (code, stderr) == (0, '')

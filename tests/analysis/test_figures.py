@@ -1,45 +1,24 @@
-import json
-import subprocess
-import sys
-
 import matplotlib.image
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import PIL.Image
+import plotnine as gg
 import pytest
 
-from analysis import figures, loss_curves, reconstructions, traversals
-from launch import records
-from tests.launch import conftest, test_records
+from analysis import figures, frames
+from tests.analysis import builders
 
 
-def train_frame(steps=(1, 2, 4)):
-  steps = np.array(steps)
-  return pd.DataFrame(
-    {
-      'step': steps,
-      'total': 1 / steps,
-      'reconstruction': 0.9 / steps,
-      'kl': 1.0,
-    }
-  )
-
-
-def images(*shape):
-  return np.random.default_rng(0).random(shape).astype(np.float32)
-
-
-def draw(plot, path, width=2.0):
-  del width
-  plot.save(path, dpi=100, verbose=False)
-  return matplotlib.image.imread(path)
+def draw(plot, path, dpi=figures.DPI):
+  plot.save(path, dpi=dpi, verbose=False)
+  return matplotlib.image.imread(path)[..., :3]
 
 
 # -- Grids --------------------------------------------------------------------
 
 
 def test_image_grid_places_every_pixel():
-  grid = images(2, 3, 4, 5, 1)
+  grid = builders.images(2, 3, 4, 5, 1)
   frame = figures.image_grid(grid)
   canvas = {
     (x, y): colour
@@ -60,164 +39,120 @@ def test_colours_keep_their_channels():
   assert figures.image_grid(grid)['colour'].tolist() == ['#ff0033']
 
 
+def test_a_pixel_that_is_no_number_is_black():
+  grid = np.full((1, 1, 1, 1, 1), np.nan)
+  assert figures.image_grid(grid)['colour'].tolist() == ['#000000']
+
+
 @pytest.mark.parametrize('shape', [(2, 3, 4, 5), (1, 1, 4, 5, 2)])
 def test_grids_of_other_shapes_are_refused(shape):
   with pytest.raises(figures.FigureError, match='must have shape'):
     figures.image_grid(np.zeros(shape))
 
 
-def test_drawn_pixels_are_sharp_and_not_blurred(tmp_path):
-  # Black and white squares: a blurred drawing has many greys between them.
-  grid = np.indices((8, 8)).sum(0)[None, None, ..., None] % 2
-  plot = traversals.plot_traversals(
-    grid.astype(np.float32), np.zeros(1), np.array([0]), np.array([1.0])
+@pytest.mark.parametrize('rows', [1, 3, 20])
+def test_every_pixel_is_drawn_as_one_square_of_whole_device_pixels(
+  tmp_path, rows
+):
+  # Red and blue squares, which no label, and no blurred drawing, is made of.
+  board = np.indices((rows, 2, 8, 8))[-2:].sum(0) % 2
+  grid = np.stack([board, 0 * board, 1 - board], -1).astype(np.float32)
+  plot = figures.plot_images(
+    grid, 3.35, 'title', 'across', 'down', ['left', 'right'], ['row'] * rows
   )
-  picture = draw(plot, tmp_path / 'x.png')[..., :3].mean(-1)
-  centre = picture[120:320, 120:320]
-  grey = ((centre > 0.1) & (centre < 0.9)).mean()
-  assert grey < 0.1
+  picture = (draw(plot, tmp_path / 'x.png') * 255).round().astype(int)
+  red = (picture == [255, 0, 0]).all(-1)
+  blue = (picture == [0, 0, 255]).all(-1)
+  places = np.argwhere(red | blue)
+  low, high = places.min(0), places.max(0) + 1
+  panel = picture[low[0] : high[0], low[1] : high[1]]
+  size = (high[1] - low[1]) // (2 * 8 + 2)
+  assert panel.shape[:2] == ((rows * 10 - 2) * size, 18 * size)
+  assert size >= 2
+  for row, column in np.ndindex(rows, 2):
+    top, left = row * 10 * size, column * 10 * size
+    image = panel[top : top + 8 * size, left : left + 8 * size]
+    expected = (grid[row, column] * 255).astype(int).repeat(size, 0)
+    np.testing.assert_array_equal(image, expected.repeat(size, 1))
 
 
-# -- Figures ------------------------------------------------------------------
+# -- Text ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize('steps', [(1,), (1, 2, 4, 1024)])
-@pytest.mark.parametrize('reduction', ['mean', 'sum'])
-def test_loss_curves_draw(tmp_path, steps, reduction):
-  frame = train_frame(steps)
-  before = frame.copy()
-  plot = loss_curves.plot_loss_curves(frame, reduction, 'Zürich, β = 4')
-  assert draw(plot, tmp_path / 'x.png').size
-  pd.testing.assert_frame_equal(frame, before)
-
-
-def test_loss_curves_leave_out_what_has_no_logarithm(tmp_path):
-  frame = train_frame()
-  frame.loc[0, ['total', 'kl']] = [np.nan, 0.0]
-  assert draw(
-    loss_curves.plot_loss_curves(frame, 'mean'), tmp_path / 'x.png'
-  ).size
-
-
-def test_frames_that_cannot_be_drawn_are_refused():
-  with pytest.raises(figures.FigureError, match='lacks the columns kl'):
-    loss_curves.plot_loss_curves(train_frame().drop(columns='kl'), 'mean')
-  with pytest.raises(figures.FigureError, match='no rows yet'):
-    loss_curves.plot_loss_curves(train_frame(()), 'mean')
-
-
-@pytest.mark.parametrize('channels', [1, 3])
-@pytest.mark.parametrize('count', [1, 5, 40])
-def test_reconstructions_draw(tmp_path, channels, count):
-  truth = images(count, 6, 4, channels)
-  plot = reconstructions.plot_reconstructions(truth, 1 - truth)
-  assert draw(plot, tmp_path / 'x.png').size
-
-
-def test_reconstructions_of_other_shapes_are_refused():
-  with pytest.raises(figures.FigureError, match='differ in shape'):
-    reconstructions.plot_reconstructions(images(3, 4, 4, 1), images(2, 4, 4, 1))
-
-
-@pytest.mark.parametrize('rows', [1, 13])
-def test_traversals_draw(tmp_path, rows):
-  plot = traversals.plot_traversals(
-    images(rows, 13, 6, 6, 1),
-    np.linspace(-3, 3, 13),
-    np.array([63, 2])[: 1 + (rows > 1)],
-    np.array([3.0, 0.1]),
-  )
-  assert draw(plot, tmp_path / 'x.png').size
-
-
-def test_traversals_of_other_shapes_are_refused():
-  with pytest.raises(figures.FigureError, match='do not fit'):
-    traversals.plot_traversals(
-      images(5, 5, 4, 4, 1), np.zeros(4), np.arange(2), np.ones(2)
+@pytest.mark.parametrize('width', [1.6, 3.35, 6.9])
+def test_long_titles_stay_inside_and_leave_the_panel_its_room(width):
+  heights = []
+  for title in ('', 'a long title of many words, with β and $5 and $6; ' * 5):
+    plot = (
+      gg.ggplot(pd.DataFrame({'x': [1, 2]}), gg.aes('x', 'x'))
+      + gg.geom_point()
+      + figures.dress(width, 2.0, title)
     )
+    figure = plot.draw()
+    figure.draw_without_rendering()
+    heights.append(figure.axes[0].get_window_extent().height / figure.dpi)
+    for text in figure.findobj(matplotlib.text.Text):
+      if text.get_visible() and text.get_text():
+        box = text.get_window_extent()
+        assert box.x0 >= -1 and box.x1 <= figure.bbox.x1 + 1, text
+        assert box.y1 <= figure.bbox.y1 + 1, text
+    plt.close(figure)
+  assert heights[1] > 0.9 * heights[0]
 
 
-# -- Commands -----------------------------------------------------------------
+# -- Colours ------------------------------------------------------------------
 
-COMMANDS = ('loss_curves', 'reconstructions', 'traversals')
+# Machado et al. 2009, severity 1, on linear RGB.
+DEFICIENCIES = {
+  'none': np.eye(3),
+  'protan': np.array(
+    [
+      [0.152286, 1.052583, -0.204868],
+      [0.114503, 0.786281, 0.099216],
+      [-0.003882, -0.048116, 1.051998],
+    ]
+  ),
+  'deutan': np.array(
+    [
+      [0.367322, 0.860646, -0.227968],
+      [0.280085, 0.672501, 0.047413],
+      [-0.011820, 0.042940, 0.968881],
+    ]
+  ),
+}
 
 
-def write_run(run):
-  run.mkdir()
-  records.write_manifest(run, test_records.MANIFEST)
-  settings = {'beta': 0.01, 'reduction': 'mean', 'latent_size': 2}
-  (run / records.CONFIG).write_text(json.dumps(settings))
-  records.create_table(run, records.TRAIN)
-  for row in train_frame().to_dict('records'):
-    columns = dict.fromkeys(records.COLUMNS[records.TRAIN])
-    records.append(run, records.TRAIN, columns | row)
-  truth = images(20, 6, 6, 1)
-  records.write_arrays(
-    run, 'reconstructions', 9, {'images': truth, 'modes': truth}
+def lab(colour, deficiency):
+  """CIELAB of a colour as someone with a colour vision deficiency sees it."""
+  rgb = np.array([int(colour[k : k + 2], 16) for k in (1, 3, 5)]) / 255
+  linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+  seen = np.clip(deficiency @ linear, 0, 1)
+  to_xyz = np.array(
+    [
+      [0.4124, 0.3576, 0.1805],
+      [0.2126, 0.7152, 0.0722],
+      [0.0193, 0.1192, 0.9505],
+    ]
   )
-  records.write_arrays(
-    run,
-    'latent_grid',
-    9,
-    {
-      'latents': np.array([1, 0]),
-      'rates': np.array([2.0, 1.0]),
-      'values': np.linspace(-3, 3, 5),
-      'modes': images(5, 5, 6, 6, 1),
-    },
-  )
+  xyz = to_xyz @ seen / [0.9505, 1.0, 1.089]
+  f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+  return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
 
 
-def analyse(name, *arguments, cwd=conftest.ROOT):
-  return subprocess.run(
-    [sys.executable, '-m', f'analysis.{name}', *map(str, arguments)],
-    cwd=cwd,
-    capture_output=True,
-    text=True,
-  )
+@pytest.mark.parametrize('deficiency', DEFICIENCIES)
+def test_the_palette_can_be_told_apart(deficiency):
+  seen = [lab(c, DEFICIENCIES[deficiency]) for c in figures.PALETTE]
+  distances = [
+    np.linalg.norm(a - b) for k, a in enumerate(seen) for b in seen[:k]
+  ]
+  assert min(distances) > 15  # A difference of 2.3 is just noticeable.
 
 
-@pytest.mark.parametrize('name', COMMANDS)
-def test_commands_draw_the_same_bytes_with_their_origin(tmp_path, name):
-  run = tmp_path / 'run'
-  write_run(run)
-  drawn = []
-  for _ in range(2):
-    result = analyse(name, f'--run_dir={run}')
-    assert result.returncode == 0, result.stderr
-    assert result.stderr == ''
-    paths = [run / 'figures' / f'{name}.{suffix}' for suffix in ('png', 'pdf')]
-    assert result.stdout.split() == [str(path) for path in paths]
-    drawn.append([path.read_bytes() for path in paths])
-  assert drawn[0] == drawn[1]
-  description = PIL.Image.open(paths[0]).text['Description']
-  for part in ('run run', 'commit c0ffee', f'python -m analysis.{name}'):
-    assert part in description
-  assert b'/Type /Font' in drawn[0][1]
-  assert b'CreationDate' not in drawn[0][1]
+def test_there_are_as_many_colours_as_asked_for():
+  for count in (1, 10, 11, 64):
+    assert len(set(figures.colours(count))) == count
 
 
-def test_the_newest_run_is_drawn_by_default(tmp_path):
-  (tmp_path / 'runs').mkdir()
-  write_run(tmp_path / 'runs' / 'only')
-  result = analyse(
-    'loss_curves', '--format=png', f'--output={tmp_path}/x', cwd=tmp_path
-  )
-  assert result.returncode == 0, result.stderr
-  assert (tmp_path / 'x.png').exists()
-  assert not (tmp_path / 'x.pdf').exists()
-
-
-@pytest.mark.parametrize('name', COMMANDS)
-def test_what_is_missing_is_one_line(tmp_path, name):
-  run = tmp_path / 'run'
-  result = analyse(name, f'--run_dir={run}')
-  assert result.returncode == 1
-  assert 'is no run directory' in result.stderr
-  write_run(run)
-  for path in [run / records.TRAIN, *(run / 'arrays').iterdir()]:
-    path.unlink()
-  result = analyse(name, f'--run_dir={run}')
-  assert result.returncode == 1
-  assert len(result.stderr.splitlines()) == 1
-  assert result.stderr.startswith(f'analysis.{name}: error: ')
+def test_settings_come_in_the_order_of_their_numbers():
+  assert frames.levels(pd.Series([10.0, 2.0, 0.5])) == ['0.5', '2', '10']
+  assert frames.levels(pd.Series(['b', 'a', '1'])) == ['1', 'a', 'b']

@@ -1,0 +1,206 @@
+"""What the figures' commands share: arguments, runs, errors in one line."""
+
+import argparse
+import pathlib
+import shlex
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import matplotlib as mpl
+import plotnine as gg
+
+from analysis import figures, frames
+from launch import records
+
+_WIDTHS = {'single': figures.SINGLE_COLUMN, 'double': figures.DOUBLE_COLUMN}
+
+
+class Figure(NamedTuple):
+  """A figure and its command.
+
+  Attributes:
+    name: of the command and the files.
+    summary: what --help prints.
+    draw: makes the figure from runs and the command's arguments.
+    alt: what the figure shows, for readers who cannot see it.
+    joint: whether one figure shows all runs; else each run has its own.
+    width: 'single' or 'double', the column that it is made for.
+    add_options: adds the figure's own flags.
+  """
+
+  name: str
+  summary: str
+  draw: Callable[[frames.Runs, argparse.Namespace], gg.ggplot]
+  alt: str
+  joint: bool = False
+  width: str = 'double'
+  add_options: Callable[[argparse.ArgumentParser], None] = lambda parser: None
+
+  def parser(self) -> argparse.ArgumentParser:
+    """The command's parser."""
+    result = parser(
+      self.name,
+      self.summary,
+      self.joint,
+      f'file without suffix; default: figures/{self.name} in the run, or in '
+      'the folder that holds all of them',
+    )
+    result.add_argument(
+      '--format',
+      action='append',
+      choices=figures.FORMATS,
+      help='may be given again; default: both',
+    )
+    result.add_argument(
+      '--width',
+      default=self.width,
+      choices=tuple(_WIDTHS),
+      help='column of a paper that the figure fits (default %(default)s)',
+    )
+    result.add_argument(
+      '--title', help='default: what the runs are; empty for none'
+    )
+    self.add_options(result)
+    return result
+
+
+def parser(
+  name: str, summary: str, joint: bool, output: str
+) -> argparse.ArgumentParser:
+  """A parser with the flags that say which runs, and where to write.
+
+  Args:
+    name: of the command.
+    summary: what --help prints.
+    joint: whether it takes a sweep.
+    output: the help of --output.
+  """
+  result = argparse.ArgumentParser(
+    prog=f'python -m analysis.{name}', description=summary, allow_abbrev=False
+  )
+  result.add_argument(
+    '--run_dir',
+    action='append',
+    help='folder of a run, or a glob of folders; may be given again; default: '
+    'the newest under runs/',
+  )
+  if joint:
+    result.add_argument(
+      '--sweep_dir', help='folder of a sweep, instead of --run_dir'
+    )
+  result.add_argument('--output', help=output)
+  return result
+
+
+def width(arguments: argparse.Namespace) -> float:
+  """The figure's width, in inches."""
+  return _WIDTHS[arguments.width]
+
+
+def title(arguments: argparse.Namespace, runs: frames.Runs) -> str:
+  """The figure's title."""
+  return runs.describe() if arguments.title is None else arguments.title
+
+
+def find_runs(arguments: argparse.Namespace) -> frames.Runs:
+  """The runs that the arguments name; else the newest, which is said.
+
+  Raises:
+    RecordError: no such runs, or damaged ones.
+  """
+  if getattr(arguments, 'sweep_dir', None):
+    if arguments.run_dir:
+      raise records.RecordError('give one of --run_dir and --sweep_dir')
+    return frames.read_sweep(arguments.sweep_dir)
+  if arguments.run_dir:
+    return frames.read_runs(arguments.run_dir)
+  newest = records.newest_run()
+  print(f'the newest run is {newest}', file=sys.stderr)
+  return frames.read_runs([str(newest)])
+
+
+def origin(runs: frames.Runs) -> str:
+  """Run ids, commits and the command, as a file's metadata carry them."""
+  commits = {str(run.manifest['source']['commit']) for run in runs.runs}
+  return drawn_by(f'run {", ".join(runs.table["run"])}', sorted(commits))
+
+
+def drawn_by(what: str, commits: Sequence[str]) -> str:
+  """What was drawn, its commits and this command."""
+  name = pathlib.Path(sys.argv[0]).stem
+  command = shlex.join(['python', '-m', f'analysis.{name}', *sys.argv[1:]])
+  return f'{what}; commit {", ".join(commits)}; drawn by: {command}'
+
+
+def run(figure: Figure, **variants: Figure) -> None:
+  """Runs a figure's command.
+
+  Args:
+    figure: the figure.
+    **variants: what is drawn in its place where the flag of that name is set.
+  """
+  arguments = figure.parser().parse_args()
+  for flag, variant in variants.items():
+    if getattr(arguments, flag):
+      figure = variant
+  main(figure.name, lambda: _draw_all(figure, arguments))
+
+
+def main(name: str, body: Callable[[], Iterator[object] | None]) -> None:
+  """Runs a command's body; prints what it yields, and errors in one line.
+
+  An error that the body yields is printed, and the rest goes on.
+
+  Args:
+    name: of the command.
+    body: the command.
+  """
+  mpl.use('agg')  # No figure opens a window.
+  # A name in letters that the font lacks is drawn as boxes.
+  warnings.filterwarnings('ignore', message='Glyph .* missing from font')
+  failed = False
+  try:
+    for line in body() or ():
+      if isinstance(line, Exception):
+        failed = True
+        print(f'analysis.{name}: error: {line}', file=sys.stderr)
+      else:
+        print(line)
+  except (records.RecordError, figures.FigureError, OSError) as error:
+    print(f'analysis.{name}: error: {error}', file=sys.stderr)
+    failed = True
+  if failed:
+    sys.exit(1)
+
+
+def each(runs: frames.Runs) -> Sequence[frames.Runs]:
+  """Every run on its own."""
+  return [frames.read_runs([str(run.path)]) for run in runs.runs]
+
+
+def _draw_all(
+  figure: Figure, arguments: argparse.Namespace
+) -> Iterator[pathlib.Path | Exception]:
+  runs = find_runs(arguments)
+  groups = [runs] if figure.joint else each(runs)
+  if arguments.output and len(groups) > 1:
+    raise figures.FigureError(
+      f'--output={arguments.output}: {len(groups)} runs have a figure each; '
+      'leave it out, and each is written into its run'
+    )
+  for group in groups:
+    try:
+      plot = figure.draw(group, arguments)
+      stem = arguments.output or group.folder / records.FIGURES / figure.name
+      yield from figures.save(
+        plot,
+        pathlib.Path(stem).expanduser(),
+        arguments.format or figures.FORMATS,
+        origin(group),
+      )
+    except (records.RecordError, figures.FigureError) as error:
+      if len(groups) == 1:
+        raise
+      yield error

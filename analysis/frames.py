@@ -1,0 +1,412 @@
+"""From run directories and sweeps to data frames, a row for each run."""
+
+import csv
+import dataclasses
+import glob
+import io
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis import figures
+from launch import records
+
+SWEEP = 'sweep.csv'
+
+# Settings that change how a run is carried out or watched, but not its result.
+_EXECUTION = frozenset(
+  {
+    'checkpoint_every',
+    'data_placement',
+    'eval_every',
+    'jit',
+    'log_every',
+    'threads',
+  }
+)
+
+# Above it a latent's mean varies over images, so that the latent is active
+# (Burda et al. 2015).
+ACTIVE_VARIANCE = 0.01
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """A run directory, with the two files that every figure needs.
+
+  Attributes:
+    name: tells it from the runs that are drawn with it.
+    path: the run directory.
+    config: its settings.
+    manifest: where its numbers come from.
+  """
+
+  name: str
+  path: pathlib.Path
+  config: Mapping[str, Any]
+  manifest: Mapping[str, Any]
+
+  @property
+  def has_rates(self) -> bool:
+    """Whether its latents are random, so that there is a rate and a prior."""
+    return self.config.get('posterior') != 'deterministic'
+
+  @property
+  def has_images(self) -> bool:
+    return len(self.manifest['dataset']['shape']) == 3
+
+  def describe(self) -> str:
+    """One line that says what it is."""
+    start = f'{self.manifest["dataset"]["name"]}, '
+    latents = self.config['latent_size']
+    start += f'{latents} {"latent" if latents == 1 else "latents"}'
+    if self.manifest['effective_beta'] is None:
+      return f'{start}, {self.config.get("posterior")}: no beta'
+    return (
+      f'{start}, beta {self.config["beta"]:g} ({self.config["reduction"]}), '
+      f'effective beta {self.manifest["effective_beta"]:.4g}'
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Runs:
+  """Runs that are drawn together.
+
+  Attributes:
+    runs: those that have started.
+    table: a row for each run, also for those that failed to start: `run`,
+      `status`, `error`, every setting, `effective_beta`, and the last result of
+      each metric on the test split in a column of the metric's name; what a
+      run lacks is NaN.
+    settings: which of the columns are settings.
+    folder: where a figure of all of them goes.
+  """
+
+  runs: tuple[Run, ...]
+  table: pd.DataFrame
+  settings: tuple[str, ...]
+  folder: pathlib.Path
+
+  @property
+  def metrics(self) -> list[str]:
+    """The columns that are results."""
+    others = {'run', 'status', 'error', 'effective_beta', *self.settings}
+    return [name for name in self.table.columns if name not in others]
+
+  @property
+  def varying(self) -> list[str]:
+    """The settings in which runs differ, but for seed and execution.
+
+    The one of most values comes first.
+    """
+    counts = {
+      name: self.table[name].map(text).nunique()
+      for name in self.settings
+      if name not in _EXECUTION and name != 'seed'
+    }
+    names = [name for name in counts if counts[name] > 1]
+    return sorted(names, key=lambda name: (-counts[name], name))
+
+  def describe(self) -> str:
+    """One line that says what they are."""
+    if len(self.runs) == len(self.table) == 1:
+      return self.runs[0].describe()
+    names = sorted({run.manifest['dataset']['name'] for run in self.runs})
+    line = f'{", ".join(names)}, {len(self.table)} runs'
+    return f'{line} over {", ".join(self.varying)}' if self.varying else line
+
+  def train(self) -> pd.DataFrame:
+    """Every train.csv with the columns `run`, `configuration` and settings.
+
+    Raises:
+      RecordError: a table that is missing or damaged.
+    """
+    configurations = dict(
+      zip(
+        self.table['run'],
+        configuration(self.table, self.varying),
+        strict=True,
+      )
+    )
+    frames = []
+    for run in self.runs:
+      frame = records.read_table(run.path, records.TRAIN)
+      # The schedule's own columns, beta and learning_rate, stay.
+      settings = {
+        name: text(value)
+        for name, value in run.config.items()
+        if name not in frame.columns
+      }
+      frames.append(
+        frame.assign(
+          run=run.name, configuration=configurations[run.name], **settings
+        )
+      )
+    return pd.concat(frames, ignore_index=True)
+
+
+def text(value: Any) -> str:
+  """A setting as one would type it."""
+  if isinstance(value, list | tuple):
+    return ','.join(map(text, value))
+  if isinstance(value, float):
+    return f'{value:g}'
+  return str(value)
+
+
+def levels(values: pd.Series) -> list[str]:
+  """The distinct settings of a column as text, numbers in their order."""
+  distinct = {text(value): value for value in values}
+  if pd.to_numeric(pd.Series([*distinct]), errors='coerce').notna().all():
+    return sorted(distinct, key=float)
+  return sorted(distinct)
+
+
+def configuration(table: pd.DataFrame, settings: Sequence[str]) -> pd.Series:
+  """What each row is among rows that differ in some settings, in words."""
+  parts = [name + ' ' + table[name].map(text) for name in settings]
+  result = pd.Series('', table.index, dtype=object)
+  for part in parts:
+    result = result.where(result == '', result + ', ') + part
+  return result
+
+
+def _read_run(path: pathlib.Path, name: str) -> Run:
+  """Reads a run directory.
+
+  Raises:
+    RecordError: no run directory, or a damaged one.
+  """
+  manifest = records.read_manifest(path)
+  config = records.read_config(path)
+  if missing := sorted({'beta', 'latent_size', 'reduction'} - config.keys()):
+    raise records.RecordError(
+      f'{path / records.CONFIG} is damaged: it lacks {", ".join(missing)}'
+    )
+  return Run(name, path, config, manifest)
+
+
+def read_runs(patterns: Sequence[str]) -> Runs:
+  """Reads run directories.
+
+  Args:
+    patterns: folders, or globs of them.
+
+  Raises:
+    RecordError: a pattern that matches no run, or a damaged run.
+  """
+  paths: dict[pathlib.Path, None] = {}
+  for pattern in patterns:
+    expanded = os.path.expanduser(pattern)
+    if os.path.isdir(expanded):
+      paths[pathlib.Path(expanded)] = None
+      continue
+    found = [
+      pathlib.Path(path)
+      for path in sorted(glob.glob(expanded))
+      if os.path.exists(os.path.join(path, records.MANIFEST))
+    ]
+    if not found:
+      raise records.RecordError(f'--run_dir={pattern} is no run directory')
+    paths.update(dict.fromkeys(found))
+  folder, names = next(iter(paths)), [path.resolve().name for path in paths]
+  if len(paths) > 1:
+    resolved = [path.resolve() for path in paths]
+    folder = pathlib.Path(os.path.commonpath([p.parent for p in resolved]))
+    names = [str(path.relative_to(folder)) for path in resolved]
+  runs = tuple(map(_read_run, paths, names))
+  rows = [
+    {
+      'run': run.name,
+      'status': run.manifest['status'],
+      'error': run.manifest.get('error', ''),
+      **run.config,
+      'effective_beta': run.manifest['effective_beta'],
+      **results(run),
+    }
+    for run in runs
+  ]
+  settings = dict.fromkeys(name for run in runs for name in run.config)
+  table = pd.DataFrame(rows)
+  table['effective_beta'] = table['effective_beta'].astype(float)
+  return Runs(runs, table, tuple(settings), folder)
+
+
+def results(run: Run) -> dict[str, float]:
+  """The results of a run on the test split after its last evaluated step.
+
+  Raises:
+    RecordError: a damaged eval.csv.
+  """
+  if not (run.path / records.EVAL).exists():
+    return {}
+  frame = records.read_table(run.path, records.EVAL)
+  frame = frame[frame['split'] == 'test']
+  # A bound at more samples stands for those at fewer.
+  frame = frame[frame['step'] == frame['step'].max()].sort_values('num_samples')
+  return dict(zip(frame['metric'], frame['value'], strict=True))
+
+
+def read_sweep(sweep_dir: str | os.PathLike) -> Runs:
+  """Reads a sweep directory: its sweep.csv, and the runs that it names.
+
+  Raises:
+    RecordError: a missing or damaged sweep.csv, or no run that has started.
+  """
+  folder = pathlib.Path(sweep_dir).expanduser()
+  path = folder / SWEEP
+  table = pd.DataFrame(_read_sweep_rows(path))
+  if missing := {'run_dir', 'status'} - set(table.columns):
+    raise records.RecordError(f'{path} lacks {", ".join(sorted(missing))}')
+  table = table.rename(columns={'run_dir': 'run'})
+  for name in table.columns.difference(['run', 'status', 'error']):
+    cells = table[name].replace('', None)
+    numbers = pd.to_numeric(cells, errors='coerce')
+    if numbers.isna().equals(cells.isna()):
+      table[name] = numbers
+  if 'error' not in table.columns:
+    table['error'] = ''
+  runs = tuple(
+    _read_run(folder / name, name)
+    for name in table['run']
+    if (folder / name / records.MANIFEST).exists()
+  )
+  if not runs:
+    raise records.RecordError(f'no run of {folder} has started yet')
+  settings = [name for name in table.columns if name in runs[0].config]
+  effective = {run.name: run.manifest['effective_beta'] for run in runs}
+  table['effective_beta'] = table['run'].map(effective).astype(float)
+  return Runs(runs, table, tuple(settings), folder)
+
+
+def _read_sweep_rows(path: pathlib.Path) -> list[dict[str, str]]:
+  """The rows of a sweep.csv as text, without a last one that is half-written.
+
+  Raises:
+    RecordError: a file that is missing or damaged, or has no rows.
+  """
+  try:
+    content = path.read_text('utf-8')
+    whole = content[: content.rfind('\n') + 1]
+    lines = list(csv.reader(io.StringIO(whole), strict=True))
+  except (OSError, ValueError, csv.Error) as error:
+    raise records.RecordError(f'{path} cannot be read: {error}') from error
+  if len(lines) < 2:
+    raise records.RecordError(f'{path} has no rows yet')
+  for number, line in enumerate(lines, 1):
+    if len(line) != len(lines[0]):
+      raise records.RecordError(f'{path} is damaged at line {number}')
+  return [dict(zip(lines[0], line, strict=True)) for line in lines[1:]]
+
+
+# -- Arrays -------------------------------------------------------------------
+
+
+def check_images(run: Run) -> None:
+  """Checks that a run's examples are images.
+
+  Raises:
+    FigureError: they are rows of a table.
+  """
+  if not run.has_images:
+    raise figures.FigureError(
+      f'{run.path} was trained on a table ('
+      f'{run.manifest["dataset"]["name"]}), which has no images'
+    )
+
+
+def check_rates(run: Run, lacking: str) -> None:
+  """Checks that a run's latents are random.
+
+  Args:
+    run: the run.
+    lacking: what there is not, where they are not.
+
+  Raises:
+    FigureError: the posterior is deterministic.
+  """
+  if not run.has_rates:
+    raise figures.FigureError(
+      f'{run.path} is a plain autoencoder (--posterior=deterministic): '
+      f'{lacking}'
+    )
+
+
+def check_arrays(
+  run: Run, name: str, arrays: Mapping[str, np.ndarray], keys: Sequence[str]
+) -> None:
+  """Checks that a file of arrays holds what a figure needs.
+
+  Raises:
+    RecordError: an array is missing.
+  """
+  if missing := [key for key in keys if key not in arrays]:
+    raise records.RecordError(
+      f'{run.path / records.ARRAYS / name}.npz lacks {", ".join(missing)}; '
+      f'python -m launch.evaluate --run_dir={run.path} writes it'
+    )
+
+
+def rates(run: Run) -> pd.DataFrame:
+  """The last rate of each latent on the test split.
+
+  Returns:
+    Columns latent, rate_nats, mean_variance, the highest rate first. Latents
+    of a plain autoencoder have no rates, and are in their own order.
+
+  Raises:
+    RecordError: a table that is missing, damaged, or without a row.
+  """
+  columns = ['latent', 'rate_nats', 'mean_variance']
+  if not run.has_rates:
+    latents = range(run.config['latent_size'])
+    return pd.DataFrame({'latent': latents}).reindex(columns=columns)
+  frame = records.read_table(run.path, records.RATE_PER_LATENT)
+  frame = frame[frame['split'] == 'test']
+  frame = frame[frame['step'] == frame['step'].max()]
+  if frame.empty:
+    raise records.RecordError(
+      f'{run.path / records.RATE_PER_LATENT} has no rows yet; python -m '
+      f'launch.evaluate --run_dir={run.path} writes them'
+    )
+  order = frame.sort_values('rate_nats', ascending=False, kind='stable')
+  return order[columns].reset_index(drop=True)
+
+
+def grid(
+  run: Run, name: str, values: np.ndarray, modes: np.ndarray
+) -> pd.DataFrame:
+  """A row for each image of a grid over two latents, or over one.
+
+  Args:
+    run: the run.
+    name: of its file of arrays.
+    values: [G], from left to right and from bottom to top.
+    modes: [G, G, H, W, C], or [1, G, H, W, C] for one latent.
+
+  Returns:
+    Columns first, second (NaN for one latent) and mode, [H, W, C].
+
+  Raises:
+    RecordError: shapes that do not fit together.
+  """
+  if modes.ndim != 5 or modes.shape[:2] not in (
+    (len(values), len(values)),
+    (1, len(values)),
+  ):
+    raise records.RecordError(
+      f'{run.path / records.ARRAYS / name}.npz is damaged: modes of shape '
+      f'{modes.shape} do not fit {len(values)} values'
+    )
+  second = values[::-1] if len(modes) == len(values) > 1 else [np.nan]
+  return pd.DataFrame(
+    {
+      'first': np.tile(values, len(modes)),
+      'second': np.repeat(second, len(values)),
+      'mode': list(modes.reshape(-1, *modes.shape[2:])),
+    }
+  )

@@ -1,0 +1,75 @@
+"""Manifold: modes decoded over both latents of a model that has two."""
+
+import argparse
+
+import pandas as pd
+import plotnine as gg
+
+from analysis import command, figures, frames
+from launch import records
+
+
+def load(run: frames.Run) -> pd.DataFrame:
+  """A row for each point of the grid: `first`, `second`, `mode` [H, W, C].
+
+  Raises:
+    FigureError: a run without images, or of another number of latents.
+    RecordError: arrays that are missing or damaged.
+  """
+  frames.check_images(run)
+  if run.config['latent_size'] != 2:
+    raise figures.FigureError(
+      f'{run.path} has {run.config["latent_size"]} latents; a manifold is '
+      'drawn over two'
+    )
+  arrays = records.read_arrays(run.path, 'manifold')
+  frames.check_arrays(run, 'manifold', arrays, ['values', 'modes'])
+  return frames.grid(run, 'manifold', arrays['values'], arrays['modes'])
+
+
+def plot_manifold(
+  frame: pd.DataFrame,
+  title: str = '',
+  width: float = figures.DOUBLE_COLUMN,
+  at: str = 'quantiles of the prior',
+) -> gg.ggplot:
+  """Draws the grid, the first latent across and the second upwards.
+
+  Args:
+    frame: from `load`.
+    title: of the figure.
+    width: of the figure at most, in inches.
+    at: where the grid's values lie, in words.
+
+  Raises:
+    FigureError: missing columns, no rows, or no full grid.
+  """
+  return figures.plot_latent_grid(
+    frame,
+    width,
+    title,
+    x=f'latent 0, at {at}',
+    y=f'latent 1, at {at}',
+  )
+
+
+def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
+  run = runs.runs[0]
+  return plot_manifold(
+    load(run),
+    command.title(arguments, runs),
+    command.width(arguments),
+    'quantiles of the prior' if run.has_rates else 'even steps',
+  )
+
+
+FIGURE = command.Figure(
+  'manifold',
+  __doc__,
+  _draw,
+  'A grid of images that the decoder makes while the first latent grows from '
+  'left to right and the second from bottom to top.',
+)
+
+if __name__ == '__main__':
+  command.run(FIGURE)

@@ -1,0 +1,132 @@
+"""Rate of each latent over training, as a heat map; active units are marked."""
+
+import argparse
+
+import mizani.breaks
+import numpy as np
+import pandas as pd
+import plotnine as gg
+
+from analysis import command, figures, frames
+from launch import records
+
+
+def load(run: frames.Run) -> pd.DataFrame:
+  """The rows of rate_per_latent.csv on the test split.
+
+  Raises:
+    FigureError: a run without rates.
+    RecordError: a table that is missing, damaged, or without a row.
+  """
+  frames.check_rates(run, 'its latents have no rate')
+  frames.rates(run)  # Says what to do where there are none yet.
+  frame = records.read_table(run.path, records.RATE_PER_LATENT)
+  return frame[frame['split'] == 'test']
+
+
+def plot_rate_per_latent(
+  frame: pd.DataFrame, title: str = '', width: float = figures.SINGLE_COLUMN
+) -> gg.ggplot:
+  """Draws the rates, the latent of the highest last rate on top.
+
+  Args:
+    frame: from `load`.
+    title: of the figure.
+    width: of the figure, in inches.
+
+  Raises:
+    FigureError: missing columns, or no rows.
+  """
+  figures.check_columns(frame, ['step', 'latent', 'rate_nats', 'mean_variance'])
+  steps = np.sort(frame['step'].unique())
+  last = frame[frame['step'] == steps[-1]]
+  order = last.sort_values('rate_nats', kind='stable', na_position='first')
+  latents = list(order['latent'])
+  cells = frame[frame['latent'].isin(latents)].copy()
+  cells['place'] = cells['latent'].map({u: i for i, u in enumerate(latents)})
+  # A rate holds from halfway to the step before until halfway to the next.
+  edges = np.array([0.0, 2.0 * steps[0]])
+  if len(steps) > 1:
+    inner = (steps[1:] + steps[:-1]) / 2
+    edges = np.array([max(0.0, 1.5 * steps[0] - 0.5 * steps[1]), *inner])
+    edges = np.append(edges, 1.5 * steps[-1] - 0.5 * steps[-2])
+  place = np.searchsorted(steps, cells['step'])
+  cells['left'], cells['right'] = edges[place], edges[place + 1]
+  cells['low'], cells['high'] = cells['place'] - 0.5, cells['place'] + 0.5
+  active = cells[
+    (cells['step'] == steps[-1])
+    & (cells['mean_variance'] > frames.ACTIVE_VARIANCE)
+  ].assign(x=edges[-1] + 0.03 * (edges[-1] - edges[0]))
+  panel = min(figures.PAGE_HEIGHT - 1.5, max(1.2, 0.13 * len(latents)))
+  points = 0.75 * 72 * panel / len(latents)
+  return (
+    gg.ggplot(cells)
+    + gg.geom_rect(
+      gg.aes(
+        xmin='left', xmax='right', ymin='low', ymax='high', fill='rate_nats'
+      )
+    )
+    + (
+      gg.geom_point(gg.aes('x', 'place'), active, size=0.9, stroke=0)
+      if len(active)
+      else gg.geom_blank()
+    )
+    + gg.scale_fill_cmap(
+      'viridis',
+      name='rate, nats',
+      limits=(0.0, max(1e-6, np.nanmax(cells['rate_nats'], initial=0.0))),
+      na_value='#d9d9d9',
+      guide=gg.guide_colorbar(),
+    )
+    + gg.scale_x_continuous(
+      name='training step',
+      expand=(0, 0, 0.03, 0),
+      breaks=list(steps)
+      if len(steps) < 4
+      else [
+        b
+        for b in mizani.breaks.breaks_extended()((edges[0], edges[-1]))
+        if b <= steps[-1]
+      ],
+    )
+    + gg.scale_y_continuous(
+      name='latent',
+      breaks=list(range(len(latents))),
+      labels=[str(latent) for latent in latents],
+      expand=(0, 0),
+    )
+    + figures.dress(
+      width,
+      panel + 0.9,
+      title,
+      f'Active latents (dots): {len(active)} of {len(latents)}; their mean '
+      f'varies over images by more than {frames.ACTIVE_VARIANCE}.',
+    )
+    + gg.theme(
+      panel_grid_major=gg.element_blank(),
+      axis_text_y=gg.element_text(size=min(6.5, points)),
+      legend_key_width=60,
+      legend_key_height=6,
+    )
+  )
+
+
+def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
+  return plot_rate_per_latent(
+    load(runs.runs[0]),
+    command.title(arguments, runs),
+    command.width(arguments),
+  )
+
+
+FIGURE = command.Figure(
+  'rate_per_latent',
+  __doc__,
+  _draw,
+  'A heat map of the rate of each latent, in nats, over training; active '
+  'latents have a dot.',
+  width='single',
+)
+
+if __name__ == '__main__':
+  command.run(FIGURE)

@@ -1,0 +1,70 @@
+"""Samples: modes decoded from draws of the prior."""
+
+import argparse
+import math
+
+import numpy as np
+import pandas as pd
+import plotnine as gg
+
+from analysis import command, figures, frames
+from launch import records
+
+
+def load(run: frames.Run) -> pd.DataFrame:
+  """A row for each draw: its `mode`, [H, W, C].
+
+  Raises:
+    FigureError: a run without images or without a prior.
+    RecordError: arrays that are missing or damaged.
+  """
+  frames.check_images(run)
+  frames.check_rates(run, 'there is no prior to sample from')
+  arrays = records.read_arrays(run.path, 'samples')
+  frames.check_arrays(run, 'samples', arrays, ['modes'])
+  return pd.DataFrame({'mode': list(arrays['modes'])})
+
+
+def plot_samples(
+  frame: pd.DataFrame, title: str = '', width: float = figures.SINGLE_COLUMN
+) -> gg.ggplot:
+  """Draws samples in a square grid, or one that is a row short of it.
+
+  Args:
+    frame: from `load`.
+    title: of the figure.
+    width: of the figure at most, in inches.
+
+  Raises:
+    FigureError: missing columns, no rows, or shapes that differ.
+  """
+  figures.check_columns(frame, ['mode'])
+  images = figures.stack(frame['mode'])
+  columns = math.ceil(math.sqrt(len(images)))
+  rows = math.ceil(len(images) / columns)
+  # White where the last row ends early.
+  grid = np.ones((rows * columns, *images.shape[1:]), images.dtype)
+  grid[: len(images)] = images
+  return figures.plot_images(
+    grid.reshape(rows, columns, *images.shape[1:]), width, title
+  )
+
+
+def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
+  return plot_samples(
+    load(runs.runs[0]),
+    command.title(arguments, runs),
+    command.width(arguments),
+  )
+
+
+FIGURE = command.Figure(
+  'samples',
+  __doc__,
+  _draw,
+  'A grid of images: modes that the decoder makes of draws from the prior.',
+  width='single',
+)
+
+if __name__ == '__main__':
+  command.run(FIGURE)

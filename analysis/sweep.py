@@ -1,0 +1,228 @@
+"""Sweep: any metric against any setting, mean and standard error over seeds.
+
+Runs that failed, or have not ended, are crosses at the foot of the figure.
+"""
+
+import argparse
+
+import pandas as pd
+import plotnine as gg
+
+from analysis import command, figures, frames
+
+
+def load(
+  runs: frames.Runs, x: str, metric: str, color: str | None = None
+) -> pd.DataFrame:
+  """A row for each run: `x`, `value`, `status`, `series` and `color`.
+
+  A series is what a line joins: the runs that differ only in x and seed.
+
+  Args:
+    runs: the runs.
+    x: the setting on the horizontal axis.
+    metric: the result on the vertical axis.
+    color: the setting that colours the lines; None for all that vary.
+
+  Raises:
+    FigureError: no such setting or metric.
+  """
+  for name in (x, color):
+    if name and name not in runs.settings:
+      raise figures.FigureError(
+        f'{name} is no setting; those that vary: '
+        f'{", ".join(runs.varying) or "none"}'
+      )
+  if metric not in runs.metrics:
+    raise figures.FigureError(
+      f'no run has the metric {metric}; there are: '
+      f'{", ".join(runs.metrics) or "none yet"}'
+    )
+  series = frames.configuration(
+    runs.table, [name for name in runs.varying if name != x]
+  )
+  return pd.DataFrame(
+    {
+      'x': runs.table[x].map(frames.text),
+      'value': runs.table[metric].astype(float),
+      'status': runs.table['status'],
+      'series': series,
+      'color': runs.table[color].map(frames.text) if color else series,
+    }
+  )
+
+
+def plot_sweep(
+  frame: pd.DataFrame,
+  x: str,
+  metric: str,
+  color: str = '',
+  title: str = '',
+  width: float = figures.SINGLE_COLUMN,
+) -> gg.ggplot:
+  """Draws a metric against a setting.
+
+  Args:
+    frame: from `load`.
+    x: the setting on the horizontal axis, in words.
+    metric: what is measured, in words.
+    color: what the colours are, in words.
+    title: of the figure.
+    width: of the figure, in inches.
+
+  Raises:
+    FigureError: missing columns, or no rows.
+  """
+  figures.check_columns(frame, ['x', 'value', 'status', 'series', 'color'])
+  frame = frame.copy()
+  frame['ended'] = frame['status'].where(
+    frame['status'] != 'running', 'not yet'
+  )
+  x_levels, colour_levels = (
+    frames.levels(frame['x']),
+    frames.levels(frame['color']),
+  )
+  frame['color'] = pd.Categorical(frame['color'], colour_levels)
+  frame['place'], scale = _places(frame['x'], x_levels, x)
+  finished = frame[(frame['status'] == 'finished') & frame['value'].notna()]
+  others = frame.drop(finished.index)
+  low, high = 0.0, 1.0
+  if len(finished):
+    low, high = finished['value'].min(), finished['value'].max()
+  pad = 0.1 * max(high - low, 0.05 * abs(high), 1e-3)
+  others = others.assign(value=low - 1.5 * pad)
+  seeds = (
+    finished.groupby(['series', 'color', 'place'], observed=True)['value']
+    .agg(['mean', 'sem'])
+    .reset_index()
+    .fillna({'sem': 0.0})
+  )
+  seeds['low'] = seeds['mean'] - seeds['sem']
+  seeds['high'] = seeds['mean'] + seeds['sem']
+  # One point has no line.
+  lines = seeds.groupby('series').filter(lambda group: len(group) > 1)
+  legend_rows, legend = figures.legend(colour_levels, width)
+  counts = others['status'].value_counts()
+  caption = 'Mean ± 1 standard error over seeds, which are the small points.'
+  if len(others):
+    listed = ', '.join(f'{n} {status}' for status, n in counts.items())
+    caption += f' Crosses: runs without a result ({listed}).'
+  nothing = gg.geom_blank()
+  return (
+    gg.ggplot(frame, gg.aes('place', 'value', color='color'))
+    + gg.geom_blank(data=frame.assign(value=low))
+    + (
+      gg.geom_line(gg.aes(y='mean', group='series'), lines, size=0.6)
+      if len(lines)
+      else nothing
+    )
+    + (
+      [
+        gg.geom_point(data=finished, size=1.0, stroke=0, alpha=0.6),
+        gg.geom_pointrange(
+          gg.aes(y='mean', ymin='low', ymax='high'),
+          seeds,
+          size=0.5,
+          fatten=1.5,
+        ),
+      ]
+      if len(finished)
+      else nothing
+    )
+    + (
+      gg.geom_point(data=others, shape='x', size=2) if len(others) else nothing
+    )
+    + scale
+    + gg.scale_y_continuous(
+      name=metric, **({} if len(finished) else {'breaks': []})
+    )
+    + gg.scale_color_manual(
+      figures.colours(len(colour_levels)), guide=legend, drop=False
+    )
+    + gg.labs(color=color)
+    + figures.dress(
+      width, 0.7 * width + 0.2 + 0.16 * legend_rows, title, caption
+    )
+  )
+
+
+def _places(
+  values: pd.Series, levels: list[str], name: str
+) -> tuple[pd.Series, object]:
+  """Where settings lie on the horizontal axis, and its scale.
+
+  Positive numbers that span a decade have a logarithmic axis, other numbers an
+  even one; words, and numbers with a zero that would need both, are set side
+  by side in their order.
+  """
+  numbers = pd.to_numeric(values, errors='coerce')
+  low, high = numbers.min(), numbers.max()
+  if numbers.notna().all() and low > 0:
+    wide = high / low >= 10
+    make = gg.scale_x_log10 if wide else gg.scale_x_continuous
+    breaks = sorted(numbers.unique())
+    if len(breaks) > 8:
+      return numbers, make(name=name)
+    return numbers, make(name=name, breaks=breaks, labels=levels)
+  places = {level: place for place, level in enumerate(levels)}
+  scale = gg.scale_x_continuous(
+    name=name,
+    breaks=list(places.values()),
+    labels=[figures.wrap(level, 0.8) for level in levels],
+    minor_breaks=[],
+    expand=(0.05, 0.3),
+  )
+  return values.map(places).astype(float), scale
+
+
+def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
+  x = arguments.x or next(iter(runs.varying), 'beta')
+  others = [name for name in runs.varying if name != x]
+  color = arguments.color or (others[0] if len(others) == 1 else None)
+  return plot_sweep(
+    load(runs, x, arguments.metric, color),
+    x,
+    metric_in_words(arguments.metric),
+    color or '',
+    command.title(arguments, runs),
+    command.width(arguments),
+  )
+
+
+def metric_in_words(metric: str) -> str:
+  """A metric's name with its unit apart."""
+  name = metric.removesuffix('_nats').replace('_', ' ')
+  return f'{name}, nats per image' if metric.endswith('_nats') else name
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+    '--x',
+    metavar='SETTING',
+    help='on the horizontal axis; default: the one of most values',
+  )
+  parser.add_argument(
+    '--metric',
+    default='elbo_nats',
+    help='of eval.csv, on the vertical axis (default %(default)s)',
+  )
+  parser.add_argument(
+    '--color',
+    metavar='SETTING',
+    help='colours the lines; default: all that vary, but seed and --x',
+  )
+
+
+FIGURE = command.Figure(
+  'sweep',
+  __doc__,
+  _draw,
+  'A metric against a setting: mean and standard error over seeds, a line for '
+  'each group of runs.',
+  joint=True,
+  width='single',
+  add_options=_add_options,
+)
+
+if __name__ == '__main__':
+  command.run(FIGURE)

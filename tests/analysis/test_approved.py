@@ -1,0 +1,372 @@
+"""Every figure on made-up frames, beside the picture that was approved.
+
+After looking at what changed: APPROVE=1 pytest tests/analysis/test_approved.py
+"""
+
+import os
+import pathlib
+
+import numpy as np
+import pandas as pd
+import PIL.Image
+import pytest
+
+from analysis import (
+  embedding,
+  figures,
+  loss_curves,
+  manifold,
+  rate_distortion,
+  rate_per_latent,
+  reconstructions,
+  samples,
+  sweep,
+  traversals,
+)
+
+APPROVED = pathlib.Path(__file__).parents[1] / 'data' / 'figures'
+DPI = 50
+UNICODE = 'Zürich, β = 4, 数据 $x$'
+
+
+def picture(index, size=6, channels=1):
+  """An image that says by its stripes which one it is."""
+  rows, columns = np.indices((size, size))
+  image = ((rows + index) % 4 < 2) * 0.7 + (columns == index % size) * 0.3
+  return np.repeat(image[..., None], channels, -1).astype(np.float32)
+
+
+def pictures(count, **kwargs):
+  return [picture(index, **kwargs) for index in range(count)]
+
+
+def train_frame(steps=(1, 2, 4, 8, 16), seeds=1, betas=(0.1,), value=1.0):
+  rows = [
+    {
+      'step': step,
+      'configuration': f'beta {beta:g}',
+      'beta_': f'{beta:g}',
+      'group': 'upper' if beta < 1 else UNICODE,
+      'reduction': 'mean',
+      'total': value * (1 + beta) / step,
+      'reconstruction': value * (1 + 0.3 * seed) / step,
+      'kl': value * (beta + 0.1 * seed),
+    }
+    for step in steps
+    for beta in betas
+    for seed in range(seeds)
+  ]
+  return pd.DataFrame(rows)
+
+
+def with_nan(frame, column):
+  frame = frame.copy()
+  frame.loc[frame.index[0], column] = np.nan
+  return frame
+
+
+def reconstruction_frame(count, **kwargs):
+  truth = pictures(count, **kwargs)
+  return pd.DataFrame(
+    {'index': range(count), 'truth': truth, 'mode': [1 - t for t in truth]}
+  )
+
+
+def traversal_frame(latents, dead=0, values=5, rated=True):
+  return pd.DataFrame(
+    [
+      {
+        'latent': 7 * latent % latents,
+        'rate_nats': 3.0 / (1 + latent) if rated else np.nan,
+        'active': latent < latents - dead,
+        'value': float(value),
+        'mode': picture(latent + value),
+      }
+      for latent in range(latents)
+      for value in range(values)
+    ]
+  )
+
+
+def grid_frame(side, rows=None):
+  return pd.DataFrame(
+    [
+      {
+        'first': float(x),
+        'second': -float(y) if rows != 1 else np.nan,
+        'mode': picture(3 * y + x),
+        'first_name': 'latent 63, 2.00 nats',
+        'second_name': 'latent 5, 1.00 nats',
+      }
+      for y in range(rows or side)
+      for x in range(side)
+    ]
+  )
+
+
+def embedding_frame(count, panels=2, labels=10):
+  random = np.random.default_rng(0)
+  label = np.arange(count) % max(1, labels)
+  return pd.concat(
+    [
+      pd.DataFrame(
+        {
+          'panel': f'panel {panel}',
+          'x': random.normal(size=count) + 3 * np.cos(label),
+          'y': random.normal(size=count) + 3 * np.sin(label),
+          'label': label if labels else '',
+        }
+      )
+      for panel in range(panels)
+    ]
+  )
+
+
+def rate_frame(latents, steps=(1, 100, 200, 300)):
+  return pd.DataFrame(
+    [
+      {
+        'step': step,
+        'latent': latent,
+        'rate_nats': step / 100 * np.exp(-latent / 5),
+        'mean_variance': 1.0 if latent < latents / 2 else 0.0,
+      }
+      for step in steps
+      for latent in range(latents)
+    ]
+  )
+
+
+def frontier_frame(seeds=2, series=('',), betas=(0.1, 0.5, 1.0, 2.0, 8.0)):
+  return pd.DataFrame(
+    [
+      {
+        'rate_nats': (0.0 if beta == 8 else 20 / (0.3 + beta)) + seed * 0.01,
+        'distortion_nats': 80 + 15 * beta + seed + 5 * k,
+        'effective_beta': beta,
+        'active_units': 0 if beta == 8 else 5,
+        'series': name,
+      }
+      for k, name in enumerate(series)
+      for beta in betas
+      for seed in range(seeds)
+    ]
+  )
+
+
+def sweep_frame(xs=(0.01, 0.1, 1.0), seeds=3, series=('',)):
+  return pd.DataFrame(
+    [
+      {
+        'x': f'{x:g}' if isinstance(x, float) else x,
+        'value': -100.0 - k - seed + 3 * place,
+        'status': 'finished',
+        'series': name,
+        'color': name,
+      }
+      for k, name in enumerate(series)
+      for place, x in enumerate(xs)
+      for seed in range(seeds)
+    ]
+  )
+
+
+def with_failures(frame):
+  frame = frame.copy()
+  frame.loc[frame.index[:2], ['value', 'status']] = [np.nan, 'failed']
+  frame.loc[frame.index[-1], ['value', 'status']] = [np.nan, 'running']
+  return frame
+
+
+SINGLE = figures.SINGLE_COLUMN
+BETAS = (0.1, 1.0, 4.0)
+
+CASES = {
+  'loss_curves': lambda: loss_curves.plot_loss_curves(train_frame()),
+  'loss_curves-one_row': lambda: loss_curves.plot_loss_curves(
+    train_frame(steps=(1,)), title=UNICODE
+  ),
+  'loss_curves-nan': lambda: loss_curves.plot_loss_curves(
+    with_nan(train_frame(), 'kl'), width=SINGLE
+  ),
+  'loss_curves-seeds': lambda: loss_curves.plot_loss_curves(
+    train_frame(seeds=3, betas=BETAS)
+  ),
+  'loss_curves-facets': lambda: loss_curves.plot_loss_curves(
+    train_frame(seeds=2, betas=BETAS), 'beta_', 'group'
+  ),
+  'loss_curves-64_runs': lambda: loss_curves.plot_loss_curves(
+    train_frame(betas=np.arange(64) / 10)
+  ),
+  'reconstructions': lambda: reconstructions.plot_reconstructions(
+    reconstruction_frame(16), UNICODE
+  ),
+  'reconstructions-one': lambda: reconstructions.plot_reconstructions(
+    reconstruction_frame(1, channels=3), 'A title wider than one image', SINGLE
+  ),
+  'samples': lambda: samples.plot_samples(
+    pd.DataFrame({'mode': pictures(64)}), 'Samples'
+  ),
+  'samples-5': lambda: samples.plot_samples(
+    pd.DataFrame({'mode': pictures(5, channels=3)})
+  ),
+  'traversals': lambda: traversals.plot_traversals(
+    traversal_frame(10, dead=6), UNICODE, SINGLE
+  ),
+  'traversals-one_latent': lambda: traversals.plot_traversals(
+    traversal_frame(1)
+  ),
+  'traversals-64_latents': lambda: traversals.plot_traversals(
+    traversal_frame(64, values=13)
+  ),
+  'traversals-all_dead': lambda: traversals.plot_traversals(
+    traversal_frame(64, dead=64)
+  ),
+  'traversals-no_rates': lambda: traversals.plot_traversals(
+    traversal_frame(3, rated=False)
+  ),
+  'latent_grid': lambda: traversals.plot_latent_grid(grid_frame(7)),
+  'latent_grid-one_latent': lambda: traversals.plot_latent_grid(
+    grid_frame(7, rows=1)
+  ),
+  'manifold': lambda: manifold.plot_manifold(grid_frame(20), UNICODE, SINGLE),
+  'embedding': lambda: embedding.plot_embedding(embedding_frame(300)),
+  'embedding-many': lambda: embedding.plot_embedding(
+    embedding_frame(2000, panels=3), UNICODE
+  ),
+  'embedding-no_labels': lambda: embedding.plot_embedding(
+    embedding_frame(30, labels=0), width=SINGLE
+  ),
+  'embedding-two_points': lambda: embedding.plot_embedding(embedding_frame(2)),
+  'rate_per_latent': lambda: rate_per_latent.plot_rate_per_latent(
+    rate_frame(10), UNICODE
+  ),
+  'rate_per_latent-one_row': lambda: rate_per_latent.plot_rate_per_latent(
+    rate_frame(1, steps=(1024,))
+  ),
+  'rate_per_latent-nan': lambda: rate_per_latent.plot_rate_per_latent(
+    with_nan(rate_frame(3), 'rate_nats')
+  ),
+  'rate_per_latent-64_latents': lambda: rate_per_latent.plot_rate_per_latent(
+    rate_frame(64)
+  ),
+  'rate_distortion': lambda: rate_distortion.plot_rate_distortion(
+    frontier_frame()
+  ),
+  'rate_distortion-series': lambda: rate_distortion.plot_rate_distortion(
+    frontier_frame(series=('latent_size 2', f'latent_size {UNICODE}')),
+    UNICODE,
+    figures.DOUBLE_COLUMN,
+  ),
+  'rate_distortion-one_row': lambda: rate_distortion.plot_rate_distortion(
+    frontier_frame(1, betas=(0.784,))
+  ),
+  'rate_distortion-nan': lambda: rate_distortion.plot_rate_distortion(
+    with_nan(frontier_frame(), 'rate_nats')
+  ),
+  'sweep': lambda: sweep.plot_sweep(sweep_frame(), 'beta', 'elbo, nats'),
+  'sweep-failed': lambda: sweep.plot_sweep(
+    with_failures(sweep_frame(series=('seeds a', UNICODE))),
+    'beta',
+    'elbo, nats',
+    'series',
+    UNICODE,
+  ),
+  'sweep-words': lambda: sweep.plot_sweep(
+    sweep_frame(('conv', 'mlp', 'β')), 'network', 'elbo, nats'
+  ),
+  'sweep-zero': lambda: sweep.plot_sweep(
+    sweep_frame((0.0, 0.01, 10.0), seeds=1), 'beta', 'elbo, nats'
+  ),
+  'sweep-all_failed': lambda: sweep.plot_sweep(
+    sweep_frame(seeds=1).assign(value=np.nan, status='failed'), 'beta', 'elbo'
+  ),
+}
+
+
+def draw(plot, path):
+  plot.save(path, dpi=DPI, verbose=False)
+  return read(path)
+
+
+def read(path):
+  with PIL.Image.open(path) as image:
+    return image.convert('RGB')
+
+
+def difference(image, approved):
+  """The largest difference of two pictures in a patch, between 0 and 1.
+
+  Patches of 6 x 6 device pixels do not see how a letter's edge is smoothed.
+  """
+  if np.abs(np.subtract(image.size, approved.size)).max() > 4:
+    return 1.0
+  patches = (approved.width // 6, approved.height // 6)
+  boxes = [
+    np.asarray(picture.resize(patches, PIL.Image.Resampling.BOX), float)
+    for picture in (image, approved)
+  ]
+  return np.abs(boxes[0] - boxes[1]).max() / 255
+
+
+TOLERANCE = 0.06
+
+
+@pytest.mark.filterwarnings('ignore:Glyph')
+@pytest.mark.parametrize('name', CASES)
+def test_figures_look_as_approved(tmp_path, name):
+  image = draw(CASES[name](), tmp_path / 'x.png')
+  path = APPROVED / f'{name}.png'
+  if os.environ.get('APPROVE'):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path, optimize=True)
+  approved = read(path)
+  assert difference(image, approved) < TOLERANCE
+
+
+def test_every_approved_picture_has_a_case():
+  assert {path.stem for path in APPROVED.iterdir()} == set(CASES)
+
+
+@pytest.mark.parametrize(
+  'change',
+  [
+    lambda: loss_curves.plot_loss_curves(train_frame(value=3.0)),
+    lambda: loss_curves.plot_loss_curves(train_frame().drop(index=[4])),
+    lambda: loss_curves.plot_loss_curves(
+      train_frame().replace({'total': {0.275: 0.4}})
+    ),
+    lambda: loss_curves.plot_loss_curves(train_frame(), title='Title'),
+    lambda: loss_curves.plot_loss_curves(train_frame().assign(reduction='sum')),
+  ],
+)
+def test_a_changed_figure_is_seen(tmp_path, change):
+  approved = read(APPROVED / 'loss_curves.png')
+  image = draw(change(), tmp_path / 'x.png')
+  assert difference(image, approved) > TOLERANCE
+
+
+PLOTS = {
+  loss_curves.plot_loss_curves: train_frame,
+  reconstructions.plot_reconstructions: lambda: reconstruction_frame(3),
+  samples.plot_samples: lambda: pd.DataFrame({'mode': pictures(3)}),
+  traversals.plot_traversals: lambda: traversal_frame(3),
+  traversals.plot_latent_grid: lambda: grid_frame(3),
+  manifold.plot_manifold: lambda: grid_frame(3),
+  embedding.plot_embedding: lambda: embedding_frame(9),
+  rate_per_latent.plot_rate_per_latent: lambda: rate_frame(3),
+  rate_distortion.plot_rate_distortion: frontier_frame,
+  lambda frame: sweep.plot_sweep(frame, 'x', 'y'): sweep_frame,
+}
+
+
+@pytest.mark.parametrize('plot', PLOTS, ids=lambda plot: plot.__name__)
+def test_frames_that_cannot_be_drawn_are_refused(plot):
+  frame = PLOTS[plot]()
+  before = frame.copy()
+  plot(frame)
+  pd.testing.assert_frame_equal(frame, before)
+  with pytest.raises(figures.FigureError, match='no rows yet'):
+    plot(frame.iloc[:0])
+  with pytest.raises(figures.FigureError, match='lacks the columns'):
+    plot(frame[[]])

@@ -1,0 +1,325 @@
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from analysis import embedding, frames, rate_distortion, sweep, traversals
+from launch import records
+from tests.analysis import builders, test_frames
+from tests.launch import conftest
+
+EACH = (
+  'embedding',
+  'manifold',
+  'rate_per_latent',
+  'reconstructions',
+  'samples',
+  'traversals',
+)
+JOINT = ('loss_curves', 'rate_distortion', 'sweep')
+ARRAYS = {
+  'embedding': 'latents',
+  'manifold': 'manifold',
+  'reconstructions': 'reconstructions',
+  'samples': 'samples',
+  'traversals': 'traversals',
+}
+
+
+def png(path):
+  with PIL.Image.open(path) as picture:
+    picture.load()
+    return picture
+
+
+@pytest.fixture
+def run(tmp_path):
+  builders.write_run(tmp_path / 'run')
+  return tmp_path / 'run'
+
+
+@pytest.mark.parametrize('name', [*EACH, *JOINT])
+def test_commands_draw_into_the_run(run, name):
+  code, stdout, stderr = builders.analyse(name, f'--run_dir={run}')
+  assert code == 0, stderr
+  paths = [run / 'figures' / f'{name}.{suffix}' for suffix in ('png', 'pdf')]
+  assert stdout.split() == [str(path) for path in paths]
+  description = png(paths[0]).text['Description']
+  for part in ('run run', 'commit c0ffee', f'python -m analysis.{name}'):
+    assert part in description
+  pdf = paths[1].read_bytes()
+  assert b'/Type /Font' in pdf and b'/FontFile2' in pdf
+  assert b'CreationDate' not in pdf
+  # The paper's column, and 300 dots per inch.
+  picture = png(paths[0])
+  assert picture.info['dpi'] == pytest.approx((300, 300), abs=0.1)
+  assert picture.width <= 6.9 * 300
+
+
+def test_the_grid_of_two_latents_is_a_figure_of_its_own(run):
+  code, stdout, _ = builders.analyse(
+    'traversals', f'--run_dir={run}', '--grid', '--format=png'
+  )
+  assert (code, stdout.strip()) == (0, str(run / 'figures/latent_grid.png'))
+
+
+@pytest.mark.parametrize('name', ['loss_curves', 'traversals'])
+def test_other_processes_draw_the_same_bytes(run, name):
+  drawn = []
+  for seed in '12':
+    result = subprocess.run(
+      [sys.executable, '-m', f'analysis.{name}', f'--run_dir={run}'],
+      cwd=conftest.ROOT,
+      env=os.environ | {'PYTHONHASHSEED': seed},
+      capture_output=True,
+      text=True,
+    )
+    assert (result.returncode, result.stderr) == (0, '')
+    drawn.append(
+      [
+        (run / f'figures/{name}.{suffix}').read_bytes()
+        for suffix in ('png', 'pdf')
+      ]
+    )
+  assert drawn[0] == drawn[1]
+
+
+def test_the_newest_run_is_drawn_by_default_and_named(tmp_path, monkeypatch):
+  builders.write_run(tmp_path / 'runs' / 'old')
+  builders.write_run(tmp_path / 'runs' / 'new', {'started': '2027-01-01'})
+  monkeypatch.chdir(tmp_path)
+  code, stdout, stderr = builders.analyse('loss_curves', '--format=png')
+  assert code == 0
+  assert stderr.strip() == 'the newest run is runs/new'
+  assert stdout.strip() == 'runs/new/figures/loss_curves.png'
+
+
+def test_several_runs_share_a_figure_or_have_one_each(tmp_path):
+  for seed in (0, 1):
+    builders.write_run(tmp_path / f'r{seed}', seed=seed)
+  arguments = (f'--run_dir={tmp_path}/r*', '--format=png')
+  _, stdout, _ = builders.analyse('loss_curves', *arguments)
+  assert stdout.split() == [str(tmp_path / 'figures/loss_curves.png')]
+  text = png(stdout.strip()).text['Description']
+  assert 'run r0, r1;' in text
+  _, stdout, _ = builders.analyse('samples', *arguments)
+  assert stdout.split() == [
+    str(tmp_path / f'r{seed}/figures/samples.png') for seed in (0, 1)
+  ]
+  code, _, stderr = builders.analyse('samples', *arguments, '--output=x')
+  assert code == 1 and '2 runs have a figure each' in stderr
+
+
+def test_one_bad_run_does_not_stop_the_others(tmp_path):
+  for seed in (0, 1):
+    builders.write_run(tmp_path / f'r{seed}', seed=seed)
+  (tmp_path / 'r0/arrays/samples.npz').write_bytes(b'PK')
+  code, stdout, stderr = builders.analyse(
+    'samples', f'--run_dir={tmp_path}/r*', '--format=png'
+  )
+  assert code == 1
+  assert stdout.split() == [str(tmp_path / 'r1/figures/samples.png')]
+  assert len(stderr.splitlines()) == 1 and 'is damaged' in stderr
+
+
+@pytest.mark.parametrize('name', ARRAYS)
+def test_missing_arrays_name_the_command_that_writes_them(run, name):
+  (run / records.ARRAYS / f'{ARRAYS[name]}.npz').unlink()
+  code, _, stderr = builders.analyse(name, f'--run_dir={run}')
+  assert code == 1
+  assert len(stderr.splitlines()) == 1
+  assert f'python -m launch.evaluate --run_dir={run}' in stderr
+
+
+@pytest.mark.parametrize('name', ARRAYS)
+@pytest.mark.parametrize('damage', ['cut', 'other', 'shape'])
+def test_damaged_arrays_are_one_line(run, name, damage):
+  path = run / records.ARRAYS / f'{ARRAYS[name]}.npz'
+  if damage == 'cut':
+    path.write_bytes(path.read_bytes()[:200])
+  elif damage == 'other':
+    np.savez(path, step=4)
+  else:
+    arrays = records.read_arrays(run, ARRAYS[name])
+    wrong = {k: v[..., None] for k, v in arrays.items() if k != 'step'}
+    np.savez(path, step=4, **wrong)
+  code, _, stderr = builders.analyse(name, f'--run_dir={run}')
+  assert code == 1
+  assert len(stderr.splitlines()) == 1
+  assert stderr.startswith(f'analysis.{name}: error: ')
+
+
+@pytest.mark.parametrize('name', [*EACH, *JOINT, 'table'])
+def test_no_run_is_one_line(tmp_path, name):
+  code, _, stderr = builders.analyse(name, f'--run_dir={tmp_path}/none')
+  assert code == 1
+  assert len(stderr.splitlines()) == 1
+  assert 'is no run directory' in stderr
+
+
+def test_a_plain_autoencoder_has_what_needs_no_rate(tmp_path):
+  run = tmp_path / 'run'
+  builders.write_run(
+    run, {'effective_beta': None}, posterior='deterministic', latent_size=2
+  )
+  for name in (records.EVAL, records.RATE_PER_LATENT):
+    records.create_table(run, name)
+  for name in ('samples', 'latent_grid'):
+    (run / records.ARRAYS / f'{name}.npz').unlink()
+  drawn = ('loss_curves', 'reconstructions', 'traversals', 'manifold')
+  for name in (*drawn, 'embedding'):
+    code, _, stderr = builders.analyse(name, f'--run_dir={run}')
+    assert code == 0, stderr
+  for name, arguments, said in (
+    ('samples', [], 'no prior to sample from'),
+    ('rate_per_latent', [], 'its latents have no rate'),
+    ('traversals', ['--grid'], 'none of its latents has the highest rate'),
+    ('rate_distortion', [], 'no run has a rate and a distortion'),
+  ):
+    code, _, stderr = builders.analyse(name, f'--run_dir={run}', *arguments)
+    assert code == 1 and said in stderr
+    assert len(stderr.splitlines()) == 1
+
+
+def test_a_table_has_no_images(tmp_path):
+  run = tmp_path / 'run'
+  dataset = {'name': 'wine', 'version': '1', 'source': '', 'shape': [12]}
+  counts = {'num_images': {'train': 2}, 'sha256': {'train': '0'}}
+  builders.write_run(run, {'dataset': dataset | counts})
+  for name in ('reconstructions', 'samples', 'traversals', 'manifold'):
+    code, _, stderr = builders.analyse(name, f'--run_dir={run}')
+    assert code == 1
+    assert 'was trained on a table (wine), which has no images' in stderr
+
+
+@pytest.mark.parametrize('latents', [1, 64])
+def test_few_and_many_latents_are_drawn(tmp_path, latents):
+  run = tmp_path / 'run'
+  builders.write_run(run, latent_size=latents)
+  for arguments in (
+    ('traversals',),
+    ('traversals', '--grid'),
+    ('embedding',),
+    ('rate_per_latent',),
+  ):
+    code, _, stderr = builders.analyse(
+      arguments[0], f'--run_dir={run}', '--format=png', *arguments[1:]
+    )
+    assert code == 0, stderr
+  code, _, stderr = builders.analyse('manifold', f'--run_dir={run}')
+  assert code == 1
+  assert re.search(rf'has {latents} latents; .* over two', stderr)
+
+
+def test_chosen_images_are_drawn(run):
+  base = (f'--run_dir={run}', '--format=png', f'--output={run}/x')
+  assert builders.analyse('reconstructions', *base, '--index=3')[0] == 0
+  one = png(run / 'x.png').size
+  builders.analyse('reconstructions', *base, '--index=3', '--index=0')
+  assert png(run / 'x.png').size != one
+  for name in ('reconstructions', 'traversals'):
+    code, _, stderr = builders.analyse(name, *base, '--index=64')
+    assert code == 1 and '--index=64' in stderr
+
+
+def test_traversals_come_by_rate_and_around_the_image(run):
+  arrays = records.read_arrays(run, 'traversals')
+  loaded = frames.read_runs([str(run)]).runs[0]
+  for index in (0, 3):
+    frame = traversals.load(loaded, index)
+    assert frame['latent'].tolist() == [1] * 5 + [0] * 5
+    assert frame['rate_nats'].unique().tolist() == [4.0, 0.0]
+    assert frame['active'].tolist() == [True] * 5 + [False] * 5
+    np.testing.assert_array_equal(
+      np.stack(list(frame['mode'][:5])), arrays['modes'][index, 1]
+    )
+
+
+def test_unknown_settings_and_metrics_are_refused(run):
+  for name, flag, said in (
+    ('loss_curves', '--color=colour', 'colour is no setting'),
+    ('sweep', '--x=colour', 'colour is no setting'),
+    ('sweep', '--metric=accuracy', 'there are: elbo_nats'),
+  ):
+    code, _, stderr = builders.analyse(name, f'--run_dir={run}', flag)
+    assert code == 1 and said in stderr
+
+
+def test_runs_whose_units_differ_are_refused(tmp_path):
+  builders.write_run(tmp_path / 'r0')
+  builders.write_run(tmp_path / 'r1', reduction='sum')
+  code, _, stderr = builders.analyse('loss_curves', f'--run_dir={tmp_path}/r*')
+  assert code == 1 and 'different units' in stderr
+
+
+# -- Embeddings ---------------------------------------------------------------
+
+
+def test_embeddings_are_kept_until_their_latents_change(run):
+  path = run / records.ARRAYS / 'embedding.npz'
+  kept = path.read_bytes()
+  code, _, stderr = builders.analyse('embedding', f'--run_dir={run}')
+  assert (code, stderr) == (0, '') and path.read_bytes() == kept
+  arrays = records.read_arrays(run, 'latents')
+  arrays.pop('step')
+  arrays['means'] = arrays['means'][::-1]
+  records.write_arrays(run, 'latents', 5, arrays)
+  code, _, stderr = builders.analyse('embedding', f'--run_dir={run}')
+  assert code == 0 and 't-SNE of 40 images' in stderr
+  written = records.read_arrays(run, 'embedding')
+  np.testing.assert_array_equal(
+    written['latents'], embedding.tsne(arrays['means'])
+  )
+
+
+def test_tsne_repeats_and_keeps_neighbours():
+  centres = np.random.default_rng(0).normal(scale=20, size=(4, 7))
+  points = np.repeat(centres, 25, 0)
+  points += np.random.default_rng(1).normal(size=points.shape)
+  result = embedding.tsne(points)
+  np.testing.assert_array_equal(result, embedding.tsne(points))
+  distances = np.linalg.norm(result[:, None] - result[None], axis=-1)
+  np.fill_diagonal(distances, np.inf)
+  assert (distances.argmin(1) // 25 == np.arange(100) // 25).all()
+
+
+@pytest.mark.parametrize('shape', [(2, 3), (5, 1), (20, 2)])
+def test_collapsed_latents_have_an_embedding(shape):
+  assert np.isfinite(embedding.tsne(np.zeros(shape))).all()
+
+
+# -- Sweeps -------------------------------------------------------------------
+
+
+def test_the_frontier_needs_seeds_and_betas_only(tmp_path):
+  for seed in (0, 1):
+    for beta in (0.5, 2.0):
+      builders.write_run(
+        tmp_path / f'{beta}-{seed}', beta=beta, seed=seed, latent_size=5
+      )
+  runs = frames.read_runs([str(tmp_path / '*')])
+  frame = rate_distortion.load(runs)
+  assert frame['series'].tolist() == [''] * 4
+  assert frame['effective_beta'].tolist() == [0.5, 0.5, 2.0, 2.0]
+
+
+def test_a_sweep_is_drawn_with_its_failures(tmp_path):
+  folder = test_frames.write_sweep(tmp_path / 'sweep')
+  frame = sweep.load(frames.read_sweep(folder), 'beta', 'elbo_nats')
+  assert frame['status'].tolist() == ['finished', 'finished', 'failed']
+  for name in JOINT:
+    code, stdout, stderr = builders.analyse(
+      name, f'--sweep_dir={folder}', '--format=png'
+    )
+    assert code == 0, stderr
+    assert stdout.strip() == str(folder / 'figures' / f'{name}.png')
+  code, stdout, _ = builders.analyse('table', f'--sweep_dir={folder}')
+  assert code == 0 and '1 failed' in stdout
+  code, _, stderr = builders.analyse(
+    'sweep', f'--sweep_dir={folder}', f'--run_dir={folder}'
+  )
+  assert code == 1 and 'give one of' in stderr

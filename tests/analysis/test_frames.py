@@ -1,0 +1,166 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import frames
+from launch import records
+from tests.analysis import builders
+
+
+def write_sweep(folder, statuses=('finished', 'finished', 'failed')):
+  folder.mkdir()
+  header = 'run_dir,status,error,beta,hidden_sizes,seed,elbo_nats,rate_nats'
+  lines = [f'{header},distortion_nats']
+  for seed, status in enumerate(statuses):
+    name = f'beta=1/seed={seed}'
+    if status == 'finished':
+      builders.write_run(folder / name, beta=1.0, seed=seed)
+      lines.append(
+        f'{name},finished,,1.0,"100,100",{seed},-9{seed}.5,1{seed},80.5'
+      )
+    else:
+      lines.append(f'{name},{status},no such data,1.0,"100,100",{seed},,,')
+  (folder / frames.SWEEP).write_text('\n'.join(lines) + '\n')
+  return folder
+
+
+def test_runs_become_rows_of_settings_and_last_results(tmp_path):
+  for seed in (0, 1):
+    builders.write_run(tmp_path / f'r{seed}', seed=seed, beta=0.5)
+  builders.write_run(tmp_path / 'r2', beta=2.0, hidden_sizes=[5])
+  # An older result, one at fewer samples, and another split do not count.
+  old = {'split': 'test', 'n': 10, 'metric': 'log_p_nats', 'se': None}
+  records.upsert(
+    tmp_path / 'r0',
+    records.EVAL,
+    [
+      old | {'step': 4, 'num_samples': 100, 'value': -80.0},
+      old | {'step': 4, 'num_samples': 1, 'value': -85.0},
+      old | {'step': 2, 'num_samples': 5000, 'value': -99.0},
+      old | {'step': 9, 'split': 'train', 'num_samples': 9, 'value': -1.0},
+    ],
+  )
+  runs = frames.read_runs([str(tmp_path / '*')])
+  assert runs.table['run'].tolist() == ['r0', 'r1', 'r2']
+  assert runs.table['log_p_nats'].tolist()[0] == -80.0
+  assert runs.table['log_p_nats'].isna().tolist() == [False, True, True]
+  assert runs.table['effective_beta'].tolist() == [0.5, 0.5, 2.0]
+  assert runs.varying == ['beta', 'hidden_sizes']  # Not seed.
+  assert set(runs.metrics) == {
+    'elbo_nats',
+    'rate_nats',
+    'distortion_nats',
+    'active_units',
+    'log_p_nats',
+  }
+  assert runs.folder == tmp_path
+  assert 'over beta, hidden_sizes' in runs.describe()
+
+
+def test_training_rows_say_which_configuration_they_are_of(tmp_path):
+  builders.write_run(tmp_path / 'a' / 'run', latent_size=3)
+  builders.write_run(tmp_path / 'b' / 'run', latent_size=5, steps=(1,))
+  frame = frames.read_runs([f'{tmp_path}/*/run']).train()
+  assert frame['run'].tolist() == ['a/run'] * 3 + ['b/run']
+  assert frame['configuration'].tolist() == (
+    ['latent_size 3'] * 3 + ['latent_size 5']
+  )
+  assert frame['hidden_sizes'].unique().tolist() == ['100,100']
+
+
+def test_a_run_is_read_once(tmp_path):
+  builders.write_run(tmp_path / 'run')
+  runs = frames.read_runs([str(tmp_path / 'run'), str(tmp_path / 'r*')])
+  assert len(runs.runs) == 1
+
+
+def test_folders_whose_names_look_like_globs_are_read(tmp_path):
+  builders.write_run(tmp_path / 'run[1]')
+  assert frames.read_runs([str(tmp_path / 'run[1]')]).runs[0].name == 'run[1]'
+
+
+@pytest.mark.parametrize('pattern', ['nothing', 'no*'])
+def test_patterns_without_a_run_are_refused(tmp_path, pattern):
+  with pytest.raises(records.RecordError, match='is no run directory'):
+    frames.read_runs([str(tmp_path / pattern)])
+
+
+def test_a_run_that_was_killed_at_once_has_a_row(tmp_path):
+  builders.write_run(tmp_path / 'run', with_arrays=False)
+  (tmp_path / 'run' / records.EVAL).unlink()
+  table = frames.read_runs([str(tmp_path / 'run')]).table
+  assert len(table) == 1
+  records.create_table(tmp_path / 'run', records.EVAL)
+  assert frames.read_runs([str(tmp_path / 'run')]).metrics == []
+
+
+@pytest.mark.parametrize(
+  ('name', 'content'),
+  [
+    (records.CONFIG, '{"beta": 0.1'),
+    (records.CONFIG, '{"beta": 0.1}'),
+    (records.CONFIG, '[]'),
+    (records.MANIFEST, '{"format": 1}'),
+    (records.EVAL, 'step,split\n1,test\n'),
+    (records.EVAL, None),
+  ],
+)
+def test_damaged_files_are_named(tmp_path, name, content):
+  run = tmp_path / 'run'
+  builders.write_run(run)
+  if content is None:  # A row that is not numbers.
+    content = (run / name).read_text() + 'x,test,1,elbo_nats,1,two,\n'
+  (run / name).write_text(content)
+  with pytest.raises(records.RecordError, match=name):
+    frames.read_runs([str(run)])
+
+
+def test_a_half_written_row_does_not_count(tmp_path):
+  run = tmp_path / 'run'
+  builders.write_run(run)
+  before = frames.read_runs([str(run)]).train()
+  with (run / records.TRAIN).open('a') as file:
+    file.write('8,0.1,0.0')
+  pd.testing.assert_frame_equal(frames.read_runs([str(run)]).train(), before)
+
+
+# -- Sweeps -------------------------------------------------------------------
+
+
+def test_a_sweep_keeps_runs_that_failed(tmp_path):
+  runs = frames.read_sweep(write_sweep(tmp_path / 'sweep'))
+  assert [run.name for run in runs.runs] == ['beta=1/seed=0', 'beta=1/seed=1']
+  assert runs.table['status'].tolist() == ['finished', 'finished', 'failed']
+  assert runs.table['elbo_nats'].tolist()[:2] == [-90.5, -91.5]
+  assert np.isnan(runs.table['elbo_nats'][2])
+  assert runs.table['effective_beta'].tolist()[:2] == [1.0, 1.0]
+  assert set(runs.settings) == {'beta', 'hidden_sizes', 'seed'}
+  assert runs.metrics == ['elbo_nats', 'rate_nats', 'distortion_nats']
+  assert runs.varying == []
+  assert len(runs.train()) == 6
+
+
+def test_a_half_written_row_of_a_sweep_does_not_count(tmp_path):
+  sweep = write_sweep(tmp_path / 'sweep')
+  with (sweep / frames.SWEEP).open('a') as file:
+    file.write('beta=1/seed=3,fini')
+  assert len(frames.read_sweep(sweep).table) == 3
+
+
+@pytest.mark.parametrize(
+  ('content', 'match'),
+  [
+    (None, 'cannot be read'),
+    ('', 'no rows yet'),
+    ('run_dir,status\n', 'no rows yet'),
+    ('run_dir,status\na,b,c\n', 'damaged at line 2'),
+    ('name,status\na,finished\n', 'lacks run_dir'),
+    ('run_dir,status\nnone,failed\n', 'no run of .* has started'),
+    ('run_dir,status\n"a,finished\n', 'cannot be read'),
+  ],
+)
+def test_damaged_sweeps_are_refused(tmp_path, content, match):
+  if content is not None:
+    (tmp_path / frames.SWEEP).write_text(content)
+  with pytest.raises(records.RecordError, match=match):
+    frames.read_sweep(tmp_path)

@@ -1,0 +1,222 @@
+import html.parser
+import itertools
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from launch import records
+from tests.analysis import browser, builders, test_frames
+from tests.launch import conftest
+
+
+class Page(html.parser.HTMLParser):
+  """The tags of a page with their attributes, and its text."""
+
+  def __init__(self, path):
+    super().__init__()
+    self.tags = []
+    self.text = ''
+    self.source = path.read_text()
+    self.feed(self.source)
+
+  def handle_starttag(self, tag, attrs):
+    self.tags.append((tag, dict(attrs)))
+
+  def handle_data(self, data):
+    self.text += data
+
+  def all(self, *names):
+    return [attributes for tag, attributes in self.tags if tag in names]
+
+
+@pytest.fixture(scope='module')
+def one_run(tmp_path_factory):
+  """The page of a run whose dataset tries to break out of it."""
+  run = tmp_path_factory.mktemp('one') / 'run'
+  name = '<script>alert(1)</script> "Zürich" & β'
+  builders.write_run(run, seed=1)
+  manifest = records.read_manifest(run)
+  manifest['dataset']['name'] = name
+  records.write_manifest(run, manifest)
+  code, stdout, stderr = builders.analyse('report', f'--run_dir={run}')
+  assert code == 0, stderr
+  assert stdout.strip() == str(run / 'figures/report.html')
+  return run / 'figures/report.html'
+
+
+@pytest.fixture(scope='module')
+def a_sweep(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('several') / 'sweep'
+  test_frames.write_sweep(folder)
+  code, _, stderr = builders.analyse('report', f'--sweep_dir={folder}')
+  assert code == 0, stderr
+  return folder / 'figures/report.html'
+
+
+def test_a_page_holds_everything(one_run):
+  page = Page(one_run)
+  for name in ('Numbers', 'Figures', 'Config', 'Manifest'):
+    assert name in page.text
+  for words in ('elbo_nats', 'hidden_sizes', 'c0ffee', 'analysis.report'):
+    assert words in page.text
+  assert len(page.all('img')) == 8
+  for image in page.all('img'):
+    assert image['src'].startswith('data:image/png;base64,')
+    assert len(image['alt']) > 40
+  assert not page.all('script', 'iframe', 'object', 'form')
+  links = [tag['href'] for tag in page.all('a', 'link')]
+  assert all(link.startswith(('#', 'data:')) for link in links)
+  assert '<script>' not in page.source
+
+
+def test_headings_and_tables_can_be_read_aloud(one_run, a_sweep):
+  for path in (one_run, a_sweep):
+    page = Page(path)
+    assert page.all('html')[0]['lang'] == 'en'
+    levels = [
+      int(tag[1]) for tag, _ in page.tags if re.fullmatch('h[1-6]', tag)
+    ]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(b - a <= 1 for a, b in itertools.pairwise(levels))
+    assert all(cell['scope'] in ('col', 'row') for cell in page.all('th'))
+    assert len(page.all('caption')) == len(page.all('table')) > 0
+    ids = [
+      attributes['id'] for _, attributes in page.tags if 'id' in attributes
+    ]
+    assert len(ids) == len(set(ids))
+    for link in page.all('a'):
+      assert link['href'].removeprefix('#') in ids
+
+
+def test_a_sweeps_page_shows_failures(a_sweep):
+  page = Page(a_sweep)
+  assert 'no such data' in page.text and 'failed' in page.text
+  assert 'beta=1/seed=0' in page.text
+  assert '3 runs' in page.text
+
+
+def test_the_same_run_gives_the_same_page(one_run):
+  before = one_run.read_bytes()
+  run = one_run.parents[1]
+  builders.analyse('report', f'--run_dir={run}')
+  assert one_run.read_bytes() == before
+
+
+def test_a_run_killed_early_gets_what_its_files_allow(tmp_path):
+  run = tmp_path / 'run'
+  builders.write_run(run, {'status': 'running'}, with_arrays=False)
+  for name in (records.EVAL, records.RATE_PER_LATENT):
+    records.create_table(run, name)
+  code, _, _ = builders.analyse('report', f'--run_dir={run}')
+  assert code == 0
+  page = Page(run / 'figures/report.html')
+  assert len(page.all('img')) == 1  # The loss curves.
+  assert page.text.count('Not drawn') == 7
+  assert page.text.count(f'python -m launch.evaluate --run_dir={run}') >= 7
+
+
+def test_no_run_is_one_line(tmp_path):
+  code, _, stderr = builders.analyse('report', f'--run_dir={tmp_path}/none')
+  assert code == 1
+  assert len(stderr.splitlines()) == 1
+  assert 'is no run directory' in stderr
+
+
+def test_help_loads_no_tensorflow_and_no_scikit_learn():
+  script = (
+    'import runpy, sys\n'
+    'sys.argv = ["report", "--help"]\n'
+    'try: runpy.run_module("analysis.report", run_name="__main__")\n'
+    'except SystemExit: pass\n'
+    'print(*sys.modules)'
+  )
+  result = subprocess.run(
+    [sys.executable, '-c', script],
+    cwd=conftest.ROOT,
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert '--run_dir' in result.stdout
+  assert not {'tensorflow', 'sklearn', 'vae'} & set(result.stdout.split())
+
+
+# -- In a browser -------------------------------------------------------------
+
+
+@pytest.fixture(scope='module')
+def window(tmp_path_factory):
+  if not (browser.CHROMIUM and browser.DRIVER):
+    pytest.skip('chromium and chromium-driver are not installed')
+  with browser.opened(tmp_path_factory.mktemp('browser')) as opened:
+    yield opened
+
+
+@pytest.mark.parametrize('name', ['one_run', 'a_sweep'])
+def test_a_browser_shows_the_page_without_a_request_or_an_error(
+  window, name, request
+):
+  path = request.getfixturevalue(name)
+  window.requests(), window.console()  # Forget what was before.
+  window.open(path)
+  images = json.loads(
+    window.evaluate(
+      'JSON.stringify([...document.images].map(i => [i.complete, '
+      'i.naturalWidth, i.getBoundingClientRect().width]))'
+    )
+  )
+  assert images
+  for complete, natural, shown in images:
+    assert complete and natural > 100 and shown > 100
+  assert window.console() == []
+  # chrome: is what the browser itself shows before the page.
+  outside = [
+    url
+    for url in window.requests()
+    if not url.startswith(('chrome:', 'data:')) and url != path.as_uri()
+  ]
+  assert outside == []
+
+
+@pytest.mark.parametrize('name', ['one_run', 'a_sweep'])
+def test_a_narrow_window_needs_no_sideways_scrolling(window, name, request):
+  window.narrow(360)
+  window.open(request.getfixturevalue(name))
+  assert window.evaluate('window.innerWidth') == 360
+  assert window.evaluate('document.documentElement.scrollWidth') <= 360
+  size = window.evaluate('getComputedStyle(document.body).fontSize')
+  assert float(size.removesuffix('px')) >= 16
+  # What is wider scrolls in a box of its own, and is not made illegible.
+  assert window.evaluate(
+    '[...document.querySelectorAll(".scroll")].every('
+    'b => getComputedStyle(b).overflowX == "auto")'
+  )
+
+
+def test_the_keyboard_reaches_links_and_boxes(window, one_run):
+  window.open(one_run)
+  reached = []
+  for _ in range(6):
+    window.press('\ue004')  # Tab.
+    reached.append(
+      window.evaluate(
+        'document.activeElement.tagName + " " + '
+        'getComputedStyle(document.activeElement).outlineStyle'
+      )
+    )
+  assert reached[:4] == ['A solid'] * 4
+  assert 'DIV solid' in reached
+
+
+def test_what_the_browser_would_refuse_is_seen(window, tmp_path, one_run):
+  """The tests above can fail: a page that asks for a picture is caught."""
+  page = tmp_path / 'page.html'
+  page.write_text(
+    one_run.read_text().replace('<main>', '<main><img src="other.png">')
+  )
+  window.console()
+  window.open(page)
+  assert any('other.png' in message for message in window.console())

@@ -1,0 +1,171 @@
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+
+from analysis import figures, frames, table
+from tests.analysis import builders
+
+
+def runs_table(seeds=4, betas=(0.1, 1.0), effect=2.0, noise=0.1):
+  random = np.random.default_rng(0)
+  shared = random.normal(scale=50, size=seeds)  # What pairing removes.
+  return pd.DataFrame(
+    [
+      {
+        'seed': seed,
+        'beta': beta,
+        'elbo_nats': shared[seed] + effect * k + noise * random.normal(),
+      }
+      for k, beta in enumerate(betas)
+      for seed in range(seeds)
+    ]
+  )
+
+
+def test_means_and_errors_are_those_of_numpy():
+  frame = runs_table()
+  result = table.summarise(frame, ['beta'])
+  for _, row in result.iterrows():
+    values = frame[frame['beta'] == float(row['configuration'].split()[1])]
+    values = values['elbo_nats'].to_numpy()
+    assert row['value'] == pytest.approx(values.mean())
+    assert row['se'] == pytest.approx(values.std(ddof=1) / 2)
+    assert row['num_seeds'] == 4
+
+
+def test_differences_are_paired_by_seed():
+  frame = runs_table().sample(frac=1, random_state=0)
+  result = table.differences(frame, ['beta']).iloc[0]
+  wide = frame.pivot_table(index='seed', columns='beta', values='elbo_nats')
+  first, second = (float(result[k].split()[1]) for k in ('first', 'second'))
+  expected = scipy.stats.ttest_rel(wide[first], wide[second])
+  assert result['p'] == pytest.approx(expected.pvalue)
+  assert result['value'] == pytest.approx((wide[first] - wide[second]).mean())
+  assert result['larger_than_chance']
+  # Unpaired, the seeds' own spread would hide it.
+  assert scipy.stats.ttest_ind(wide[first], wide[second]).pvalue > 0.5
+
+
+def test_pairs_differ_in_one_setting_alone():
+  frame = pd.DataFrame(
+    [
+      {
+        'seed': seed,
+        'beta': beta,
+        'latent_size': size,
+        'elbo_nats': seed * beta,
+      }
+      for seed in range(3)
+      for beta in (1.0, 2.0)
+      for size in (5, 10)
+    ]
+  )
+  result = table.differences(frame, ['beta', 'latent_size'])
+  assert len(result) == 4
+  assert not any(
+    ('beta 1' in row['first']) != ('beta 1' in row['second'])
+    and ('size 5' in row['first']) != ('size 5' in row['second'])
+    for _, row in result.iterrows()
+  )
+
+
+def test_chance_alone_is_rarely_called_a_difference():
+  random = np.random.default_rng(0)
+  wrong = 0
+  for _ in range(200):
+    frame = runs_table(betas=(1.0, 2.0, 3.0), effect=0.0)
+    frame['elbo_nats'] = random.normal(size=len(frame))
+    wrong += table.differences(frame, ['beta'])['larger_than_chance'].any()
+  assert wrong / 200 < 0.09  # 5% for all pairs together.
+
+
+def test_holm_is_that_of_its_paper():
+  # The example of the definition: sorted, times 4, 3, 2, 1, never falling.
+  assert table.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx(
+    [0.03, 0.06, 0.06, 0.02]
+  )
+  assert table.holm([0.6, 0.7]) == [1.0, 1.0]
+  assert table.holm([]) == []
+
+
+def test_equal_differences_are_not_called_larger_than_chance():
+  frame = runs_table(noise=0.0)
+  frame['elbo_nats'] = frame['beta']
+  result = table.differences(frame, ['beta'])
+  assert result['p'].isna().all()
+  assert not result['larger_than_chance'].any()
+
+
+def test_one_seed_has_no_error_and_no_test():
+  frame = runs_table(seeds=1)
+  assert table.summarise(frame, ['beta'])['se'].isna().all()
+  assert table.differences(frame, ['beta']).empty
+
+
+def test_missing_results_are_left_out():
+  frame = runs_table()
+  frame.loc[0, 'elbo_nats'] = np.nan
+  assert table.summarise(frame, ['beta'])['num_seeds'].tolist() == [3, 4]
+  assert table.differences(frame, ['beta'])['num_seeds'].tolist() == [3]
+  frame['elbo_nats'] = np.nan
+  with pytest.raises(figures.FigureError, match='no run has a result'):
+    table.summarise(frame, ['beta'])
+
+
+@pytest.mark.parametrize(
+  ('value', 'se', 'text'),
+  [
+    (-135.194, 0.378, '−135.19 ± 0.38'),
+    (-135.194, 12.0, '−135 ± 12'),
+    (0.29361, 0.00091, '0.29361 ± 0.00091'),
+    (7.0, 0.0, '7 ± 0'),
+    (-1.5, np.nan, '−1.50'),
+  ],
+)
+def test_numbers_are_as_long_as_their_error_allows(value, se, text):
+  assert table.show(value, se) == text
+
+
+@pytest.fixture
+def runs(tmp_path):
+  for seed in range(3):
+    for beta in (0.5, 1.0):
+      builders.write_run(
+        tmp_path / f'{beta}-{seed}',
+        beta=beta,
+        seed=seed,
+        with_arrays=False,
+      )
+  return frames.read_runs([str(tmp_path / '*')])
+
+
+def test_markdown_has_both_tables(runs):
+  text = table.render(runs, ['elbo_nats'], 'markdown')
+  means, pairs, note = text.split('\n\n')
+  assert means.splitlines()[0] == '| configuration | seeds | elbo_nats |'
+  assert means.splitlines()[2].startswith('| beta 0.5 | 3 | −98.')
+  assert pairs.splitlines()[2].startswith('| beta 0.5 | beta 1 | 3 | ')
+  assert 'paired by seed' in note
+
+
+def test_csv_is_one_tidy_table(runs):
+  frame = pd.read_csv(io.StringIO(table.render(runs, [], 'csv')))
+  assert set(frame['kind']) == {'mean', 'difference'}
+  assert len(frame) == 4 * 3
+  assert frame['se'].notna().all()
+
+
+def test_latex_escapes_what_it_must(runs):
+  text = table.render(runs, ['elbo_nats', 'rate_nats'], 'latex')
+  assert r'configuration & seeds & elbo\_nats & rate\_nats \\' in text
+  assert r'$-$98.' in text and r'$\pm$' in text
+  assert text.count(r'\begin{tabular}') == text.count(r'\end{tabular}') == 2
+  assert '±' not in text.split('% ')[0] and '−' not in text
+
+
+def test_unknown_metrics_are_refused(runs):
+  with pytest.raises(figures.FigureError, match='there are: elbo_nats'):
+    table.render(runs, ['accuracy'], 'csv')
