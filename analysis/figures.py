@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import plotnine as gg
@@ -346,8 +345,15 @@ def _margins(plot: gg.ggplot) -> tuple[float, float]:
   figure.draw_without_rendering()
   panel = figure.axes[0].get_window_extent()
   width, height = figure.get_size_inches()
-  plt.close(figure)
+  close(figure)
   return width - panel.width / DPI, height - panel.height / DPI
+
+
+def close(figure: Any) -> None:
+  """Frees a figure that a plot has drawn."""
+  import matplotlib.pyplot as plt  # Slow, and --help has no use for it.
+
+  plt.close(figure)
 
 
 # -- Files --------------------------------------------------------------------
@@ -384,5 +390,5 @@ def save(
       )
       figure.savefig(path, dpi=DPI, metadata=metadata)
       paths.append(path)
-    plt.close(figure)
+    close(figure)
   return paths

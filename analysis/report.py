@@ -13,7 +13,6 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import plotnine as gg
 
@@ -211,7 +210,7 @@ def _png(plot: gg.ggplot) -> tuple[str, int]:
   buffer = io.BytesIO()
   figure = (plot + gg.theme(dpi=_DPI)).draw()
   figure.savefig(buffer, format='png', dpi=_DPI)
-  plt.close(figure)
+  figures.close(figure)
   width = round(figure.get_figwidth() * _PAGE_DPI)
   return base64.b64encode(buffer.getvalue()).decode(), width
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy.stats
 
 from analysis import command, figures, frames
 
@@ -59,6 +58,8 @@ def differences(table: pd.DataFrame, settings: Sequence[str]) -> pd.DataFrame:
     `p` (of a paired t-test, corrected by Holm's method over the pairs of the
     metric; NaN where all differences are equal), and `larger_than_chance`.
   """
+  import scipy.stats  # Slow, and --help has no use for it.
+
   long = _tidy(table, settings)
   words = table[list(settings)].map(frames.text)
   words['configuration'] = frames.configuration(table, settings)

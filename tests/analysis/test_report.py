@@ -83,6 +83,9 @@ def test_headings_and_tables_can_be_read_aloud(one_run, a_sweep):
     assert all(b - a <= 1 for a, b in itertools.pairwise(levels))
     assert all(cell['scope'] in ('col', 'row') for cell in page.all('th'))
     assert len(page.all('caption')) == len(page.all('table')) > 0
+    for box in page.all('div'):
+      # Older browsers scroll by keyboard only what can have the focus.
+      assert box['tabindex'] == '0' and box['aria-label']
     ids = [
       attributes['id'] for _, attributes in page.tags if 'id' in attributes
     ]
