@@ -1,12 +1,15 @@
 """One run, from its config to its last file."""
 
+import contextlib
 import dataclasses
 import math
 import os
 import pathlib
+import re
 import shlex
 import signal
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -158,28 +161,44 @@ def run(
 
 
 class _Stop:
-  """Turns the first SIGINT or SIGTERM into a wish, the second into an end."""
+  """Turns the first SIGINT or SIGTERM into a wish, the second into an end.
+
+  A thread listens, since Python's handlers wait for the main thread, which may
+  be inside a compiled program for seconds.
+  """
 
   def __init__(self):
     self.signal: signal.Signals | None = None
 
   def __enter__(self):
+    self._read_end, self._write_end = os.pipe()
+    os.set_blocking(self._write_end, False)
+    self._before_fd = signal.set_wakeup_fd(self._write_end)
+    # The bytes in the pipe are what counts; a handler must be there for it.
     self._before = {
-      number: signal.signal(number, self._handle)
+      number: signal.signal(number, lambda number, frame: None)
       for number in (signal.SIGINT, signal.SIGTERM)
     }
+    self._thread = threading.Thread(target=self._listen, daemon=True)
+    self._thread.start()
     return self
 
   def __exit__(self, *exception):
+    signal.set_wakeup_fd(self._before_fd)
     for number, handler in self._before.items():
       signal.signal(number, handler)
+    os.close(self._write_end)  # Which ends the thread.
+    self._thread.join()
+    os.close(self._read_end)
 
-  def _handle(self, number, frame):
-    del frame
-    if self.signal is not None:
-      os._exit(128 + number)
-    self.signal = signal.Signals(number)
-    _report(f'{self.signal.name}: saving; once more ends at once')
+  def _listen(self):
+    while numbers := os.read(self._read_end, 1):
+      if numbers[0] not in self._before:
+        continue
+      if self.signal is not None:
+        os._exit(128 + numbers[0])
+      self.signal = signal.Signals(numbers[0])
+      _report(f'{self.signal.name}: saving; once more ends at once')
 
 
 class _Experiment:
@@ -392,7 +411,13 @@ class _Experiment:
             saved = time.monotonic()
         except training.NonFiniteError as error:
           shown.close()
-          return self._fail(error)
+          return self._fail(error, engine)
+        except tf.errors.ResourceExhaustedError as error:
+          shown.close()
+          return self._run_out_of_memory(error)
+        except OSError as error:
+          shown.close()
+          return self._lose_disk(error)
         shown.update(self._step)
         if stop.signal is not None and not last:
           shown.close()
@@ -537,7 +562,24 @@ class _Experiment:
 
   # -- Ending -----------------------------------------------------------------
 
-  def _fail(self, error: training.NonFiniteError) -> int:
+  def _fail(
+    self, error: training.NonFiniteError, engine: training.Engine
+  ) -> int:
+    """Keeps what shows the fault: the weights and the batch of that step."""
+    if error.step > self._step + 1:  # The model is as before the bad step.
+      self._step = error.step - 1
+      with contextlib.suppress(training.NonFiniteError):
+        self._save()
+    records.write_arrays(
+      self._path,
+      'failed_batch',
+      error.step,
+      {
+        'images': engine.batch(error.step),
+        'beta': self._schedule.betas(error.step, 1)[0],
+        'learning_rate': self._schedule.learning_rates(error.step, 1)[0],
+      },
+    )
     newest = checkpoints.paths(self._path)
     kept = (
       f'the last good checkpoint is {newest[0]}'
@@ -548,6 +590,29 @@ class _Experiment:
     _report(
       f'launch.train: error: {error}; the run is marked failed; {kept}. A '
       'smaller --learning_rate often helps.'
+    )
+    return 1
+
+  def _run_out_of_memory(self, error: tf.errors.ResourceExhaustedError) -> int:
+    what = re.search(r'shape ?\[[\d,]*\]', error.message)
+    where = f' for a tensor of {what[0]}' if what else ''
+    self._update_manifest('failed', error='out of memory')
+    _report(
+      f'launch.train: error: out of memory{where} after step {self._step:,}, '
+      f'with --batch_size={self._config.batch_size}; a smaller one, or a '
+      'smaller network, needs less'
+    )
+    return 1
+
+  def _lose_disk(self, error: OSError) -> int:
+    reason = f'{error.filename or self._path}: {error.strerror or error}'
+    # The manifest may be as impossible to write as what failed.
+    with contextlib.suppress(OSError):
+      self._update_manifest('failed', error=reason)
+    _report(
+      f'launch.train: error: {reason}. {self._path} holds whole files up to '
+      'its last checkpoint; once it can be written again, resume with:\n'
+      f'python -m launch.train --run_dir={shlex.quote(str(self._path))}'
     )
     return 1
 

@@ -65,6 +65,9 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 # The tables of a run; the others stand alone.
 RUN_TABLES = (TRAIN, TIMING, EVAL, RATE_PER_LATENT)
 
+# What a run writes before config.json, which makes it one.
+STARTED = (*RUN_TABLES, MANIFEST)
+
 # What identifies a row that a later write replaces.
 KEYS: Mapping[str, tuple[str, ...]] = {
   EVAL: ('step', 'split', 'metric', 'num_samples'),

@@ -68,6 +68,14 @@ def opened(
         path.mkdir(parents=True)
         made = True
     entries = {entry.name for entry in path.iterdir()} - {_LOCK}
+    if records.CONFIG not in entries:
+      # A start that was cut short leaves files of ours, but config.json comes
+      # last; and a write that was cut short a hidden file.
+      entries = {
+        name
+        for name in entries
+        if name not in records.STARTED and not name.startswith('.')
+      }
     if not os.access(path, os.W_OK):
       raise PermissionError(13, 'permission denied')
   except OSError as error:

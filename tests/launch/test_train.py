@@ -13,26 +13,8 @@ import scipy.stats
 import tensorflow as tf
 
 from launch import checkpoints, config, presets, records, runs
-from tests.launch import conftest
+from tests.launch import conftest, faults
 from vae import evaluation
-
-RECORDED = (
-  records.TRAIN,
-  records.EVAL,
-  records.RATE_PER_LATENT,
-  records.CONFIG,
-)
-
-
-def assert_same_run(one, two):
-  """Every recorded byte of two runs is the same."""
-  for name in RECORDED:
-    assert (one / name).read_text() == (two / name).read_text(), name
-  newest = [checkpoints.paths(run)[0] for run in (one, two)]
-  assert newest[0].name == newest[1].name
-  assert newest[0].read_bytes() == newest[1].read_bytes()
-  for path in (one / records.ARRAYS).iterdir():
-    assert path.read_bytes() == (two / records.ARRAYS / path.name).read_bytes()
 
 
 def assert_one_line_error(result, *parts):
@@ -178,7 +160,7 @@ def test_parts_mix_and_go_on_to_the_bits_of_one_long_run(
   for path, steps in ((whole, 6), (parts, 3), (parts, 6)):
     result = launch_train(run_dir=path, **settings, training_steps=steps)
     assert result.code == 0, result.stderr
-  assert_same_run(whole, parts)
+  faults.assert_same_run(whole, parts)
   convolutional = {'network', 'encoder', 'preset'} & settings.keys() and (
     settings.get('preset') != 'autoencoder'
   )
@@ -440,7 +422,7 @@ def test_a_run_that_stops_early_resumes_to_the_same_bits(
     result = launch_train(run_dir=parts, checkpoint_every=5, **EARLY)
     assert result.code == 1
   assert launch_train(run_dir=parts, checkpoint_every=5, **EARLY).code == 0
-  assert_same_run(whole, parts)
+  faults.assert_same_run(whole, parts)
 
 
 def test_patience_needs_a_validation_split(launch_train, tmp_path):
@@ -455,7 +437,7 @@ def test_patience_needs_a_validation_split(launch_train, tmp_path):
 def test_a_run_repeats_to_the_bit(launch_train, tmp_path):
   for name in ('one', 'two'):
     assert launch_train(run_dir=tmp_path / name).code == 0
-  assert_same_run(tmp_path / 'one', tmp_path / 'two')
+  faults.assert_same_run(tmp_path / 'one', tmp_path / 'two')
 
 
 @pytest.mark.parametrize('more', [{}, {'eval_every': 5, 'log_every': 3}])
@@ -467,7 +449,7 @@ def test_a_finished_run_goes_on_to_the_bits_of_one_long_run(
   for steps in (10, 25, 40):
     result = launch_train(run_dir=parts, training_steps=steps, **more)
     assert result.code == 0, result.stderr
-  assert_same_run(whole, parts)
+  faults.assert_same_run(whole, parts)
 
 
 def test_a_finished_run_says_so_and_is_left_alone(launch_train, tmp_path):
@@ -569,7 +551,7 @@ def test_a_stopped_run_resumes_to_the_bits_of_one_never_stopped(
     *SMALL, *more, run_dir=whole, training_steps=None, checkpoint_every=None
   )
   assert result.code == 0, result.stderr
-  assert_same_run(whole, run)
+  faults.assert_same_run(whole, run)
 
 
 def test_the_same_preset_resumes_with_what_was_decided(launch_train, tmp_path):
