@@ -33,6 +33,7 @@ setuptools.setup(
     'tqdm',
   ],
   extras_require={
+    'benchmark': ['jax', 'torch'],
     'test': ['hypothesis', 'pyrefly', 'pytest', 'ruff'],
   },
 )

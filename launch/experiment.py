@@ -50,6 +50,16 @@ def set_threads(threads: int) -> int:
   return threads
 
 
+def resolve_jit(config: Config) -> str:
+  """Whether XLA compiles the training loop, 'on' or 'off'."""
+  if config.jit != 'auto':
+    return config.jit
+  # XLA doubles the speed of dense networks and, on CPUs, halves that of
+  # convolutions.
+  gpu = bool(tf.config.list_physical_devices('GPU'))
+  return 'on' if config.network == 'mlp' or gpu else 'off'
+
+
 def _resolve(config: Config, dataset: datasets.Dataset) -> Config:
   """Decides what the flags left open.
 
@@ -65,12 +75,7 @@ def _resolve(config: Config, dataset: datasets.Dataset) -> Config:
   steps, epochs = config.training_steps, config.num_epochs
   if epochs is not None:
     steps = math.ceil(epochs * num_train / config.batch_size)
-  jit, placement = config.jit, config.data_placement
-  if jit == 'auto':
-    # XLA doubles the speed of dense networks and, on CPUs, halves that of
-    # convolutions.
-    gpu = bool(tf.config.list_physical_devices('GPU'))
-    jit = 'on' if config.network == 'mlp' or gpu else 'off'
+  placement = config.data_placement
   if placement == 'auto':
     small = dataset.splits['train'].images.nbytes <= _DEVICE_BYTES
     placement = 'device' if small else 'host'
@@ -79,7 +84,7 @@ def _resolve(config: Config, dataset: datasets.Dataset) -> Config:
     dataset=dataset.name,
     training_steps=steps,
     num_epochs=None,
-    jit=jit,
+    jit=resolve_jit(config),
     data_placement=placement,
   )
 
@@ -180,7 +185,7 @@ class _Experiment:
     config, path = self._config, self._path
     if not (path / records.CONFIG).exists():
       self._manifest = self._new_manifest()
-      for name in records.COLUMNS:
+      for name in records.RUN_TABLES:
         records.create_table(path, name)
       records.write_manifest(path, self._manifest)
       records.replace_file(path / records.CONFIG, config.to_json().encode())
@@ -199,7 +204,7 @@ class _Experiment:
         '--training_steps goes on; --overwrite starts anew.'
       )
       return False
-    for name in records.COLUMNS:
+    for name in records.RUN_TABLES:
       records.keep_rows(path, name, self._is_kept(name, stored))
     self._seconds_before = float(self._manifest.get('seconds', 0.0))
     self._manifest.pop('error', None)

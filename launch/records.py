@@ -28,6 +28,7 @@ TRAIN = 'train.csv'
 TIMING = 'timing.csv'
 EVAL = 'eval.csv'
 RATE_PER_LATENT = 'rate_per_latent.csv'
+BENCHMARK = 'benchmark.csv'
 CHECKPOINTS = 'checkpoints'
 ARRAYS = 'arrays'
 FIGURES = 'figures'
@@ -48,7 +49,32 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
   TIMING: ('step', 'seconds'),
   EVAL: ('step', 'split', 'n', 'metric', 'num_samples', 'value', 'se'),
   RATE_PER_LATENT: ('step', 'split', 'latent', 'rate_nats', 'mean_variance'),
+  BENCHMARK: (
+    'part',
+    'network',
+    'batch_size',
+    'contestant',
+    'version',
+    'device',
+    'repeat',
+    'metric',
+    'value',
+  ),
 }
+
+# The tables of a run directory; the others belong to no run.
+RUN_TABLES = (TRAIN, TIMING, EVAL, RATE_PER_LATENT)
+
+# Columns that hold words.
+_WORDS = (
+  'split',
+  'metric',
+  'part',
+  'network',
+  'contestant',
+  'version',
+  'device',
+)
 
 # What identifies a row that a later write replaces.
 KEYS: Mapping[str, tuple[str, ...]] = {
@@ -220,7 +246,7 @@ def read_table(run_dir: str | os.PathLike, name: str) -> 'pd.DataFrame':
   import pandas as pd
 
   frame = pd.DataFrame(read_rows(run_dir, name), columns=list(COLUMNS[name]))
-  for column in frame.columns.difference(['split', 'metric']):
+  for column in frame.columns.difference([*_WORDS]):
     try:
       frame[column] = pd.to_numeric(frame[column].replace('', None))
     except (ValueError, TypeError) as error:
@@ -364,5 +390,5 @@ def clear(run_dir: pathlib.Path) -> None:
   """Deletes what a run wrote, and nothing else that may lie beside it."""
   for name in (CHECKPOINTS, ARRAYS, FIGURES):
     shutil.rmtree(run_dir / name, ignore_errors=True)
-  for name in (*COLUMNS, CONFIG, MANIFEST):
+  for name in (*RUN_TABLES, CONFIG, MANIFEST):
     (run_dir / name).unlink(missing_ok=True)
