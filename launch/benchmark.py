@@ -32,7 +32,10 @@ _BLOCK_SECONDS = flags.DEFINE_float(
   'block_seconds', 1.0, 'about how long one timing takes', lower_bound=1e-3
 )
 _DATASET = flags.DEFINE_string(
-  'dataset', 'auto', 'whose training images are used, as in launch.train'
+  # launch.train's flag in the same process would clash with `dataset`.
+  'benchmark_dataset',
+  'auto',
+  'whose training images are used, as in launch.train',
 )
 _OUTPUT_DIR = flags.DEFINE_string(
   'output_dir', 'runs/benchmark', f'folder of {records.BENCHMARK}'
@@ -52,13 +55,13 @@ processes that take turns; tables show medians and quartiles. Parts:
 Draw it with python -m analysis.benchmark.
 """
 
-_PEERS_DIR = pathlib.Path(__file__).parents[1] / 'tests' / 'peers'
+PEERS_DIR = pathlib.Path(__file__).parents[1] / 'tests' / 'peers'
 
 
 # -- What is measured ---------------------------------------------------------
 
 
-class _Entrant(NamedTuple):
+class Entrant(NamedTuple):
   """A loop that may take part.
 
   Attributes:
@@ -74,16 +77,16 @@ class _Entrant(NamedTuple):
   package: str | None = None
 
 
-def _own(name: str, which: str, *networks: str) -> _Entrant:
-  return _Entrant(name, ('-m', 'launch.contestants', which), networks)
+def _own(name: str, which: str, *networks: str) -> Entrant:
+  return Entrant(name, ('-m', 'launch.contestants', which), networks)
 
 
 def _peer(
   name: str, script: str, *kind: str, conv: bool, package: str | None = None
-) -> _Entrant:
+) -> Entrant:
   networks = ('mlp', 'strided_conv', 'pooled_conv') if conv else ('mlp',)
-  path = str(_PEERS_DIR / script)
-  return _Entrant(name, (path, *kind), networks, package)
+  path = str(PEERS_DIR / script)
+  return Entrant(name, (path, *kind), networks, package)
 
 
 _OURS = 'this project'
@@ -91,7 +94,7 @@ _OWN = (
   _own(_OURS, 'ours', 'mlp', 'strided_conv', 'pooled_conv'),
   _own('matrix products alone', 'products', 'mlp'),
 )
-_PEERS = (
+PEERS = (
   _peer('founding loop (TF eager)', 'founding_loop.py', 'eager', conv=False),
   _peer('tf.function', 'founding_loop.py', 'function', conv=False),
   _peer('tf.function, XLA', 'founding_loop.py', 'xla', conv=False),
@@ -112,7 +115,7 @@ def _preset(name: str) -> Config:
 
 
 # The tasks of each part, by the name of their file.
-_TASKS: Mapping[str, Mapping[str, Config]] = {
+TASKS: Mapping[str, Mapping[str, Config]] = {
   'mlp': {f'mlp{size}': Config(batch_size=size) for size in (64, 256, 1024)},
   'conv': {
     'strided_conv': _preset('conv_vae'),
@@ -150,16 +153,16 @@ def _say(line: str) -> None:
   print(line, file=sys.stderr, flush=True)
 
 
-def _installed_peers() -> list[_Entrant]:
+def installed_peers() -> list[Entrant]:
   """The peers that can run here; says what the others lack."""
-  if not _PEERS_DIR.exists():
+  if not PEERS_DIR.exists():
     _say(
-      f'no peers: {_PEERS_DIR} does not exist; they come with the source, not '
+      f'no peers: {PEERS_DIR} does not exist; they come with the source, not '
       'with the installed package'
     )
     return []
   found, missing = [], {}
-  for peer in _PEERS:
+  for peer in PEERS:
     if peer.package and not importlib.util.find_spec(peer.package):
       missing.setdefault(peer.package, []).append(peer.name)
     else:
@@ -172,7 +175,7 @@ def _installed_peers() -> list[_Entrant]:
   return found
 
 
-def _entrants(part: str) -> list[_Entrant]:
+def _entrants(part: str) -> list[Entrant]:
   if part == 'evaluation':
     return [_own(_OURS, 'evaluation', 'mlp')]
   if part == 'importance':
@@ -180,10 +183,10 @@ def _entrants(part: str) -> list[_Entrant]:
       _own(_OURS, 'importance', 'mlp'),
       _own('matrix products alone', 'importance_products', 'mlp'),
     ]
-  networks = {config.network for config in _TASKS[part].values()}
+  networks = {config.network for config in TASKS[part].values()}
   return [
     entrant
-    for entrant in (*_OWN, *_installed_peers())
+    for entrant in (*_OWN, *installed_peers())
     if networks & set(entrant.networks)
   ]
 
@@ -195,7 +198,7 @@ def _make_tasks(folder: pathlib.Path, parts: Sequence[str]) -> None:
     ContestError: the data cannot be had.
   """
   for part in parts:
-    for name, config in _TASKS[part].items():
+    for name, config in TASKS[part].items():
       (folder / f'{name}.json').write_text(config.to_json())
   contest.measure(
     [
@@ -221,7 +224,7 @@ def _prepare(contestant: contest.Contestant, task: pathlib.Path) -> _Racer:
   steps = 1
   while True:
     contestant.run(steps)  # May compile.
-    seconds, _ = contestant.run(steps)
+    seconds = min(contestant.run(steps)[0] for _ in range(2))
     factor = _BLOCK_SECONDS.value / seconds
     if factor < 4:
       break
@@ -264,7 +267,7 @@ def _compete(part: str, folder: pathlib.Path, recorder: '_Recorder') -> None:
       stack.enter_context(contest.start(entrant.name, entrant.arguments))
       for entrant in entrants
     ]
-    for name, config in _TASKS[part].items():
+    for name, config in TASKS[part].items():
       racers = _race(
         folder / f'{name}.npz',
         [
@@ -292,24 +295,24 @@ def _compete(part: str, folder: pathlib.Path, recorder: '_Recorder') -> None:
 
 # -- Whole commands -----------------------------------------------------------
 
-_IMPORTS = 'import of the libraries'
+IMPORTS = 'import of the libraries'
 _IMPORT_THEM = ('-c', 'import tensorflow, sonnet, tensorflow_probability')
-_TRAIN = ('-m', 'launch.train', '--beta=0.01')
-_COMMANDS: Mapping[str, Mapping[str, Sequence[str]]] = {
+TRAIN = ('-m', 'launch.train', '--beta=0.01')
+COMMANDS: Mapping[str, Mapping[str, Sequence[str]]] = {
   'startup': {
-    _IMPORTS: _IMPORT_THEM,
-    'launch.train --beta=0.01': _TRAIN,
+    IMPORTS: _IMPORT_THEM,
+    'launch.train --beta=0.01': TRAIN,
     'launch.train --help': ('-m', 'launch.train', '--help'),
     'analysis.loss_curves --help': ('-m', 'analysis.loss_curves', '--help'),
   },
   'memory': {
-    _IMPORTS: _IMPORT_THEM,
-    '1,024 steps': _TRAIN,
-    '16,384 steps': (*_TRAIN, '--training_steps=16384'),
+    IMPORTS: _IMPORT_THEM,
+    '1,024 steps': TRAIN,
+    '16,384 steps': (*TRAIN, '--training_steps=16384'),
     '5,000 images, by the host': (
-      *(*_TRAIN, '--data_placement=host', '--dataset=mnist_5k'),
+      *(*TRAIN, '--data_placement=host', '--dataset=mnist_5k'),
     ),
-    'all images, by the host': (*_TRAIN, '--data_placement=host'),
+    'all images, by the host': (*TRAIN, '--data_placement=host'),
   },
 }
 
@@ -319,9 +322,9 @@ def _measure(
 ) -> contest.Measured:
   """Runs a command of Python; one that trains does so into a new folder."""
   _say(name)
-  if arguments[:3] == _TRAIN:
+  if arguments[:3] == TRAIN:
     arguments = [
-      *(*_TRAIN, f'--dataset={_DATASET.value}', *arguments[3:]),
+      *(*TRAIN, f'--dataset={_DATASET.value}', *arguments[3:]),
       f'--data_dir={cli.DATA_DIR.value}',
       f'--run_dir={tempfile.mkdtemp(dir=folder)}',
     ]
@@ -333,10 +336,10 @@ def _run_commands(
 ) -> None:
   """Measures whole commands, records what they take and prints tables."""
   # Prepares the data, and has the files read once.
-  _measure('once before', (*_TRAIN, '--training_steps=1'), folder)
+  _measure('once before', (*TRAIN, '--training_steps=1'), folder)
   # Peaks of memory hardly vary.
   repeats = 1 if part == 'memory' else _REPEATS.value
-  commands = _COMMANDS[part]
+  commands = COMMANDS[part]
   measured: dict[str, list[contest.Measured]] = {name: [] for name in commands}
   for _ in range(repeats):
     for name, arguments in commands.items():
@@ -349,7 +352,7 @@ def _run_commands(
     }
     for name in commands:
       recorder.write(part, name, metric, values[name])
-    _print_table(part, metric, values, 'of the import', _IMPORTS)
+    _print_table(part, metric, values, 'of the import', IMPORTS)
 
 
 # -- Results ------------------------------------------------------------------
@@ -445,12 +448,12 @@ def main() -> int:
   print(recorder.device)
   with tempfile.TemporaryDirectory() as name:
     scratch = pathlib.Path(name)
-    contests = [part for part in parts if part in _TASKS]
+    contests = [part for part in parts if part in TASKS]
     if contests:
       _say('making the tasks')
       _make_tasks(scratch, contests)
     for part in parts:
-      run = _compete if part in _TASKS else _run_commands
+      run = _compete if part in TASKS else _run_commands
       run(part, scratch, recorder)
   print(f'\nEvery timing is in {folder / records.BENCHMARK}')
   print(f'next: python -m analysis.benchmark --input_dir={folder}')
