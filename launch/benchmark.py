@@ -6,7 +6,7 @@ import importlib.util
 import pathlib
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -210,50 +210,55 @@ def _make_tasks(folder: pathlib.Path, parts: Sequence[str]) -> None:
 
 @dataclasses.dataclass
 class _Racer:
-  """A contestant that is ready, and its steps per second so far."""
+  """A contestant, its steps in one timing, and its speeds so far."""
 
   contestant: contest.Contestant
-  version: str
-  steps: int
-  speeds: list[float]
+  version: str = ''
+  steps: int = 1
+  steps_per_second: list[float] = dataclasses.field(default_factory=list)
 
+  def load(self, task: pathlib.Path) -> None:
+    """Waits until the contestant has started and has the task."""
+    self.version = self.contestant.load(task)
 
-def _prepare(contestant: contest.Contestant, task: pathlib.Path) -> _Racer:
-  """Warms a contestant up and finds how many steps one timing is to take."""
-  version = contestant.load(task)
-  steps = 1
-  while True:
-    contestant.run(steps)  # May compile.
-    seconds = min(contestant.run(steps)[0] for _ in range(2))
-    factor = _BLOCK_SECONDS.value / seconds
-    if factor < 4:
-      break
-    steps *= min(10, int(factor))
-  steps = max(1, round(steps * factor))
-  contestant.run(steps)
-  return _Racer(contestant, version, steps, [])
+  def warm_up(self) -> None:
+    """Finds how many steps one timing is to take."""
+    while True:
+      self.contestant.run(self.steps)  # May compile.
+      seconds = min(self.contestant.run(self.steps)[0] for _ in range(2))
+      factor = _BLOCK_SECONDS.value / seconds
+      if factor < 4:
+        break
+      self.steps *= min(10, int(factor))
+    self.steps = max(1, round(self.steps * factor))
+    self.contestant.run(self.steps)
+
+  def time(self) -> None:
+    """Adds one timing."""
+    seconds, _ = self.contestant.run(self.steps)
+    self.steps_per_second.append(self.steps / seconds)
 
 
 def _race(
   task: pathlib.Path, contestants: Sequence[contest.Contestant]
 ) -> list[_Racer]:
   """Times contestants in turn; leaves out those that fail."""
-  racers = []
-  for contestant in contestants:
-    _say(f'{task.stem}: {contestant.name}')
-    try:
-      racers.append(_prepare(contestant, task))
-    except contest.ContestError as error:
-      _say(f'without {error}')
-  for _ in range(_REPEATS.value):
+  racers = [_Racer(contestant) for contestant in contestants]
+
+  def each(function: Callable[[_Racer], None]) -> None:
     for racer in list(racers):
       try:
-        seconds, _ = racer.contestant.run(racer.steps)
+        function(racer)
       except contest.ContestError as error:
         _say(f'without {error}')
         racers.remove(racer)
-      else:
-        racer.speeds.append(racer.steps / seconds)
+
+  _say(f'{task.stem}: {", ".join(c.name for c in contestants)}')
+  each(lambda racer: racer.load(task))
+  # All have started by now: none disturbs another.
+  each(_Racer.warm_up)
+  for _ in range(_REPEATS.value):
+    each(_Racer.time)
   return racers
 
 
@@ -278,7 +283,9 @@ def _compete(part: str, folder: pathlib.Path, recorder: '_Recorder') -> None:
       )
       measured = {}
       for racer in racers:
-        values = racer.speeds if trains else [1 / s for s in racer.speeds]
+        values = racer.steps_per_second
+        if not trains:
+          values = [1 / value for value in values]
         measured[racer.contestant.name] = values
         recorder.write(
           part, racer.contestant.name, metric, values, racer.version, config
