@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import importlib.util
+import os
 import pathlib
 import sys
 import tempfile
@@ -453,6 +454,12 @@ def main() -> int:
   folder = pathlib.Path(_OUTPUT_DIR.value)
   recorder = _Recorder(folder)
   print(recorder.device)
+  if (load := os.getloadavg()[0]) > 0.5:
+    _say(
+      f'WARNING: other processes keep {load:.1f} cores busy, which slows '
+      'contestants unequally (most of all PyTorch, whose threads wait for each '
+      'other); measure again on an idle machine'
+    )
   with tempfile.TemporaryDirectory() as name:
     scratch = pathlib.Path(name)
     contests = [part for part in parts if part in TASKS]
