@@ -36,6 +36,7 @@ setuptools.setup(
     'tqdm',
   ],
   extras_require={
+    'benchmark': ['jax', 'torch'],
     'test': ['hypothesis', 'pyrefly', 'pytest', 'ruff'],
   },
 )

@@ -30,6 +30,7 @@ EVAL = 'eval.csv'
 RATE_PER_LATENT = 'rate_per_latent.csv'
 DENSITY_FIT = 'density_fit.csv'
 DENSITY_FIT_TARGET = 'density_fit.json'
+BENCHMARK = 'benchmark.csv'
 CHECKPOINTS = 'checkpoints'
 ARRAYS = 'arrays'
 FIGURES = 'figures'
@@ -60,6 +61,17 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     'kl_q_p_nats',
     'kl_p_q_nats',
   ),
+  BENCHMARK: (
+    'part',
+    'network',
+    'batch_size',
+    'contestant',
+    'version',
+    'device',
+    'repeat',
+    'metric',
+    'value',
+  ),
 }
 
 # The tables of a run; the others stand alone.
@@ -67,6 +79,18 @@ RUN_TABLES = (TRAIN, TIMING, EVAL, RATE_PER_LATENT)
 
 # What a run writes before config.json, which makes it one.
 STARTED = (*RUN_TABLES, MANIFEST)
+
+# Columns that hold words.
+_WORDS = (
+  'split',
+  'metric',
+  'part',
+  'network',
+  'contestant',
+  'version',
+  'device',
+  'direction',
+)
 
 # What identifies a row that a later write replaces.
 KEYS: Mapping[str, tuple[str, ...]] = {
@@ -283,7 +307,7 @@ def read_table(run_dir: str | os.PathLike, name: str) -> 'pd.DataFrame':
   import pandas as pd
 
   frame = pd.DataFrame(read_rows(run_dir, name), columns=list(COLUMNS[name]))
-  for column in frame.columns.difference(['split', 'metric', 'direction']):
+  for column in frame.columns.difference([*_WORDS]):
     try:
       frame[column] = pd.to_numeric(frame[column].replace('', None))
     except (ValueError, TypeError) as error:

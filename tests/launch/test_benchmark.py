@@ -1,15 +1,208 @@
-from launch import benchmark
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from launch import benchmark, contest, records
+from launch.config import Config
 from tests.launch import conftest
 
+# Echoes what it is asked, and sleeps a millisecond a step.
+COUNTER = """
+import sys, time
+from launch import contest
+def load(task):
+  print('noise on the standard output')
+  def loop(steps):
+    if steps > 9000:
+      raise RuntimeError('too many')
+    time.sleep(1e-3 * steps)
+    return [task.settings['beta'], steps]
+  return loop
+contest.serve(load, 'counter 1.0')
+"""
 
-def test_the_benchmark_prints_both_and_their_ratio(monkeypatch):
-  monkeypatch.setattr(benchmark, '_NUM_IMAGES', 5)
-  monkeypatch.setattr(benchmark, '_NUM_SAMPLES', 8)
-  result = conftest.call(benchmark.main, ['--repeats=2'])
-  assert result.code == 0, result.stderr
-  lines = result.stdout.splitlines()
-  assert [line[:26].strip() for line in lines] == [
-    'importance-weighted bound',
-    'matrix products alone',
-    'ratio, pair by pair',
+
+def small_task(recorded=None):
+  layer = contest.Layer(np.ones((4, 2), np.float32), np.zeros(2, np.float32))
+  return contest.Task(
+    {'beta': 0.5, 'reduction': 'mean', 'latent_size': 2, 'batch_size': 2}
+    | {'seed': 0},
+    np.arange(20, dtype=np.uint8).reshape(5, 2, 2, 1),
+    [layer],
+    [layer, layer],
+    recorded,
+  )
+
+
+def flags(folder, data_dir, *arguments):
+  return [
+    f'--output_dir={folder}',
+    f'--data_dir={data_dir}',
+    '--benchmark_dataset=mnist_5k',
+    '--block_seconds=0.001',
+    *arguments,
   ]
+
+
+# -- The protocol -------------------------------------------------------------
+
+
+def test_a_task_comes_back_from_its_file(tmp_path):
+  recorded = contest.Recorded(
+    np.array([[0, 1], [4, 2]]), np.ones((2, 2, 2)), np.zeros((2, 2, 4))
+  )
+  task = small_task(recorded)
+  contest.write_task(tmp_path / 'a.npz', task)
+  read = contest.read_task(tmp_path / 'a.npz')
+  assert read.settings == task.settings
+  np.testing.assert_array_equal(read.images, task.images)
+  assert [len(read.encoder), len(read.decoder)] == [1, 2]
+  np.testing.assert_array_equal(read.decoder[1].w, task.decoder[1].w)
+  np.testing.assert_array_equal([*read.batches()], recorded.batches)
+
+
+def test_batches_hold_every_image_before_any_comes_again():
+  batches = small_task().batches()
+  for _ in range(3):
+    epoch = np.concatenate([next(batches), next(batches)])
+    assert len(set(epoch)) == 4
+
+
+def test_the_weights_of_the_terms_are_those_of_the_reduction():
+  task = small_task()
+  assert task.distortion_weight == 1 / 4
+  assert task.rate_weight == 0.5 / 2
+  task = task._replace(settings=task.settings | {'reduction': 'sum'})
+  assert task.distortion_weight == 1.0
+  assert task.rate_weight == 0.5
+
+
+def test_a_contestant_answers_and_says_why_it_failed(tmp_path):
+  contest.write_task(tmp_path / 'a.npz', small_task())
+  with contest.start('counter', ['-c', COUNTER]) as contestant:
+    assert contestant.load(tmp_path / 'a.npz') == 'counter 1.0'
+    seconds, losses = contestant.run(20)
+    assert seconds >= 0.02
+    assert losses == [0.5, 20.0]
+    for _ in range(2):
+      with pytest.raises(contest.ContestError, match='too many'):
+        contestant.run(9001)
+
+
+def measured(code):
+  # By a small process, as Linux counts what the caller holds.
+  script = (
+    f'from launch import contest\nprint(*contest.measure(["-c", {code!r}]))'
+  )
+  output = subprocess.run(
+    [sys.executable, '-c', script],
+    cwd=conftest.ROOT,
+    capture_output=True,
+    text=True,
+    check=True,
+  ).stdout
+  return map(float, output.split())
+
+
+def test_a_command_is_measured():
+  seconds, small = measured('import time; time.sleep(0.05)')
+  assert seconds > 0.05
+  assert small < 200
+  _, large = measured('b"x" * 2**29')
+  assert large > 512
+  with pytest.raises(contest.ContestError, match='said last: no'):
+    contest.measure(['-c', 'import sys; sys.exit("no")'])
+
+
+# -- The command --------------------------------------------------------------
+
+
+def test_contestants_are_measured_beside_ours(monkeypatch, tmp_path, data_dir):
+  def peer(name, script, package=None):
+    return benchmark.Entrant(name, ('-c', script), ('mlp',), package)
+
+  monkeypatch.setattr(
+    benchmark,
+    'PEERS',
+    (
+      peer('counter', COUNTER),
+      peer('broken', 'raise SystemExit("broken")'),
+      peer('elsewhere', '', 'no_such_package'),
+    ),
+  )
+  config = Config(hidden_sizes=(8,), latent_size=3)
+  monkeypatch.setattr(benchmark, 'TASKS', {'mlp': {'tiny': config}})
+  result = conftest.call(
+    benchmark.main, flags(tmp_path, data_dir, '--only=mlp', '--repeats=2')
+  )
+  assert result.code == 0, result.stderr
+  assert 'elsewhere: no_such_package is not installed' in result.stderr
+  assert 'without broken: failed, and said last: broken' in result.stderr
+  for name in ('this project', 'matrix products alone', 'counter'):
+    assert f'\n{name} ' in result.stdout
+  frame = records.read_table(tmp_path, records.BENCHMARK)
+  assert frame['contestant'].value_counts().to_dict() == {
+    'this project': 2,
+    'matrix products alone': 2,
+    'counter': 2,
+  }
+  assert set(frame['metric']) == {'steps_per_second'}
+  assert (frame['value'] > 0).all()
+  assert set(frame['batch_size']) == {64}
+
+
+def test_commands_are_measured_beside_the_import(
+  monkeypatch, tmp_path, data_dir
+):
+  commands = {
+    benchmark.IMPORTS: ('-c', 'import json'),
+    'training': (*benchmark.TRAIN, '--training_steps=2', '--hidden_sizes=4'),
+  }
+  monkeypatch.setattr(benchmark, 'COMMANDS', {'memory': commands})
+  result = conftest.call(
+    benchmark.main, flags(tmp_path, data_dir, '--only=memory')
+  )
+  assert result.code == 0, result.stderr
+  frame = records.read_table(tmp_path, records.BENCHMARK)
+  assert frame[['contestant', 'metric']].to_numpy().tolist() == [
+    [benchmark.IMPORTS, 'peak_mib'],
+    ['training', 'peak_mib'],
+  ]
+
+
+def test_the_real_command_runs(tmp_path, data_dir):
+  arguments = flags(
+    tmp_path / 'out', data_dir, '--only=evaluation', '--repeats=1'
+  )
+  result = subprocess.run(
+    [sys.executable, '-m', 'launch.benchmark', *arguments],
+    cwd=conftest.ROOT,
+    env={k: v for k, v in os.environ.items() if k != 'TF_USE_LEGACY_KERAS'},
+    capture_output=True,
+    text=True,
+  )
+  assert result.returncode == 0, result.stderr
+  lines = result.stdout.splitlines()
+  assert lines[2].split() == [
+    *('evaluation', 'seconds', 'quartiles'),
+    *('this', 'project', 'takes'),
+  ]
+  frame = records.read_table(tmp_path / 'out', records.BENCHMARK)
+  assert frame['contestant'].tolist() == ['this project']
+
+
+def test_without_the_peers_it_says_so(monkeypatch, tmp_path, capsys):
+  monkeypatch.setattr(benchmark, 'PEERS_DIR', tmp_path / 'nowhere')
+  assert benchmark.installed_peers() == []
+  assert 'they come with the source' in capsys.readouterr().err
+
+
+def test_a_part_that_does_not_exist_is_refused(tmp_path, data_dir):
+  result = conftest.call(
+    benchmark.main, flags(tmp_path, data_dir, '--only=speed')
+  )
+  assert result.code == 2
+  assert 'must be some of mlp' in result.stderr

@@ -1,0 +1,152 @@
+"""Training speed beside the loops of other frameworks, from benchmark.csv."""
+
+import argparse
+import pathlib
+from collections.abc import Iterator
+
+import pandas as pd
+import plotnine as gg
+
+from analysis import command, figures
+from launch import records
+
+_METRIC = 'steps_per_second'
+_TASK = ['network', 'batch_size']
+
+_OURS = 'this project'
+_FLOOR = 'matrix products alone'
+_KINDS = (_OURS, 'what a user would write', 'floor')
+_COLORS = (figures.PALETTE[0], figures.PALETTE[1], figures.PALETTE[6])
+_SHAPES = ('o', 's', 'D')
+
+
+def summarise(frame: pd.DataFrame) -> pd.DataFrame:
+  """The training speeds in benchmark.csv, beside this project's.
+
+  Args:
+    frame: rows of benchmark.csv.
+
+  Returns:
+    A row for each contestant at each task: `network`, `batch_size`,
+    `contestant`; `steps_per_second`, the median; and `low`, `median` and
+    `high`, the quartiles over repeats of its speed over this project's.
+
+  Raises:
+    FigureError: missing columns, or no speeds.
+  """
+  figures.check_columns(
+    frame, [*_TASK, 'contestant', 'repeat', 'metric', 'value']
+  )
+  speeds = frame[frame['metric'] == _METRIC]
+  ours = speeds.loc[speeds['contestant'] == _OURS, [*_TASK, 'repeat', 'value']]
+  pairs = speeds.merge(ours, on=[*_TASK, 'repeat'], suffixes=('', '_ours'))
+  if pairs.empty:
+    raise figures.FigureError(
+      'the table has no training speeds; python -m launch.benchmark '
+      '--only=mlp,conv measures them'
+    )
+  pairs['relative'] = pairs['value'] / pairs['value_ours']
+  grouped = pairs.groupby([*_TASK, 'contestant'], sort=False)
+  return pd.DataFrame(
+    {
+      'low': grouped['relative'].quantile(0.25),
+      'median': grouped['relative'].median(),
+      'high': grouped['relative'].quantile(0.75),
+      _METRIC: grouped['value'].median(),
+    }
+  ).reset_index()
+
+
+def plot_benchmark(frame: pd.DataFrame) -> gg.ggplot:
+  """Draws every contestant's speed beside this project's, by task.
+
+  Args:
+    frame: rows of benchmark.csv.
+
+  Raises:
+    FigureError: missing columns, or no speeds.
+  """
+  figures.check_columns(frame, ['device'])
+  summary = summarise(frame)
+  sizes = summary['batch_size'].astype(int).map('batch {:,}'.format)
+  tasks = summary['network'] + '\n' + sizes
+  summary['task'] = pd.Categorical(tasks, tasks.unique())
+  # The slowest lies at the bottom, by the first task that has it.
+  order = summary.drop_duplicates('contestant').sort_values('median')
+  summary['contestant'] = pd.Categorical(
+    summary['contestant'], order['contestant']
+  )
+  kinds = {_OURS: _KINDS[0], _FLOOR: _KINDS[2]}
+  summary['kind'] = pd.Categorical(
+    [kinds.get(name, _KINDS[1]) for name in summary['contestant']], _KINDS
+  )
+  summary['label'] = [
+    f'{speed:,.0f}' if speed >= 10 else f'{speed:.2g}'
+    for speed in summary[_METRIC]
+  ]
+  return (
+    gg.ggplot(summary, gg.aes('median', 'contestant', color='kind'))
+    + gg.facet_grid(cols='task')
+    + gg.geom_vline(xintercept=1.0, color='#b3b3b3', size=0.5)
+    + gg.geom_segment(gg.aes(x='low', xend='high', yend='contestant'), size=0.8)
+    + gg.geom_point(gg.aes(shape='kind'), size=1.6)
+    + gg.geom_text(
+      gg.aes(label='label'), nudge_y=0.36, size=5.5, show_legend=False
+    )
+    + gg.scale_x_log10(
+      name=f'speed over that of {_OURS}: median and quartiles; '
+      'numbers: steps per second',
+      labels=lambda breaks: [f'{value:g}' for value in breaks],
+      expand=(0.15, 0),  # Room for the numbers.
+    )
+    + gg.scale_y_discrete(name='')
+    + gg.scale_color_manual(_COLORS, limits=_KINDS)
+    + gg.scale_shape_manual(_SHAPES, limits=_KINDS)
+    + figures.dress(
+      figures.DOUBLE_COLUMN,
+      0.85 + 0.21 * len(order),
+      f'Training speed on {frame["device"].iloc[0]}',
+    )
+    + gg.theme(
+      legend_position='bottom',
+      legend_title=gg.element_blank(),
+      legend_box_spacing=0.02,
+    )
+  )
+
+
+def _draw(arguments: argparse.Namespace) -> Iterator[pathlib.Path]:
+  folder = pathlib.Path(arguments.input_dir).expanduser()
+  frame = records.read_table(folder, records.BENCHMARK)
+  yield from figures.save(
+    plot_benchmark(frame),
+    pathlib.Path(arguments.output or folder / 'benchmark').expanduser(),
+    figures.FORMATS,
+    command.drawn_by(
+      f'benchmark {folder.name}',
+      sorted(set(frame.loc[frame['contestant'] == _OURS, 'version'])),
+    ),
+  )
+
+
+def main() -> None:
+  """Draws the figure of a benchmark's folder."""
+  parser = argparse.ArgumentParser(
+    prog='python -m analysis.benchmark',
+    description=__doc__,
+    allow_abbrev=False,
+  )
+  parser.add_argument(
+    '--input_dir',
+    default='runs/benchmark',
+    help=f'folder of {records.BENCHMARK}; default: runs/benchmark',
+  )
+  parser.add_argument(
+    '--output', help='file without suffix; default: INPUT_DIR/benchmark'
+  )
+  arguments = parser.parse_args()
+  command.main('benchmark', lambda: _draw(arguments))
+
+
+if __name__ == '__main__':
+  main()
