@@ -136,9 +136,11 @@ def draw_grid(frame: pd.DataFrame) -> list[Any]:
 
 def describe(config: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
   """One line that says what a run is."""
+  line = f'{manifest["dataset"]["name"]}, {config["latent_size"]} latents'
+  if manifest['effective_beta'] is None:  # As in autoencoders.
+    return line
   return (
-    f'{manifest["dataset"]["name"]}, {config["latent_size"]} latents, '
-    f'beta {config["beta"]:g} ({config["reduction"]}), '
+    f'{line}, beta {config["beta"]:g} ({config["reduction"]}), '
     f'effective beta {manifest["effective_beta"]:.4g}'
   )
 

@@ -57,7 +57,7 @@ def plot_reconstructions(
 
 
 def _draw(run_dir: pathlib.Path, manifest: Mapping[str, Any]) -> gg.ggplot:
-  arrays = records.read_arrays(run_dir, 'reconstructions')
+  arrays = records.read_arrays(run_dir, 'reconstructions', ['images', 'modes'])
   return plot_reconstructions(
     arrays['images'],
     arrays['modes'],

@@ -70,7 +70,9 @@ def plot_traversals(
 
 
 def _draw(run_dir: pathlib.Path, manifest: Mapping[str, Any]) -> gg.ggplot:
-  arrays = records.read_arrays(run_dir, 'latent_grid')
+  arrays = records.read_arrays(
+    run_dir, 'latent_grid', ['modes', 'values', 'latents', 'rates']
+  )
   return plot_traversals(
     arrays['modes'],
     arrays['values'],

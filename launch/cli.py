@@ -158,5 +158,7 @@ def _is_ours(error: Exception) -> bool:
 
 
 def _fail(name: str, message: str, code: int) -> typing.NoReturn:
-  print(f'{name}: error: {message}', file=sys.stderr)
+  # A damaged file may hold line breaks and what steers a terminal.
+  line = ''.join(c if c.isprintable() else repr(c)[1:-1] for c in message)
+  print(f'{name}: error: {line}', file=sys.stderr)
   sys.exit(code)

@@ -70,9 +70,10 @@ def opened(
     entries = {entry.name for entry in path.iterdir()} - {_LOCK}
     if not os.access(path, os.W_OK):
       raise PermissionError(13, 'permission denied')
-  except OSError as error:
+  except (OSError, RuntimeError) as error:  # A home that is not known.
     raise RunError(
-      f'--run_dir={run_dir or "runs/..."}: cannot be written: {error.strerror}'
+      f'--run_dir={run_dir or "runs/..."}: cannot be written: '
+      f'{getattr(error, "strerror", None) or error}'
     ) from error
   if entries and records.CONFIG not in entries:
     raise RunError(

@@ -5,7 +5,7 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 
-from launch import config, presets
+from launch import config, presets, records
 
 
 def test_config_survives_json():
@@ -140,7 +140,7 @@ def test_damaged_settings_make_a_config_or_one_clear_line(changes):
 def test_files_that_are_no_config_are_refused(tmp_path, content):
   path = tmp_path / 'config.json'
   path.write_bytes(content)
-  with pytest.raises(config.ConfigError, match=r'config\.json'):
+  with pytest.raises(records.RecordError, match=r'config\.json'):
     config.load(path)
 
 
