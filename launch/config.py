@@ -595,6 +595,8 @@ def from_dict(settings: Mapping[str, Any], where: str) -> Config:
     for field in fields()
     if field.name in settings
   }
+  if values.get('num_epochs') is not None:  # As by hand: instead of steps.
+    values.setdefault('training_steps', None)
   try:
     return Config(**values)
   except ConfigError as error:
@@ -631,6 +633,12 @@ def define_flags() -> None:
     'settings of a known experiment, which other flags override; list prints '
     'them all',
   )
+  flags.DEFINE_string(
+    'config',
+    None,
+    'the config.json of a run, whose settings stand where --preset would: it '
+    'is run again, in a new folder unless --run_dir is given',
+  )
   for field in fields():
     kind, _ = _base_type(field)
     default: Any = field.default
@@ -657,18 +665,24 @@ _UNDECIDED = {
 def from_flags(stored: Config | None = None) -> Config:
   """The config that the command line asks for.
 
-  Where the command line says nothing, the stored config decides, else the
-  preset, else the defaults.
+  Where the command line says nothing, --config or --preset decides, else the
+  stored config, else the defaults.
 
   Args:
     stored: the config of the run that goes on.
 
   Raises:
     ConfigError: a value that is not allowed, or flags that contradict.
+    RecordError: a --config that cannot be read.
   """
   given = flags.FLAGS
-  settings: dict[str, Any] = dict(_preset_settings(str(given['preset'].value)))
-  if stored is not None and not given['preset'].present:
+  path, preset = given['config'].value, given['preset']
+  if path is not None and preset.present:
+    raise ConfigError('give one of --config and --preset')
+  settings: dict[str, Any] = dict(_preset_settings(str(preset.value)))
+  if path is not None:
+    settings = dataclasses.asdict(load(os.path.expanduser(str(path))))
+  elif stored is not None and not preset.present:
     settings = dataclasses.asdict(stored)
   for field in fields():
     flag = given[field.name]

@@ -150,7 +150,6 @@ _MANIFEST = {
 _MANIFEST_LATER = {
   'best_step': _is_count,
   'seconds': _is_number,
-  'targets': _is_text,
   'resumed': lambda value: (
     isinstance(value, list) and all(map(_with(**_SESSION), value))
   ),

@@ -63,17 +63,16 @@ def opened(
     if run_dir is None:
       path, made = _make_new(config), True
     else:
-      path = pathlib.Path(run_dir).expanduser()
+      path = pathlib.Path(os.path.expanduser(run_dir))
       if not path.exists():
         path.mkdir(parents=True)
         made = True
     entries = {entry.name for entry in path.iterdir()} - {_LOCK}
     if not os.access(path, os.W_OK):
       raise PermissionError(13, 'permission denied')
-  except (OSError, RuntimeError) as error:  # A home that is not known.
+  except OSError as error:
     raise RunError(
-      f'--run_dir={run_dir or "runs/..."}: cannot be written: '
-      f'{getattr(error, "strerror", None) or error}'
+      f'--run_dir={run_dir or "runs/..."}: cannot be written: {error.strerror}'
     ) from error
   if entries and records.CONFIG not in entries:
     raise RunError(
@@ -98,7 +97,11 @@ def find(run_dir: str | None) -> pathlib.Path:
   Raises:
     RecordError: no such run.
   """
-  path = pathlib.Path(run_dir).expanduser() if run_dir else records.newest_run()
+  path = (
+    pathlib.Path(os.path.expanduser(run_dir))
+    if run_dir
+    else records.newest_run()
+  )
   records.read_manifest(path)
   return path
 

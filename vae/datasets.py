@@ -137,13 +137,9 @@ def load(
     DatasetError: no source has it, its files are damaged, or the name is not
       one; the message lists what was tried and what to do.
   """
-  try:
-    data_dir = pathlib.Path(data_dir).expanduser().absolute()
-    if is_path(name):  # The name must hold wherever the run is resumed from.
-      name = os.fspath(pathlib.Path(name).expanduser().absolute())
-  except RuntimeError as error:  # A home that is not known.
-    where = f'--dataset={name}, --data_dir={data_dir}'
-    raise DatasetError(f'{where}: {error}') from error
+  data_dir = pathlib.Path(os.path.expanduser(data_dir)).absolute()
+  if is_path(name):  # The name must hold wherever the run is resumed from.
+    name = os.path.abspath(os.path.expanduser(name))
   try:
     if name != 'auto':
       return _open(name, _prepare(name, data_dir, report))
