@@ -34,6 +34,7 @@ DENSITY_FIT_TARGET = 'density_fit.json'
 CHECKPOINTS = 'checkpoints'
 ARRAYS = 'arrays'
 FIGURES = 'figures'
+SAVED_MODEL = 'saved_model'
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
   TRAIN: (
@@ -543,7 +544,7 @@ def newest_run(root: str | os.PathLike = 'runs') -> pathlib.Path:
 
 def clear(run_dir: pathlib.Path) -> None:
   """Deletes what a run wrote, and nothing else that may lie beside it."""
-  for name in (CHECKPOINTS, ARRAYS, FIGURES):
+  for name in (CHECKPOINTS, ARRAYS, FIGURES, SAVED_MODEL):
     shutil.rmtree(run_dir / name, ignore_errors=True)
   for name in (*RUN_TABLES, CONFIG, MANIFEST):
     (run_dir / name).unlink(missing_ok=True)

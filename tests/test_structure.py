@@ -96,6 +96,7 @@ def loaded_after(statement):
     ),
     'import launch.train',
     'import launch.compare',
+    'import launch.export',
     'import launch.fit_density',
     'import launch.config, launch.records, launch.rundir',
   ],
