@@ -85,15 +85,11 @@ def load(path: str | os.PathLike) -> tuple[int, dict[str, np.ndarray]]:
       metadata = file.metadata() or {}
       tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     header = json.loads(metadata[_HEADER])
-    step, expected = int(header['step']), header['sha256']
-  except (
-    OSError,
-    KeyError,
-    TypeError,
-    ValueError,
-    safetensors.SafetensorError,
-  ) as error:
-    raise CheckpointError(f'{path} is damaged: {error!r}') from error
+    step, expected = header['step'], header['sha256']
+    if type(step) is not int or not 0 <= step < 2**63:
+      raise ValueError(f'step {step!r}')
+  except Exception as error:  # safetensors and JSON raise many kinds.
+    raise CheckpointError(f'{path} is damaged: {error!r:.200}') from error
   if _digest(step, tensors) != expected:
     raise CheckpointError(f'{path} is damaged: its digest differs')
   return step, tensors

@@ -111,15 +111,18 @@ def import_tensorflow() -> None:
           sys.stderr.write(line.decode(errors='replace'))
 
 
-def start(main: Callable[[], int | None], summary: str) -> typing.NoReturn:
+def start(
+  main: Callable[..., int | None], summary: str, arguments: Sequence[str] = ()
+) -> typing.NoReturn:
   """Runs a command as this process's only purpose, as `run` does.
 
   Args:
-    main: takes nothing and returns an exit code.
+    main: takes the arguments and returns an exit code.
     summary: what --help prints first.
+    arguments: names of what the command takes beside flags.
   """
   try:
-    run(main, summary)
+    run(main, summary, arguments)
   except SystemExit as end:
     if 'tensorflow' not in sys.modules or not isinstance(end.code, int | None):
       raise
@@ -131,12 +134,15 @@ def start(main: Callable[[], int | None], summary: str) -> typing.NoReturn:
   raise AssertionError
 
 
-def run(main: Callable[[], int | None], summary: str) -> None:
+def run(
+  main: Callable[..., int | None], summary: str, arguments: Sequence[str] = ()
+) -> None:
   """Runs a command: parses flags, answers --help, turns errors into one line.
 
   Args:
-    main: takes nothing and returns an exit code.
+    main: takes the arguments and returns an exit code.
     summary: what --help prints first.
+    arguments: names of what the command takes beside flags.
 
   Raises:
     SystemExit: always, with the exit code.
@@ -155,16 +161,19 @@ def run(main: Callable[[], int | None], summary: str) -> None:
       rest = FLAGS(argv)
     except flags.Error as error:
       _fail(name, ' '.join(str(error).split()), 2)
-    if len(rest) > 1:
-      _fail(name, f'unexpected argument {rest[1]!r}; settings are flags', 2)
+    given = rest[1:]
+    if len(given) > len(arguments):
+      stray = given[len(arguments)]
+      _fail(name, f'unexpected argument {stray!r}; settings are flags', 2)
+    if len(given) < len(arguments):
+      _fail(name, f'missing {arguments[len(given)]}; see --help', 2)
     if not FLAGS['verbosity'].present:
       logging.set_verbosity(logging.ERROR)  # TFDS logs much through absl.
     return rest
 
   def guarded(argv: Sequence[str]) -> int | None:
-    del argv
     try:
-      return main()
+      return main(*argv[1:])
     except KeyboardInterrupt:
       _fail(name, 'interrupted', 130)
     except OSError as error:
@@ -186,6 +195,11 @@ def _is_ours(error: Exception) -> bool:
   return type(error).__module__.split('.')[0] in ('launch', 'vae', 'analysis')
 
 
+def printable(text: str) -> str:
+  """Text on one line that does not steer a terminal, whatever it was."""
+  return ''.join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def _fail(name: str, message: str, code: int) -> typing.NoReturn:
-  print(f'{name}: error: {message}', file=sys.stderr)
+  print(f'{name}: error: {printable(message)}', file=sys.stderr)
   sys.exit(code)

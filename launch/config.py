@@ -17,7 +17,13 @@ from typing import Any
 
 from absl import flags
 
-from launch import parts, presets
+from launch import parts, presets, records
+
+# Of a float32, in which the numbers of a model are kept.
+_LARGEST = 3.4e38
+
+# Units of a layer: above what any machine holds.
+_MOST_UNITS = 2**20
 
 GROUPS = ('Objective', 'Model', 'Data', 'Training', 'Execution')
 
@@ -129,7 +135,11 @@ class Config:
     choices=tuple(parts.find('architectures', '_decoder')),
   )
   channels: tuple[int, ...] = _setting(
-    [32, 64], 'of the convolutions, comma-separated', 'Model', lower=1
+    [32, 64],
+    'of the convolutions, comma-separated',
+    'Model',
+    lower=1,
+    upper=_MOST_UNITS,
   )
   dropout: float = _setting(
     0.0,
@@ -144,6 +154,7 @@ class Config:
     'the decoder; comma-separated units',
     'Model',
     lower=1,
+    upper=_MOST_UNITS,
   )
   activation: str = _setting(
     'relu',
@@ -159,7 +170,9 @@ class Config:
       'tanh',
     ),
   )
-  latent_size: int = _setting(10, 'number of latents', 'Model', lower=1)
+  latent_size: int = _setting(
+    10, 'number of latents', 'Model', lower=1, upper=_MOST_UNITS
+  )
   posterior: str = _setting(
     'normal',
     'q(z|x); normal and diagonal: independent latents, as Independent(Normal) '
@@ -182,7 +195,7 @@ class Config:
     choices=tuple(parts.find('priors')),
   )
   prior_components: int = _setting(
-    10, 'components of the mixture', 'Model', lower=1
+    10, 'components of the mixture', 'Model', lower=1, upper=_MOST_UNITS
   )
   likelihood: str = _setting(
     'bernoulli',
@@ -516,8 +529,8 @@ def _check(field: dataclasses.Field, value: Any) -> None:
     accepted = (int, float) if kind is float else kind
     if isinstance(item, bool) or not isinstance(item, accepted):
       problem = f'must be of type {kind.__name__}'
-    elif kind is float and not math.isfinite(item):
-      problem = 'must be finite'
+    elif kind is float and not abs(item) <= _LARGEST:
+      problem = 'must be finite, and fit into 32 bits'
     elif kind is int and abs(item) >= 2**63:
       problem = 'must fit into 63 bits'
     elif (choices := field.metadata['choices']) and item not in choices:
@@ -546,7 +559,7 @@ def parse_interval(text: str) -> tuple[float, str]:
     ConfigError: text of another form, or zero.
   """
   match = re.fullmatch(r'(\d+(?:\.\d+)?)s|(\d+)', text)
-  if not match or not float(match[1] or match[2]):
+  if not match or not 0 < float(match[1] or match[2]) < math.inf:
     raise ConfigError(
       f'--checkpoint_every={text}: must be a number of steps such as 500, or '
       'of seconds such as 60s'
@@ -573,8 +586,6 @@ def from_dict(settings: Mapping[str, Any], where: str) -> Config:
     ConfigError: unknown settings, or values that cannot be.
   """
   names = {field.name for field in fields()}
-  if not isinstance(settings, Mapping):
-    raise ConfigError(f'{where}: must hold one JSON object')
   if unknown := sorted(settings.keys() - names):
     raise ConfigError(f'{where}: unknown settings {", ".join(unknown)}')
   values: dict[str, Any] = {
@@ -584,6 +595,8 @@ def from_dict(settings: Mapping[str, Any], where: str) -> Config:
     for field in fields()
     if field.name in settings
   }
+  if values.get('num_epochs') is not None:  # As by hand: instead of steps.
+    values.setdefault('training_steps', None)
   try:
     return Config(**values)
   except ConfigError as error:
@@ -594,13 +607,10 @@ def load(path: str | os.PathLike) -> Config:
   """Reads a config.json.
 
   Raises:
-    ConfigError: a file that cannot be read or is no config.
+    RecordError: a file that cannot be read.
+    ConfigError: settings that cannot be.
   """
-  try:
-    settings = json.loads(pathlib.Path(path).read_text('utf-8'))
-  except (OSError, ValueError, RecursionError) as error:
-    raise ConfigError(f'{path}: cannot be read: {error}') from error
-  return from_dict(settings, str(path))
+  return from_dict(records.read_object(pathlib.Path(path)), str(path))
 
 
 def differences(old: Config, new: Config) -> list[str]:
@@ -622,6 +632,12 @@ def define_flags() -> None:
     'beta_vae',
     'settings of a known experiment, which other flags override; list prints '
     'them all',
+  )
+  flags.DEFINE_string(
+    'config',
+    None,
+    'the config.json of a run, whose settings stand where --preset would: it '
+    'is run again, in a new folder unless --run_dir is given',
   )
   for field in fields():
     kind, _ = _base_type(field)
@@ -649,18 +665,24 @@ _UNDECIDED = {
 def from_flags(stored: Config | None = None) -> Config:
   """The config that the command line asks for.
 
-  Where the command line says nothing, the stored config decides, else the
-  preset, else the defaults.
+  Where the command line says nothing, --config or --preset decides, else the
+  stored config, else the defaults.
 
   Args:
     stored: the config of the run that goes on.
 
   Raises:
     ConfigError: a value that is not allowed, or flags that contradict.
+    RecordError: a --config that cannot be read.
   """
   given = flags.FLAGS
-  settings: dict[str, Any] = dict(_preset_settings(str(given['preset'].value)))
-  if stored is not None and not given['preset'].present:
+  path, preset = given['config'].value, given['preset']
+  if path is not None and preset.present:
+    raise ConfigError('give one of --config and --preset')
+  settings: dict[str, Any] = dict(_preset_settings(str(preset.value)))
+  if path is not None:
+    settings = dataclasses.asdict(load(os.path.expanduser(str(path))))
+  elif stored is not None and not preset.present:
     settings = dataclasses.asdict(stored)
   for field in fields():
     flag = given[field.name]

@@ -20,6 +20,7 @@ import tensorflow as tf
 from launch import (
   arrays,
   checkpoints,
+  compare,
   measure,
   progress,
   provenance,
@@ -121,7 +122,11 @@ def _check_range(model: models.VAE, dataset: datasets.Dataset) -> None:
 
 
 def run(
-  path: pathlib.Path, config: Config, data_dir: str, overwrite: bool = False
+  path: pathlib.Path,
+  config: Config,
+  data_dir: str,
+  overwrite: bool = False,
+  original: str | None = None,
 ) -> int:
   """Trains, evaluates and writes a run directory; resumes where one exists.
 
@@ -131,6 +136,7 @@ def run(
     data_dir: TFDS's data folder.
     overwrite: whether to delete the run that the folder holds, once it is
       known that the new one can start.
+    original: the config.json of the run that is repeated.
 
   Returns:
     The exit code: 0 finished, 1 failed, 130 or 143 stopped by a signal.
@@ -152,6 +158,9 @@ def run(
   model = runs.build(config, dataset.shape, mean_image)
   _check_range(model, dataset)
   config = dataclasses.replace(config, jit=resolve_jit(config, model))
+  if original is not None:
+    here = {**provenance.session(), 'dataset': dataset.provenance}
+    print(compare.with_original(original, config, here), flush=True)
   experiment = _Experiment(path, config, dataset, model)
   if overwrite:
     records.clear(path)
@@ -314,9 +323,7 @@ class _Experiment:
     return {
       'started': provenance.now(),
       'command': shlex.join(['python', '-m', 'launch.train', *sys.argv[1:]]),
-      'packages': provenance.package_versions(),
-      'source': provenance.source(),
-      'device': provenance.device(),
+      **provenance.session(),
     }
 
   def _new_manifest(self) -> dict[str, Any]:
@@ -566,8 +573,8 @@ class _Experiment:
     self, error: training.NonFiniteError, engine: training.Engine
   ) -> int:
     """Keeps what shows the fault: the weights and the batch of that step."""
-    if error.step > self._step + 1:  # The model is as before the bad step.
-      self._step = error.step - 1
+    self._step = error.step - 1  # The model is as before the bad step.
+    if self._step:
       with contextlib.suppress(training.NonFiniteError):
         self._save()
     records.write_arrays(

@@ -160,7 +160,7 @@ def best_validated(
   validated = [
     (sign * float(row['value']), -int(row['step']))
     for row in records.read_rows(path, records.EVAL)
-    if row['split'] == 'validation' and row['metric'] == metric
+    if row['split'] == 'validation' and row['metric'] == metric and row['value']
   ]
   if not validated:
     return None

@@ -76,3 +76,12 @@ def device() -> dict[str, str]:
     details = tf.config.experimental.get_device_details(gpus[0])
     return {'type': 'GPU', 'name': details.get('device_name', gpus[0].name)}
   return {'type': 'CPU', 'name': cpu_name()}
+
+
+def session() -> dict[str, Any]:
+  """What this process runs by, and on."""
+  return {
+    'packages': package_versions(),
+    'source': source(),
+    'device': device(),
+  }

@@ -8,6 +8,7 @@ import csv
 import fcntl
 import io
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -34,6 +35,7 @@ BENCHMARK = 'benchmark.csv'
 CHECKPOINTS = 'checkpoints'
 ARRAYS = 'arrays'
 FIGURES = 'figures'
+SAVED_MODEL = 'saved_model'
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
   TRAIN: (
@@ -98,14 +100,125 @@ KEYS: Mapping[str, tuple[str, ...]] = {
   RATE_PER_LATENT: ('step', 'split', 'latent'),
 }
 
-_MANIFEST_KEYS = {'dataset', 'effective_beta', 'source', 'started', 'status'}
-_DATASET_KEYS = {'name', 'num_images', 'sha256', 'shape', 'source', 'version'}
-
 STATUSES = ('running', 'finished', 'failed', 'interrupted')
 
 
 class RecordError(ValueError):
   """A run directory or one of its files cannot be read or written."""
+
+
+# -- What a file may hold -----------------------------------------------------
+# A run directory may come from anywhere, so that nothing read from it is used
+# before it is known to be what the code that takes it expects.
+
+# Larger examples than any, and few enough numbers for an int32.
+_MOST_VALUES = 2**31 - 1
+
+
+def _is_text(value: Any) -> bool:
+  return isinstance(value, str)
+
+
+def _is_count(value: Any) -> bool:
+  return type(value) is int and 0 <= value < 2**63
+
+
+def _is_number(value: Any) -> bool:
+  return type(value) in (int, float) and abs(value) <= 1e38  # No NaN either.
+
+
+def _is_shape(value: Any) -> bool:
+  if not isinstance(value, list) or len(value) not in (1, 3):
+    return False
+  sides = all(map(_is_count, value))
+  return sides and 1 <= math.prod(value) <= _MOST_VALUES
+
+
+def _each(is_valid: Callable[[Any], bool]) -> Callable[[Any], bool]:
+  return lambda value: (
+    isinstance(value, dict) and all(map(is_valid, value.values()))
+  )
+
+
+def _or_none(is_valid: Callable[[Any], bool]) -> Callable[[Any], bool]:
+  return lambda value: value is None or is_valid(value)
+
+
+def _with(**entries: Callable[[Any], bool]) -> Callable[[Any], bool]:
+  return lambda value: (
+    isinstance(value, dict)
+    and all(
+      key in value and is_valid(value[key]) for key, is_valid in entries.items()
+    )
+  )
+
+
+_SESSION = {
+  'started': _is_text,
+  'packages': _each(_is_text),
+  'source': _with(commit=_or_none(_is_text), dirty=lambda value: True),
+  'device': _with(name=_is_text, type=_is_text),
+}
+
+_MANIFEST = {
+  **_SESSION,
+  'status': lambda value: value in STATUSES,
+  'effective_beta': _or_none(_is_number),
+  'dataset': _with(
+    name=_is_text,
+    version=_is_text,
+    source=_is_text,
+    shape=_is_shape,
+    num_images=_each(_is_count),
+    sha256=_each(_is_text),
+  ),
+}
+
+# Entries of manifest.json that not every run has.
+_MANIFEST_LATER = {
+  'best_step': _is_count,
+  'seconds': _is_number,
+  'resumed': lambda value: (
+    isinstance(value, list) and all(map(_with(**_SESSION), value))
+  ),
+}
+
+# Settings that figures are made of; the rest is for `launch.config` to check.
+_CONFIG = {
+  'beta': _is_number,
+  'latent_size': _is_count,
+  'reduction': lambda value: value in ('mean', 'sum'),
+}
+
+
+def _check(
+  path: pathlib.Path,
+  content: Mapping[str, Any],
+  entries: Mapping[str, Callable[[Any], bool]],
+) -> None:
+  """Raises RecordError unless the entries are there and can be."""
+  if missing := sorted(entries.keys() - content.keys()):
+    raise RecordError(f'{path} is damaged: it lacks {", ".join(missing)}')
+  for key, is_valid in entries.items():
+    if not is_valid(content[key]):
+      shown = repr(content[key])
+      raise RecordError(f'{path} is damaged: its {key} is {shown[:100]}')
+
+
+_TEXTS = ('split', 'metric', 'direction')
+_COUNTS = ('step', 'n', 'num_samples', 'latent')
+
+
+def _is_cell(column: str, text: str) -> bool:
+  """Whether a text may stand in a column of a table."""
+  if column in _TEXTS:
+    return True
+  if column in _COUNTS:
+    return text.isascii() and text.isdigit() and len(text) < 19
+  try:
+    return not text or not math.isnan(float(text))
+  except ValueError:
+    return False
 
 
 # -- Whole files --------------------------------------------------------------
@@ -145,34 +258,33 @@ def read_manifest(run_dir: str | os.PathLike) -> dict[str, Any]:
     RecordError: no run directory, a damaged manifest, or one of another format.
   """
   path = pathlib.Path(run_dir, MANIFEST)
-  try:
-    manifest = json.loads(path.read_text('utf-8'))
-  except FileNotFoundError:
+  if not path.exists():
+    raise RecordError(f'{run_dir} is no run directory: it has no {MANIFEST}')
+  manifest = read_object(path)
+  if (found := manifest.get('format')) != FORMAT:
     raise RecordError(
-      f'{run_dir} is no run directory: it has no {MANIFEST}'
-    ) from None
-  except (OSError, ValueError, RecursionError) as error:
-    raise RecordError(f'{path} cannot be read: {error}') from error
-  if not isinstance(manifest, dict) or manifest.get('format') != FORMAT:
-    found = manifest.get('format') if isinstance(manifest, dict) else None
-    raise RecordError(
-      f'{path} has format {found!r}; this version reads format {FORMAT}'
+      f'{path} has format {found!r:.100}; this version reads format {FORMAT}'
     )
-  if missing := sorted(_MANIFEST_KEYS - manifest.keys()):
-    raise RecordError(f'{path} is damaged: it lacks {", ".join(missing)}')
-  dataset = manifest['dataset']
-  if not isinstance(dataset, dict) or not dataset.keys() >= _DATASET_KEYS:
-    raise RecordError(f'{path} is damaged: its dataset lacks entries')
+  later = manifest.keys() & _MANIFEST_LATER.keys()
+  _check(
+    path, manifest, _MANIFEST | {key: _MANIFEST_LATER[key] for key in later}
+  )
   return manifest
 
 
 def read_config(run_dir: str | os.PathLike) -> dict[str, Any]:
   """Reads config.json as a plain dictionary.
 
+  Also where a setting names a part that this code does not have, since figures
+  need none of them; `launch.config.load` checks every setting.
+
   Raises:
     RecordError: a file that is missing or damaged.
   """
-  return _read_object(pathlib.Path(run_dir, CONFIG))
+  path = pathlib.Path(run_dir, CONFIG)
+  settings = read_object(path)
+  _check(path, settings, _CONFIG)
+  return settings
 
 
 def read_density_fit_target(folder: str | os.PathLike) -> dict[str, Any]:
@@ -187,7 +299,7 @@ def read_density_fit_target(folder: str | os.PathLike) -> dict[str, Any]:
       f'{path} does not exist; python -m launch.fit_density '
       f'--output_dir={folder} writes it'
     )
-  target = _read_object(path)
+  target = read_object(path)
   try:
     shapes = [
       np.array(target[key], float).shape for key in ('loc', 'scale_tril')
@@ -200,7 +312,12 @@ def read_density_fit_target(folder: str | os.PathLike) -> dict[str, Any]:
   return target
 
 
-def _read_object(path: pathlib.Path) -> dict[str, Any]:
+def read_object(path: pathlib.Path) -> dict[str, Any]:
+  """Reads a file of JSON that holds one object.
+
+  Raises:
+    RecordError: a file that is missing or damaged.
+  """
   try:
     content = json.loads(path.read_text('utf-8'))
   except (OSError, ValueError, RecursionError) as error:
@@ -293,7 +410,9 @@ def read_rows(run_dir: str | os.PathLike, name: str) -> list[dict[str, str]]:
   if not lines or tuple(lines[0]) != COLUMNS[name]:
     raise RecordError(f'{path} does not start with {",".join(COLUMNS[name])}')
   for number, line in enumerate(lines[1:], 2):
-    if len(line) != len(COLUMNS[name]):
+    if len(line) != len(COLUMNS[name]) or not all(
+      map(_is_cell, COLUMNS[name], line)
+    ):
       raise RecordError(f'{path} is damaged at line {number}')
   return [dict(zip(COLUMNS[name], line, strict=True)) for line in lines[1:]]
 
@@ -327,14 +446,9 @@ def keep_rows(
     RecordError: a damaged table.
   """
   with locked(run_dir / f'.{name}.lock'):
-    try:
-      rows = [
-        row for row in read_rows(run_dir, name) if keep(int(row['step']), row)
-      ]
-    except ValueError as error:
-      if isinstance(error, RecordError):
-        raise
-      raise RecordError(f'{run_dir / name} is damaged: {error}') from error
+    rows = [
+      row for row in read_rows(run_dir, name) if keep(int(row['step']), row)
+    ]
     write_table(run_dir, name, rows)
 
 
@@ -384,11 +498,18 @@ def write_arrays(
       replace_file(folder / f'{name}.npz', buffer.getvalue())
 
 
-def read_arrays(run_dir: str | os.PathLike, name: str) -> dict[str, np.ndarray]:
+def read_arrays(
+  run_dir: str | os.PathLike, name: str, needed: Sequence[str] = ()
+) -> dict[str, np.ndarray]:
   """Reads arrays/NAME.npz.
 
+  Args:
+    run_dir: the run.
+    name: of the file.
+    needed: arrays that must be in it.
+
   Raises:
-    RecordError: a file that is missing or damaged.
+    RecordError: a file that is missing or damaged, or lacks an array.
   """
   path = pathlib.Path(run_dir, ARRAYS, f'{name}.npz')
   if not path.exists():
@@ -399,9 +520,12 @@ def read_arrays(run_dir: str | os.PathLike, name: str) -> dict[str, np.ndarray]:
   try:
     # NumPy leaves a file open that turns out to be damaged.
     with path.open('rb') as file, np.load(file, allow_pickle=False) as arrays:
-      return {key: arrays[key] for key in arrays.files}
+      found = {key: arrays[key] for key in arrays.files}
   except Exception as error:  # zipfile, zlib and NumPy raise many kinds.
     raise RecordError(f'{path} is damaged: {error}') from error
+  if missing := sorted(set(needed) - found.keys()):
+    raise RecordError(f'{path} is damaged: it lacks {", ".join(missing)}')
+  return found
 
 
 # -- Locks and run directories ------------------------------------------------
@@ -448,7 +572,7 @@ def newest_run(root: str | os.PathLike = 'runs') -> pathlib.Path:
 
 def clear(run_dir: pathlib.Path) -> None:
   """Deletes what a run wrote, and nothing else that may lie beside it."""
-  for name in (CHECKPOINTS, ARRAYS, FIGURES):
+  for name in (CHECKPOINTS, ARRAYS, FIGURES, SAVED_MODEL):
     shutil.rmtree(run_dir / name, ignore_errors=True)
   for name in (*RUN_TABLES, CONFIG, MANIFEST):
     (run_dir / name).unlink(missing_ok=True)

@@ -63,7 +63,7 @@ def opened(
     if run_dir is None:
       path, made = _make_new(config), True
     else:
-      path = pathlib.Path(run_dir).expanduser()
+      path = pathlib.Path(os.path.expanduser(run_dir))
       if not path.exists():
         path.mkdir(parents=True)
         made = True
@@ -105,7 +105,11 @@ def find(run_dir: str | None) -> pathlib.Path:
   Raises:
     RecordError: no such run.
   """
-  path = pathlib.Path(run_dir).expanduser() if run_dir else records.newest_run()
+  path = (
+    pathlib.Path(os.path.expanduser(run_dir))
+    if run_dir
+    else records.newest_run()
+  )
   records.read_manifest(path)
   return path
 

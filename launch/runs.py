@@ -54,9 +54,22 @@ def build(
       `--output_bias=data_mean` starts; not needed where a checkpoint follows.
 
   Raises:
-    ConfigError: data that do not fit a network, or `--kl=exact` where no
-      closed form is known.
+    ConfigError: data that do not fit a network, `--kl=exact` where no closed
+      form is known, or a model that does not fit into memory.
   """
+  try:
+    return _build(config, data_shape, mean_image)
+  except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+    raise config_lib.ConfigError(
+      f'--hidden_sizes={",".join(map(str, config.hidden_sizes))} '
+      f'--latent_size={config.latent_size}: the model does not fit into memory '
+      f'for data of shape {tuple(data_shape)}'
+    ) from error
+
+
+def _build(
+  config: Config, data_shape: Sequence[int], mean_image: np.ndarray | None
+) -> models.VAE:
   output_bias = None
   if config.output_bias == 'data_mean' and mean_image is not None:
     # Burda et al. 2015: logits of the mean, kept off the ends.
@@ -322,7 +335,7 @@ def load(
   manifest = records.read_manifest(path)
   config = config_lib.load(path / records.CONFIG)
   if 'best_step' in manifest:
-    best = checkpoints.path_of(path, int(manifest['best_step']))
+    best = checkpoints.path_of(path, manifest['best_step'])
     step, tensors = checkpoints.load(best)
   else:
     newest = checkpoints.load_newest(path, warn)
@@ -331,12 +344,7 @@ def load(
         f'{path} has no checkpoint yet (its status: {manifest["status"]})'
       )
     step, tensors = newest
-  try:
-    model = build(config, tuple(manifest['dataset']['shape']))
-  except (KeyError, TypeError, ValueError) as error:
-    raise records.RecordError(
-      f'{path / records.MANIFEST} is damaged: {error!r}'
-    ) from error
+  model = build(config, tuple(manifest['dataset']['shape']))
   variables = named_variables(model=model)
   assign(
     variables, {k: v for k, v in tensors.items() if k.startswith('model/')}
@@ -390,7 +398,7 @@ def assign(
   """Gives variables the values of a checkpoint.
 
   Raises:
-    checkpoints.CheckpointError: names or shapes that differ; nothing is
+    checkpoints.CheckpointError: names, shapes or types that differ; nothing is
       assigned.
   """
   if variables.keys() != tensors.keys():
@@ -399,10 +407,12 @@ def assign(
       f'the checkpoint is of another model: they differ in {differing[0]}'
     )
   for name, variable in variables.items():
-    if tuple(variable.shape) != tensors[name].shape:
+    found = (tensors[name].dtype.name, tensors[name].shape)
+    expected = (variable.dtype.name, tuple(variable.shape))
+    if found != expected:
       raise checkpoints.CheckpointError(
-        f'the checkpoint is of another model: {name} has shape '
-        f'{tensors[name].shape}, expected {tuple(variable.shape)}'
+        f'the checkpoint is of another model: {name} has type and shape '
+        f'{found}, expected {expected}'
       )
   for name, variable in variables.items():
     variable.assign(tensors[name])

@@ -12,7 +12,8 @@ _OVERWRITE = flags.DEFINE_bool(
 
 _SUMMARY = """
 Trains a beta-VAE and evaluates it on the test split. Where --run_dir holds a
-run, that run resumes, or goes on where --training_steps grew.
+run, that run resumes, or goes on where --training_steps grew. --config runs one
+again.
 Usage: python -m launch.train [--beta=0.01] [any flag below]
 """
 
@@ -28,7 +29,13 @@ def main() -> int:
     cli.import_tensorflow()
     from launch import experiment
 
-    return experiment.run(path, settings, cli.DATA_DIR.value, _OVERWRITE.value)
+    return experiment.run(
+      path,
+      settings,
+      cli.DATA_DIR.value,
+      _OVERWRITE.value,
+      flags.FLAGS.config,
+    )
 
 
 if __name__ == '__main__':

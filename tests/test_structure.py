@@ -57,6 +57,24 @@ def test_flags_are_defined_in_launch_alone(path):
   assert 'flags.DEFINE' not in path.read_text()
 
 
+@pytest.mark.parametrize(
+  'path', files('vae') + files('launch') + files('analysis'), ids=str
+)
+def test_files_that_are_read_are_data_and_never_code(path):
+  for name in imported(path):
+    assert name.split('.')[0] not in ('dill', 'joblib', 'marshal', 'shelve')
+    assert 'pickle' not in name
+  for node in ast.walk(ast.parse(path.read_text())):
+    if not isinstance(node, ast.Call):
+      continue
+    called = ast.unparse(node.func)
+    assert called not in ('eval', 'exec', 'compile', '__import__')
+    assert 'pickle' not in called
+    keywords = {k.arg: ast.unparse(k.value) for k in node.keywords}
+    if called == 'np.load' or 'allow_pickle' in keywords:
+      assert keywords.get('allow_pickle') == 'False', called
+
+
 def loaded_after(statement):
   script = f'import sys\n{statement}\nprint(*sys.modules)'
   return subprocess.run(
@@ -77,6 +95,8 @@ def loaded_after(statement):
       if path.stem != '__init__'
     ),
     'import launch.train',
+    'import launch.compare',
+    'import launch.export',
     'import launch.fit_density',
     'import launch.config, launch.records, launch.rundir',
   ],

@@ -23,12 +23,15 @@ import tensorflow as tf
 
 from vae import randomness, sources
 
+_SPLITS = ('train', 'validation', 'test')
+
 BINARISATIONS = ('none', 'threshold', 'static', 'dynamic')
 
 # What `auto` stands for: the first, or the second where it cannot be had.
 _FULL, _FALLBACK = 'mnist', 'mnist_5k'
 
-_TFDS_NAME = re.compile(r'[A-Za-z0-9_]+(/[A-Za-z0-9_.+-]+)?(:[0-9*.]+)?')
+# No part starts with a dot, so that none leads out of a folder.
+_TFDS_NAME = re.compile(r'\w+(/\w[\w.+-]*)?(:[0-9*][0-9*.]*)?', re.ASCII)
 
 
 class DatasetError(ValueError):
@@ -134,9 +137,9 @@ def load(
     DatasetError: no source has it, its files are damaged, or the name is not
       one; the message lists what was tried and what to do.
   """
-  data_dir = pathlib.Path(data_dir).expanduser().absolute()
+  data_dir = pathlib.Path(os.path.expanduser(data_dir)).absolute()
   if is_path(name):  # The name must hold wherever the run is resumed from.
-    name = os.fspath(pathlib.Path(name).expanduser().absolute())
+    name = os.path.abspath(os.path.expanduser(name))
   try:
     if name != 'auto':
       return _open(name, _prepare(name, data_dir, report))
@@ -291,6 +294,8 @@ def _open(name: str, folder: pathlib.Path) -> Dataset:
     provenance = json.loads((folder / 'provenance.json').read_text())
     splits = {}
     for split, expected in provenance['sha256'].items():
+      if split not in _SPLITS:
+        raise KeyError(split)
       images = np.load(
         folder / f'{split}_images.npy', mmap_mode='r', allow_pickle=False
       )
@@ -305,12 +310,10 @@ def _open(name: str, folder: pathlib.Path) -> Dataset:
       )
     if not {'train', 'test'} <= splits.keys():
       raise KeyError('train or test')
-  except (KeyError, OSError, EOFError) as error:
-    raise DatasetError(f'{folder} is damaged ({error}); {cure}') from error
-  except ValueError as error:
-    if isinstance(error, DatasetError):
-      raise
-    raise DatasetError(f'{folder} is damaged ({error}); {cure}') from error
+  except DatasetError:
+    raise
+  except Exception as error:  # JSON and NumPy raise many kinds.
+    raise DatasetError(f'{folder} is damaged ({error!r}); {cure}') from error
   return Dataset(name, splits, provenance)
 
 
@@ -379,7 +382,7 @@ def statically_binarised(images: np.ndarray, split: str) -> np.ndarray:
     uint8 images of zeros and 255s, of the same shape.
   """
   binary = np.empty(images.shape, np.uint8)
-  stream = ('train', 'validation', 'test').index(split)
+  stream = _SPLITS.index(split)
   generator = randomness.host_generator(
     0, randomness.Purpose.STATIC_BINARISATION, stream
   )

@@ -8,6 +8,7 @@ serve raises `SourceError` with one sentence that says why.
 import functools
 import gzip
 import hashlib
+import math
 import os
 import pathlib
 import shutil
@@ -18,6 +19,7 @@ import tarfile
 import tempfile
 import threading
 import urllib.parse
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -118,7 +120,7 @@ def _read_bytes(path: pathlib.Path) -> bytes:
   try:
     with opener(path, 'rb') as file:
       return file.read()
-  except (OSError, EOFError) as error:
+  except (OSError, EOFError, zlib.error) as error:
     raise DamagedError(f'{path} cannot be read: {error}') from error
 
 
@@ -142,17 +144,16 @@ def read_idx(path: pathlib.Path) -> np.ndarray:
   if len(content) < header:
     raise DamagedError(f'{path} is truncated inside its header')
   shape = struct.unpack(f'>{rank}I', content[4:header])
-  expected = header
-  size = 1
-  for length in shape:
-    size *= length
-  expected += size
+  expected = header + math.prod(shape)
   if len(content) != expected:
     raise DamagedError(
       f'{path} is damaged: {len(content):,} bytes where its header {shape} '
       f'says {expected:,}'
     )
-  return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+  try:
+    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+  except ValueError as error:  # More dimensions than NumPy has.
+    raise DamagedError(f'{path} has the shape {shape}: {error}') from error
 
 
 def _find_idx(folder: pathlib.Path) -> dict[str, pathlib.Path] | None:
@@ -199,7 +200,7 @@ def idx_folder(folder: pathlib.Path) -> Raw | None:
   for split in ('train', 'test'):
     images = read_idx(files[f'{split}_data'])
     labels = read_idx(files[f'{split}_labels'])
-    if images.ndim != 3 or labels.shape != images.shape[:1]:
+    if images.ndim != 3 or not images.size or labels.shape != images.shape[:1]:
       raise DamagedError(
         f'{folder}: {split} images of shape {images.shape} do not go with '
         f'labels of shape {labels.shape}'

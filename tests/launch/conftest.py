@@ -21,7 +21,7 @@ class Result:
     self.stderr = stderr
 
 
-def call(main, arguments):
+def call(main, arguments, names=()):
   """Runs a command's main in this process, as its command line would."""
   stdout, stderr = io.StringIO(), io.StringIO()
   argv, sys.argv = sys.argv, ['launch/train.py', *map(str, arguments)]
@@ -33,13 +33,18 @@ def call(main, arguments):
       contextlib.redirect_stderr(stderr),
       pytest.raises(SystemExit) as stop,
     ):
-      cli.run(main, 'A summary.')
+      cli.run(main, 'A summary.', names)
   finally:
     sys.argv = argv
   code = stop.value.code
   return Result(
     0 if code is None else code, stdout.getvalue(), stderr.getvalue()
   )
+
+
+def call_train(*arguments):
+  """Runs `launch.train` with nothing but the arguments."""
+  return call(train.main, arguments)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 
-from launch import config, presets
+from launch import config, presets, records
 
 
 def test_config_survives_json():
@@ -21,7 +21,11 @@ def test_config_survives_json():
     ({'beta': -1.0}, '--beta=-1.0: must be at least 0'),
     ({'beta': float('nan')}, '--beta=nan: must be finite'),
     ({'beta': True}, '--beta=True: must be of type float'),
+    ({'beta': 10**400}, '000: must be finite'),
+    ({'learning_rate': 1e300}, 'must be finite, and fit into 32 bits'),
     ({'batch_size': 0}, '--batch_size=0: must be at least 1'),
+    ({'latent_size': 2**21}, '--latent_size=2097152: must be at most'),
+    ({'checkpoint_every': '9' * 400}, 'must be a number of steps'),
     ({'seed': 2**63}, 'must fit into 63 bits'),
     ({'hidden_sizes': (5, 0)}, '--hidden_sizes=5,0: must be at least 1'),
     ({'hidden_sizes': 5}, '--hidden_sizes=5: must be a list of int'),
@@ -140,7 +144,7 @@ def test_damaged_settings_make_a_config_or_one_clear_line(changes):
 def test_files_that_are_no_config_are_refused(tmp_path, content):
   path = tmp_path / 'config.json'
   path.write_bytes(content)
-  with pytest.raises(config.ConfigError, match=r'config\.json'):
+  with pytest.raises(records.RecordError, match=r'config\.json'):
     config.load(path)
 
 

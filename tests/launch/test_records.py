@@ -16,6 +16,8 @@ MANIFEST = {
   'started': '2026-01-01',
   'effective_beta': 0.784,
   'source': {'commit': 'c0ffee', 'dirty': False},
+  'packages': {'python': '3.11.7', 'numpy': '2.4.6'},
+  'device': {'name': 'a processor', 'type': 'CPU'},
   'dataset': {
     'name': 'mnist',
     'version': '3.0.1',
