@@ -116,7 +116,7 @@ def plot_benchmark(frame: pd.DataFrame) -> gg.ggplot:
 
 
 def _draw(arguments: argparse.Namespace) -> Iterator[pathlib.Path]:
-  folder = pathlib.Path(arguments.input_dir).expanduser()
+  folder = pathlib.Path(arguments.benchmark_dir).expanduser()
   frame = records.read_table(folder, records.BENCHMARK)
   yield from figures.save(
     plot_benchmark(frame),
@@ -137,12 +137,12 @@ def main() -> None:
     allow_abbrev=False,
   )
   parser.add_argument(
-    '--input_dir',
+    '--benchmark_dir',
     default='runs/benchmark',
     help=f'folder of {records.BENCHMARK}; default: runs/benchmark',
   )
   parser.add_argument(
-    '--output', help='file without suffix; default: INPUT_DIR/benchmark'
+    '--output', help='file without suffix; default: BENCHMARK_DIR/benchmark'
   )
   arguments = parser.parse_args()
   command.main('benchmark', lambda: _draw(arguments))

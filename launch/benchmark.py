@@ -38,8 +38,8 @@ _DATASET = flags.DEFINE_string(
   'auto',
   'whose training images are used, as in launch.train',
 )
-_OUTPUT_DIR = flags.DEFINE_string(
-  'output_dir', 'runs/benchmark', f'folder of {records.BENCHMARK}'
+_BENCHMARK_DIR = flags.DEFINE_string(
+  'benchmark_dir', 'runs/benchmark', f'folder of {records.BENCHMARK}'
 )
 
 _SUMMARY = f"""
@@ -451,7 +451,7 @@ def _print_table(
 def main() -> int:
   """Measures as the flags say and prints tables."""
   parts = [part for part in PARTS if part in _ONLY.value]
-  folder = pathlib.Path(_OUTPUT_DIR.value)
+  folder = pathlib.Path(_BENCHMARK_DIR.value)
   recorder = _Recorder(folder)
   print(recorder.device)
   if (load := os.getloadavg()[0]) > 0.5:

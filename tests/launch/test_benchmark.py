@@ -39,7 +39,7 @@ def small_task(recorded=None):
 
 def flags(folder, data_dir, *arguments):
   return [
-    f'--output_dir={folder}',
+    f'--benchmark_dir={folder}',
     f'--data_dir={data_dir}',
     '--benchmark_dataset=mnist_5k',
     '--block_seconds=0.001',
