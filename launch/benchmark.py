@@ -470,7 +470,7 @@ def main() -> int:
       run = _compete if part in TASKS else _run_commands
       run(part, scratch, recorder)
   print(f'\nEvery timing is in {folder / records.BENCHMARK}')
-  print(f'next: python -m analysis.benchmark --input_dir={folder}')
+  print(f'next: python -m analysis.benchmark --benchmark_dir={folder}')
   return 0
 
 

@@ -205,13 +205,12 @@ def _check(
       raise RecordError(f'{path} is damaged: its {key} is {shown[:100]}')
 
 
-_TEXTS = ('split', 'metric', 'direction')
 _COUNTS = ('step', 'n', 'num_samples', 'latent')
 
 
 def _is_cell(column: str, text: str) -> bool:
   """Whether a text may stand in a column of a table."""
-  if column in _TEXTS:
+  if column in _WORDS:
     return True
   if column in _COUNTS:
     return text.isascii() and text.isdigit() and len(text) < 19

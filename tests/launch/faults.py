@@ -38,6 +38,7 @@ KINDS = {
     'batch_size': 50,
     'learning_rate': 0.001,
     'patience': 20,
+    'training_steps': 300,
     'eval_every': 0,
   },
   'schedules': {

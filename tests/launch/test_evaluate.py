@@ -245,7 +245,7 @@ def result_of(active, latents=4):
   means[:, :active] = np.linspace(-1, 1, 100)[:, None]
   estimate = evaluation.Estimate(-90.04, 0.3)
   return evaluation.Evaluation(
-    100, estimate, estimate, estimate, means, np.ones_like(means)
+    100, estimate, estimate, estimate, estimate, means, np.ones_like(means)
   )
 
 

@@ -108,7 +108,7 @@ def test_a_disk_that_takes_no_more_stops_the_run_which_resumes(
   launch_train, tmp_path, data_dir
 ):
   run, whole = tmp_path / 'run', tmp_path / 'whole'
-  settings = faults.SMALL | {'hidden_sizes': '64', 'log_every': 1}
+  settings = faults.SMALL | {'hidden_sizes': '64', 'training_steps': 600}
 
   def limit():  # Larger files fail as on a full disk: in the middle of a write.
     resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))

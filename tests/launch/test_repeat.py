@@ -9,7 +9,8 @@ import pytest
 
 from launch import config, provenance, records
 from tests.launch import conftest
-from tests.launch.test_train import assert_one_line_error, assert_same_run
+from tests.launch.faults import assert_same_run
+from tests.launch.test_train import assert_one_line_error
 
 SOURCE = {'commit': 'c0ffee' * 6, 'dirty': False}
 
