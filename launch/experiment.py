@@ -391,11 +391,15 @@ class _Experiment:
         )
         block_started = time.monotonic()
         try:
-          metrics = engine.run(
-            first,
-            schedule.betas(first, count),
-            schedule.learning_rates(first, count),
-          )
+          try:
+            metrics = engine.run(
+              first,
+              schedule.betas(first, count),
+              schedule.learning_rates(first, count),
+            )
+          except training.NonFiniteError as error:
+            self._keep_replay(error, engine)
+            raise
           # The first block compiles, and says nothing about the speed.
           if block_steps is None:
             block_steps = 1
@@ -418,7 +422,7 @@ class _Experiment:
             saved = time.monotonic()
         except training.NonFiniteError as error:
           shown.close()
-          return self._fail(error, engine)
+          return self._fail(error)
         except tf.errors.ResourceExhaustedError as error:
           shown.close()
           return self._run_out_of_memory(error)
@@ -569,9 +573,9 @@ class _Experiment:
 
   # -- Ending -----------------------------------------------------------------
 
-  def _fail(
+  def _keep_replay(
     self, error: training.NonFiniteError, engine: training.Engine
-  ) -> int:
+  ) -> None:
     """Keeps what shows the fault: the weights and the batch of that step."""
     self._step = error.step - 1  # The model is as before the bad step.
     if self._step:
@@ -587,6 +591,8 @@ class _Experiment:
         'learning_rate': self._schedule.learning_rates(error.step, 1)[0],
       },
     )
+
+  def _fail(self, error: training.NonFiniteError) -> int:
     newest = checkpoints.paths(self._path)
     kept = (
       f'the last good checkpoint is {newest[0]}'
