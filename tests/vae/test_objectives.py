@@ -181,9 +181,12 @@ def test_the_reconstruction_alone_is_the_mean_of_squared_errors():
   shape = (4, 4, 1)
   posterior = posteriors.Deterministic(2, tf.sigmoid)
   likelihood = likelihoods.SquaredError(shape, tf.sigmoid)
+  w_init = networks.Initializer('sonnet', 0)
   model = models.VAE(
-    models.Encoder(networks.MLP([8], posterior.parameter_shape), posterior),
-    models.Decoder(networks.MLP([8], shape), likelihood),
+    models.Encoder(
+      networks.MLP([8], posterior.parameter_shape, w_init=w_init), posterior
+    ),
+    models.Decoder(networks.MLP([8], shape, w_init=w_init), likelihood),
     priors.standard(2),
   )
   images = builders.float_images(5)
