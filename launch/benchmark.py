@@ -120,15 +120,7 @@ TASKS: Mapping[str, Mapping[str, Config]] = {
   'mlp': {f'mlp{size}': Config(batch_size=size) for size in (64, 256, 1024)},
   'conv': {
     'strided_conv': _preset('conv_vae'),
-    'pooled_conv': Config(
-      reduction='sum',
-      beta=1.0,
-      network='pooled_conv',
-      dropout=0.5,
-      posterior_scale='log_variance',
-      init='glorot_uniform',
-      batch_size=128,
-    ),
+    'pooled_conv': _preset('conv_vae_dropout'),
   },
   'evaluation': {'evaluation': Config()},
   'importance': {

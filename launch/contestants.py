@@ -19,7 +19,7 @@ import tensorflow as tf
 from launch import config as config_lib
 from launch import contest, experiment, runs
 from launch.config import Config
-from vae import datasets, importance, randomness, training
+from vae import datasets, evaluation, importance, randomness, training
 
 vae.check_installed()
 
@@ -210,8 +210,7 @@ def load_products(task: contest.Task) -> contest.Loop:
 def load_evaluation(task: contest.Task) -> contest.Loop:
   """A step evaluates 10,000 images, with one posterior sample for each."""
   config = _config(task)
-  shape = task.images.shape[1:]
-  evaluator = runs.evaluator(config, runs.build(config, shape), shape)
+  evaluator = evaluation.Evaluator(runs.build(config, task.images.shape[1:]))
   images = task.images[:_NUM_EVALUATED]
   return lambda steps: [
     -evaluator(images, config.binarize, config.seed).elbo.value

@@ -244,7 +244,7 @@ class _Experiment:
     self._variables = runs.named_variables(
       model=model, optimizer=self._optimizer
     )
-    self._evaluator = runs.evaluator(config, model, dataset.shape)
+    self._evaluator = evaluation.Evaluator(model, has_elbo=config.has_elbo)
     # On the test split, after step `_step`.
     self._evaluated: evaluation.Evaluation | None = None
     self._best_step: int | None = None
@@ -557,8 +557,7 @@ class _Experiment:
     return self._best_step == self._step
 
   def _find_best(self) -> int | None:
-    best = measure.best_validated(self._path, self._config.has_elbo)
-    return None if best is None else best[0]
+    return measure.best_validated(self._path, self._config.has_elbo)
 
   def _is_stopped_early(self) -> bool:
     """Whether patience is at its end, not before beta is at its own."""

@@ -144,17 +144,14 @@ def likelihood_scale(
   }
 
 
-def best_validated(
-  path: pathlib.Path, has_elbo: bool
-) -> tuple[int, float] | None:
+def best_validated(path: pathlib.Path, has_elbo: bool) -> int | None:
   """The step whose weights did best on the validation split so far.
 
   By the elbo, whose beta is always 1, so that a beta that moves does not move
   the scale; an autoencoder's by its squared error.
 
   Returns:
-    The step and its elbo in nats (or minus its squared error); None where
-    nothing was validated yet.
+    The step, of equals the earliest; None where nothing was validated yet.
   """
   metric, sign = ('elbo_nats', 1) if has_elbo else ('squared_error', -1)
   validated = [
@@ -162,10 +159,7 @@ def best_validated(
     for row in records.read_rows(path, records.EVAL)
     if row['split'] == 'validation' and row['metric'] == metric and row['value']
   ]
-  if not validated:
-    return None
-  value, step = max(validated)  # Of equals the earliest.
-  return -step, value
+  return -max(validated)[1] if validated else None
 
 
 def _record_bounds(
@@ -261,10 +255,11 @@ def evaluate(
   ceiling = math.log(len(examples))
   lines += [
     f'  the rate over the mixture of the {len(examples):,} posteriors, one '
-    f'sample each: mutual information {_show(parts.mutual_information)} (at '
-    f'most log N = {ceiling:.2f}), total correlation '
-    f'{_show(parts.total_correlation)}, dimension-wise KL '
-    f'{_show(parts.dimension_wise_kl)}'
+    'sample each: mutual information '
+    f'{summary.nats(parts.mutual_information)} (at most log N = '
+    f'{ceiling:.2f}), total correlation '
+    f'{summary.nats(parts.total_correlation)}, dimension-wise KL '
+    f'{summary.nats(parts.dimension_wise_kl)}'
   ]
   bounds: list[importance.Bound] = []
   if num_importance_samples:
@@ -273,8 +268,8 @@ def evaluate(
     )
     _record_bounds(run, split, len(examples), bounds)
     lines += [
-      f'  log p(x) >= {_show(bound.log_p)} at {bound.num_samples:,} samples '
-      f'(effective sample size {bound.ess:,.1f})'
+      f'  log p(x) >= {summary.nats(bound.log_p)} at {bound.num_samples:,} '
+      f'samples (effective sample size {bound.ess:,.1f})'
       for bound in bounds
     ]
     last = bounds[-1]
@@ -293,10 +288,6 @@ def evaluate(
     )
   lines.append(in_words(result, bounds))
   return lines
-
-
-def _show(estimate: evaluation.Estimate) -> str:
-  return f'{estimate.value:.2f} ± {estimate.se:.2f}'
 
 
 def in_words(

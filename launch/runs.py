@@ -25,6 +25,7 @@ from vae import (
   evaluation,
   importance,
   likelihoods,
+  losses,
   models,
   networks,
   objectives,
@@ -152,38 +153,15 @@ def _make(
     raise config_lib.ConfigError(f'--{flag}={value}: {error}') from error
 
 
-def _has_closed_form(
-  posterior: tfd.Distribution, prior: tfd.Distribution
-) -> bool:
-  try:
-    tfd.kl_divergence(posterior, prior)
-  except NotImplementedError:
-    return False
-  return True
-
-
 def _check_closed_form(
   config: Config, posterior: tfd.Distribution, prior: tfd.Distribution
 ) -> None:
-  if not _has_closed_form(posterior, prior):
+  if not losses.has_closed_form(posterior, prior):
     raise config_lib.ConfigError(
       f'--kl=exact: no closed form of the KL from --posterior='
       f'{config.posterior} to --prior={config.prior} is known; give '
       '--kl=monte_carlo'
     )
-
-
-def evaluator(
-  config: Config, model: models.VAE, data_shape: Sequence[int]
-) -> evaluation.Evaluator:
-  """Evaluates a config's model, with the exact KL where there is one."""
-  example = model.encode(tf.zeros([1, *data_shape]))
-  exact = config.has_elbo and _has_closed_form(example, model.prior)
-  return evaluation.Evaluator(
-    model,
-    kl='exact' if exact else 'monte_carlo',
-    has_elbo=config.has_elbo,
-  )
 
 
 def objective(config: Config) -> training.Objective:
@@ -268,8 +246,8 @@ class Run:
 
   def evaluate(self, split: str = 'test') -> evaluation.Evaluation:
     """Elbo, rate, distortion and posterior moments over a split."""
-    shape = self.manifest['dataset']['shape']
-    return evaluator(self.config, self.model, shape)(
+    evaluator = evaluation.Evaluator(self.model, has_elbo=self.config.has_elbo)
+    return evaluator(
       self.examples(split), self.config.binarize, self.config.seed
     )
 

@@ -74,6 +74,11 @@ def start(
   )
 
 
+def nats(estimate: evaluation.Estimate) -> str:
+  """A mean in nats and its standard error."""
+  return f'{estimate.value:.2f} ± {estimate.se:.2f}'
+
+
 def result(evaluated: evaluation.Evaluation) -> str:
   """The numbers of an evaluation."""
   if not evaluated.has_elbo:
@@ -83,7 +88,7 @@ def result(evaluated: evaluation.Evaluation) -> str:
       'of an example'
     )
   return ', '.join(
-    f'{name} {estimate.value:.2f} ± {estimate.se:.2f}'
+    f'{name} {nats(estimate)}'
     for name, estimate in (
       ('elbo', evaluated.elbo),
       ('distortion', evaluated.distortion),

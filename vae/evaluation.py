@@ -136,15 +136,14 @@ class Evaluator:
     self,
     model: models.VAE,
     num_samples: int = 1,
-    kl: str = 'exact',
     has_elbo: bool = True,
   ):
     """Initializes the evaluator.
 
     Args:
-      model: the VAE; its variables may change between evaluations.
-      num_samples: posterior samples per image for the distortion.
-      kl: 'exact', or 'monte_carlo' where no closed form is known.
+      model: the VAE; its variables may change between evaluations. Its rate is
+        exact where a closed form is known, else by Monte Carlo.
+      num_samples: posterior samples per image.
       has_elbo: False for an autoencoder, whose posterior is deterministic or
         whose likelihood is no density: its squared error is measured instead.
     """
@@ -152,6 +151,8 @@ class Evaluator:
     def elbo_terms(images, key):
       sampled = losses.sample(model, images, key, num_samples)
       posterior = sampled.posterior
+      exact = losses.has_closed_form(posterior, model.prior)
+      kl = 'exact' if exact else 'monte_carlo'
       distortion = tf.reduce_mean(sampled.distortions, axis=0)
       rate = losses.rate(model, posterior, sampled.latents, kl)
       return distortion, rate, posterior.mean(), posterior.stddev()

@@ -100,28 +100,13 @@ class Bernoulli:
     )
 
 
-class ContinuousBernoulli:
+class ContinuousBernoulli(Bernoulli):
   """p(x|z) with one continuous Bernoulli per value: a density on [0, 1].
 
   Loaiza-Ganem & Cunningham 2019 (https://arxiv.org/abs/1907.06845): the
   Bernoulli's cross-entropy, normalised, which makes it right for grey pixels.
-
-  Attributes:
-    data_shape: the shape of one example, [H, W, C] for images.
-    parameter_shape: the same.
-    support: the smallest and the largest value that it may be asked about.
+  Attributes as of `Bernoulli`.
   """
-
-  support = (0.0, 1.0)
-
-  def __init__(self, data_shape: Sequence[int]):
-    """Initializes the family.
-
-    Args:
-      data_shape: the shape of one example, [H, W, C] for images.
-    """
-    self.data_shape = tuple(data_shape)
-    self.parameter_shape = self.data_shape
 
   def __call__(self, parameters: tf.Tensor) -> tfd.Distribution:
     """Maps logits [..., H, W, C] to a distribution over [H, W, C]."""

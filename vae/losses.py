@@ -108,6 +108,17 @@ def rate(
   raise ValueError(f'kl must be one of {KL_METHODS}, got {kl!r}')
 
 
+def has_closed_form(
+  posterior: tfd.Distribution, prior: tfd.Distribution
+) -> bool:
+  """Whether the 'exact' rate between two families of densities is known."""
+  try:
+    tfd.kl_divergence(posterior, prior)
+  except NotImplementedError:
+    return False
+  return True
+
+
 def terms(
   model: models.VAE,
   images: tf.Tensor,
