@@ -33,6 +33,7 @@ setuptools.setup(
     'tensorflow-probability~=0.25.0',
     # TFP needs the Keras 2 that fits TensorFlow's version, but does not ask.
     'tf-keras~=2.21.0',
+    'threadpoolctl',
     'tqdm',
   ],
   extras_require={

@@ -5,6 +5,7 @@ import pathlib
 import numpy as np
 import scipy.special
 import tensorflow as tf
+import threadpoolctl
 
 from launch import records
 from launch.config import Config
@@ -94,16 +95,19 @@ def principal_components(examples: np.ndarray) -> np.ndarray:
   if examples.dtype == np.uint8:
     flat /= 255.0
   flat -= flat.mean(axis=0)
-  if flat.shape[1] <= 2048:
-    _, vectors = np.linalg.eigh(flat.T @ flat)
-    vectors = vectors[:, ::-1][:, :NUM_COMPONENTS]
-  else:  # Where all of them would take minutes.
-    import scipy.sparse.linalg
+  # The bits depend on the number of threads, which here is not --threads but
+  # what the process may use.
+  with threadpoolctl.threadpool_limits(1):
+    if flat.shape[1] <= 2048:
+      _, vectors = np.linalg.eigh(flat.T @ flat)
+      vectors = vectors[:, ::-1][:, :NUM_COMPONENTS]
+    else:  # Where all of them would take minutes.
+      import scipy.sparse.linalg
 
-    count = min(NUM_COMPONENTS, min(flat.shape) - 1)
-    start = np.ones(min(flat.shape), np.float32)
-    vectors = scipy.sparse.linalg.svds(flat, count, v0=start)[2][::-1].T
-  return (flat @ vectors).astype(np.float16)
+      count = min(NUM_COMPONENTS, min(flat.shape) - 1)
+      start = np.ones(min(flat.shape), np.float32)
+      vectors = scipy.sparse.linalg.svds(flat, count, v0=start)[2][::-1].T
+    return (flat @ vectors).astype(np.float16)
 
 
 def manifold(

@@ -569,6 +569,36 @@ def parse_interval(text: str) -> tuple[float, str]:
   return float(match[2]), 'steps'
 
 
+# Inputs of a compiled program, initial values, and what happens between its
+# calls.
+_NOT_COMPILED = frozenset(
+  {
+    'beta',
+    'beta_warmup_steps',
+    'checkpoint_every',
+    'eval_every',
+    'init',
+    'learning_rate',
+    'learning_rate_schedule',
+    'log_every',
+    'num_epochs',
+    'output_bias',
+    'patience',
+    'seed',
+    'training_steps',
+  }
+)
+
+
+def compiled_settings(config: Config) -> tuple[tuple[str, Any], ...]:
+  """The settings that make a compiled program, by name.
+
+  Runs that agree in them are trained by one program.
+  """
+  settings = dataclasses.asdict(config).items()
+  return tuple(item for item in settings if item[0] not in _NOT_COMPILED)
+
+
 # -- config.json --------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ Not a command for people: `launch.benchmark` starts a process of
 `python -m launch.contestants NAME` for each of these.
 """
 
+import dataclasses
 import itertools
 import json
 import pathlib
@@ -17,9 +18,9 @@ import sonnet as snt
 import tensorflow as tf
 
 from launch import config as config_lib
-from launch import contest, experiment, runs
+from launch import contest, programs, runs
 from launch.config import Config
-from vae import datasets, evaluation, importance, randomness, training
+from vae import datasets, evaluation, importance, randomness
 
 vae.check_installed()
 
@@ -99,23 +100,10 @@ def load_ours(task: contest.Task) -> contest.Loop:
   """The loop of `launch.train`."""
   config = _config(task)
   model = runs.build(config, task.images.shape[1:])
-  engine = training.Engine(
-    model,
-    training.make_optimizer(
-      config.optimizer,
-      config.learning_rate,
-      list(model.trainable_variables),
-      config.adam_epsilon,
-      config.momentum,
-    ),
-    runs.objective(config),
-    task.images,
-    seed=config.seed,
-    batch_size=config.batch_size,
-    binarize=config.binarize,
-    jit=experiment.resolve_jit(config, model) == 'on',
-    on_device=True,
+  config = dataclasses.replace(
+    config, jit=programs.resolve_jit(config, model), data_placement='device'
   )
+  engine = programs.Program(config, model, task.images).engine
   # A block tells the loss of its last step alone.
   block_steps = 1 if task.recorded else engine.max_steps
   done = 0
@@ -270,7 +258,7 @@ _LOADERS = {
 
 
 if __name__ == '__main__':
-  experiment.set_threads(contest.threads())
+  programs.set_threads(contest.threads())
   if sys.argv[1] == 'tasks':
     _make_tasks(*sys.argv[2:])
   else:

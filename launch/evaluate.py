@@ -36,12 +36,12 @@ def main() -> int:
     )
   path = rundir.find(cli.RUN_DIR.value)
   cli.import_tensorflow()
-  from launch import experiment, measure, runs
+  from launch import measure, programs, runs
 
   def warn(line: str) -> None:
     print(line, file=sys.stderr)
 
-  experiment.set_threads(rundir.load_config(path).threads)
+  programs.set_threads(rundir.load_config(path).threads)
   run = runs.load(path, cli.DATA_DIR.value, warn)
   if not (run.config.has_density and run.config.has_elbo):
     if flags.FLAGS['num_importance_samples'].present:

@@ -1,15 +1,11 @@
 """One run, from its config to its last file."""
 
 import contextlib
-import dataclasses
 import math
-import os
 import pathlib
 import re
 import shlex
-import signal
 import sys
-import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -22,103 +18,27 @@ from launch import (
   checkpoints,
   compare,
   measure,
+  programs,
   progress,
   provenance,
   records,
   rundir,
   runs,
   schedule,
+  stop,
   summary,
 )
 from launch import config as config_lib
 from launch.config import Config
-from vae import datasets, evaluation, losses, models, training
+from vae import evaluation, losses, training
 
 # A block of steps takes about this long, so that Ctrl-C, progress and the
 # check for finite losses are never far.
 _BLOCK_SECONDS = 1.0
 
-# Larger data stay with the host, which sends each block's images.
-_DEVICE_BYTES = 2**30
-
 
 def _report(line: str) -> None:
   print(line, file=sys.stderr, flush=True)
-
-
-def set_threads(threads: int) -> int:
-  """Sets TensorFlow's threads before its first operation; 0 for all cores."""
-  threads = threads or len(os.sched_getaffinity(0))
-  threading = tf.config.threading
-  if threading.get_intra_op_parallelism_threads() != threads:
-    threading.set_intra_op_parallelism_threads(threads)
-    threading.set_inter_op_parallelism_threads(threads)
-  return threads
-
-
-def _resolve(config: Config, dataset: datasets.Dataset) -> Config:
-  """Decides what the flags left open, but for `--jit`.
-
-  Raises:
-    ConfigError: settings that do not fit the data.
-  """
-  num_train = len(dataset.splits['train'].examples)
-  if config.batch_size > num_train:
-    raise config_lib.ConfigError(
-      f'--batch_size={config.batch_size}: must be at most the {num_train:,} '
-      f'training images of {dataset.name}'
-    )
-  if not dataset.has_images and config.binarize != 'none':
-    raise config_lib.ConfigError(
-      f'--binarize={config.binarize}: {dataset.name} is a table; only images '
-      'can be made binary'
-    )
-  if config.patience and 'validation' not in dataset.splits:
-    raise config_lib.ConfigError(
-      f'--patience={config.patience}: needs a validation split; give '
-      '--num_validation'
-    )
-  steps, epochs = config.training_steps, config.num_epochs
-  if epochs is not None:
-    steps = math.ceil(epochs * num_train / config.batch_size)
-  placement = config.data_placement
-  if placement == 'auto':
-    small = dataset.splits['train'].examples.nbytes <= _DEVICE_BYTES
-    placement = 'device' if small else 'host'
-  return dataclasses.replace(
-    config,
-    dataset=dataset.name,
-    training_steps=steps,
-    num_epochs=None,
-    data_placement=placement,
-  )
-
-
-def resolve_jit(config: Config, model: models.VAE) -> str:
-  """Whether XLA compiles the training loop, 'on' or 'off'."""
-  if config.jit != 'auto':
-    return config.jit
-  # XLA doubles the speed of dense networks and, on CPUs, halves that of
-  # convolutions.
-  convolutions = any(len(v.shape) > 2 for v in model.trainable_variables)
-  gpu = bool(tf.config.list_physical_devices('GPU'))
-  return 'on' if gpu or not convolutions else 'off'
-
-
-def _check_range(model: models.VAE, dataset: datasets.Dataset) -> None:
-  """Refuses values that a likelihood cannot explain, rather than clip them."""
-  assert isinstance(model.decode, models.Decoder)
-  support = getattr(model.decode.likelihood, 'support', None)
-  if support is None or dataset.has_images:  # Whose values lie in [0, 1].
-    return
-  for name, split in dataset.splits.items():
-    low, high = float(split.examples.min()), float(split.examples.max())
-    if low < support[0] or high > support[1]:
-      raise config_lib.ConfigError(
-        f'--likelihood: {dataset.name} has values from {low:.4g} to '
-        f'{high:.4g} in its {name} split, outside of '
-        f'[{support[0]:g}, {support[1]:g}]; give --likelihood=normal'
-      )
 
 
 def run(
@@ -127,6 +47,7 @@ def run(
   data_dir: str,
   overwrite: bool = False,
   original: str | None = None,
+  bench: programs.Workbench | None = None,
 ) -> int:
   """Trains, evaluates and writes a run directory; resumes where one exists.
 
@@ -137,6 +58,7 @@ def run(
     overwrite: whether to delete the run that the folder holds, once it is
       known that the new one can start.
     original: the config.json of the run that is repeated.
+    bench: of a process that trains several runs; None for a new one.
 
   Returns:
     The exit code: 0 finished, 1 failed, 130 or 143 stopped by a signal.
@@ -145,23 +67,15 @@ def run(
     RunError, ConfigError, DatasetError, RecordError, CheckpointError: with one
       line that says what is wrong and what to do.
   """
-  threads = set_threads(config.threads)
   manifest = None
   if (path / records.CONFIG).exists() and not overwrite:
     manifest = records.read_manifest(path)
-  dataset = runs.open_dataset(config, data_dir, manifest, _report)
-  config = _resolve(dataclasses.replace(config, threads=threads), dataset)
-  tf.config.experimental.enable_op_determinism()
-  mean_image = None
-  if config.output_bias == 'data_mean':
-    mean_image = dataset.splits['train'].examples.mean(axis=0) / 255.0
-  model = runs.build(config, dataset.shape, mean_image)
-  _check_range(model, dataset)
-  config = dataclasses.replace(config, jit=resolve_jit(config, model))
+  bench = bench or programs.Workbench()
+  prepared = bench.prepare(config, data_dir, manifest, _report)
   if original is not None:
-    here = {**provenance.session(), 'dataset': dataset.provenance}
-    print(compare.with_original(original, config, here), flush=True)
-  experiment = _Experiment(path, config, dataset, model)
+    here = {**provenance.session(), 'dataset': prepared.dataset.provenance}
+    print(compare.with_original(original, prepared.config, here), flush=True)
+  experiment = _Experiment(path, prepared)
   if overwrite:
     records.clear(path)
   if not experiment.start_or_resume():
@@ -169,61 +83,13 @@ def run(
   return experiment.train()
 
 
-class _Stop:
-  """Turns the first SIGINT or SIGTERM into a wish, the second into an end.
-
-  A thread listens, since Python's handlers wait for the main thread, which may
-  be inside a compiled program for seconds.
-  """
-
-  def __init__(self):
-    self.signal: signal.Signals | None = None
-
-  def __enter__(self):
-    self._read_end, self._write_end = os.pipe()
-    os.set_blocking(self._write_end, False)
-    self._before_fd = signal.set_wakeup_fd(self._write_end)
-    # The bytes in the pipe are what counts; a handler must be there for it.
-    self._before = {
-      number: signal.signal(number, lambda number, frame: None)
-      for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    self._thread = threading.Thread(target=self._listen, daemon=True)
-    self._thread.start()
-    return self
-
-  def __exit__(self, *exception):
-    signal.set_wakeup_fd(self._before_fd)
-    for number, handler in self._before.items():
-      signal.signal(number, handler)
-    os.close(self._write_end)  # Which ends the thread.
-    self._thread.join()
-    os.close(self._read_end)
-
-  def _listen(self):
-    while numbers := os.read(self._read_end, 1):
-      if numbers[0] not in self._before:
-        continue
-      if self.signal is not None:
-        os._exit(128 + numbers[0])
-      self.signal = signal.Signals(numbers[0])
-      _report(f'{self.signal.name}: saving; once more ends at once')
-
-
 class _Experiment:
   """The state of one run in this process."""
 
-  def __init__(
-    self,
-    path: pathlib.Path,
-    config: Config,
-    dataset: datasets.Dataset,
-    model: models.VAE,
-  ):
+  def __init__(self, path: pathlib.Path, prepared: programs.Prepared):
     self._path = path
-    self._config = config
-    self._dataset = dataset
-    self._model = model
+    self._config, self._dataset, self._program = config, dataset, _ = prepared
+    self._model = self._program.model
     self._step = 0
     self._num_values = math.prod(dataset.shape)
     self._splits = dataset.splits
@@ -234,17 +100,6 @@ class _Experiment:
       num_train=len(dataset.splits['train'].examples),
       checkpoint_steps=int(number) if unit == 'steps' else 0,
     )
-    self._optimizer = training.make_optimizer(
-      config.optimizer,
-      config.learning_rate,
-      list(model.trainable_variables),
-      config.adam_epsilon,
-      config.momentum,
-    )
-    self._variables = runs.named_variables(
-      model=model, optimizer=self._optimizer
-    )
-    self._evaluator = evaluation.Evaluator(model, has_elbo=config.has_elbo)
     # On the test split, after step `_step`.
     self._evaluated: evaluation.Evaluation | None = None
     self._best_step: int | None = None
@@ -268,7 +123,7 @@ class _Experiment:
     loaded = checkpoints.load_newest(path, _report)
     if loaded is not None:
       self._step, tensors = loaded
-      runs.assign(self._variables, tensors)
+      runs.assign(self._program.variables, tensors)
     finished = self._manifest['status'] == 'finished'
     if finished and (
       self._step >= self._schedule.last or self._manifest.get('stopped_early')
@@ -366,40 +221,21 @@ class _Experiment:
       ),
       flush=True,
     )
-    engine = training.Engine(
-      self._model,
-      self._optimizer,
-      runs.objective(config),
-      self._splits['train'].examples,
-      seed=config.seed,
-      batch_size=config.batch_size,
-      binarize=config.binarize,
-      jit=config.jit == 'on',
-      on_device=config.data_placement == 'device',
-    )
     shown = progress.Progress(self._step, schedule.last)
     self._started = saved = time.monotonic()
     block_steps: int | None = None
-    with _Stop() as stop:
+    with stop.Stop() as stopping:
       last = self._is_last()
       while not last:
         first = self._step + 1
         count = min(
           schedule.next_stop(self._step) - self._step,
           block_steps or 1,
-          engine.max_steps,
+          self._program.engine.max_steps,
         )
         block_started = time.monotonic()
         try:
-          try:
-            metrics = engine.run(
-              first,
-              schedule.betas(first, count),
-              schedule.learning_rates(first, count),
-            )
-          except training.NonFiniteError as error:
-            self._keep_replay(error, engine)
-            raise
+          metrics = self._run_block(first, count)
           # The first block compiles, and says nothing about the speed.
           if block_steps is None:
             block_steps = 1
@@ -417,7 +253,7 @@ class _Experiment:
           due = (every and self._step % every == 0) or (
             time.monotonic() - saved > self._checkpoint_seconds
           )
-          if last or due or improved or stop.signal:
+          if last or due or improved or stopping.signal:
             self._save()
             saved = time.monotonic()
         except training.NonFiniteError as error:
@@ -430,14 +266,14 @@ class _Experiment:
           shown.close()
           return self._lose_disk(error)
         shown.update(self._step)
-        if stop.signal is not None and not last:
+        if stopping.signal is not None and not last:
           shown.close()
           self._update_manifest('interrupted')
           print(
             f'{self._path} stopped after step {self._step:,}. To resume:\n'
             f'python -m launch.train --run_dir={shlex.quote(str(self._path))}'
           )
-          return 128 + stop.signal
+          return 128 + stopping.signal
       shown.close()
       self._finish()
     return 0
@@ -447,13 +283,29 @@ class _Experiment:
     """How long all processes of this run have trained."""
     return self._seconds_before + time.monotonic() - self._started
 
+  def _run_block(self, first: int, count: int) -> training.Metrics:
+    """Trains `count` steps, the first of which is `first`.
+
+    Raises:
+      NonFiniteError: a loss is not finite; what shows it is kept.
+    """
+    try:
+      return self._program.engine.run(
+        first,
+        self._schedule.betas(first, count),
+        self._schedule.learning_rates(first, count),
+      )
+    except training.NonFiniteError as error:
+      self._keep_replay(error)
+      raise
+
   def _save(self) -> None:
     """Writes a checkpoint and how long training took up to it.
 
     Raises:
       NonFiniteError: a variable is not finite; nothing is written.
     """
-    values = runs.values(self._variables)
+    values = runs.values(self._program.variables)
     for name, value in values.items():
       if not np.isfinite(value).all():
         # The loss is measured before the update, and so does not show it yet.
@@ -520,7 +372,7 @@ class _Experiment:
     Raises:
       NonFiniteError: it is not finite; nothing is written.
     """
-    result = self._evaluator(
+    result = self._program.evaluator(
       self._splits[split].examples, self._config.binarize, self._config.seed
     )
     name, estimate = (
@@ -572,9 +424,7 @@ class _Experiment:
 
   # -- Ending -----------------------------------------------------------------
 
-  def _keep_replay(
-    self, error: training.NonFiniteError, engine: training.Engine
-  ) -> None:
+  def _keep_replay(self, error: training.NonFiniteError) -> None:
     """Keeps what shows the fault: the weights and the batch of that step."""
     self._step = error.step - 1  # The model is as before the bad step.
     if self._step:
@@ -585,7 +435,7 @@ class _Experiment:
       'failed_batch',
       error.step,
       {
-        'images': engine.batch(error.step),
+        'images': self._program.engine.batch(error.step),
         'beta': self._schedule.betas(error.step, 1)[0],
         'learning_rate': self._schedule.learning_rates(error.step, 1)[0],
       },
@@ -634,7 +484,7 @@ class _Experiment:
       self._step, tensors = checkpoints.load(
         checkpoints.path_of(self._path, self._best_step)
       )
-      runs.assign(self._variables, tensors)
+      runs.assign(self._program.variables, tensors)
       self._evaluated = None
     # Also where a kill came between the last checkpoint and this line.
     if self._evaluated is None:

@@ -228,7 +228,9 @@ class Run:
     Raises:
       DatasetError: data that cannot be had, or that are not the run's.
     """
-    return open_dataset(self.config, self.data_dir, self.manifest)
+    dataset = open_dataset(self.config, self.data_dir)
+    check_dataset(dataset, self.manifest, self.data_dir)
+    return dataset
 
   def examples(self, split: str) -> np.ndarray:
     """The images of a split, uint8 [N, H, W, C], or rows, float32 [N, F].
@@ -334,7 +336,6 @@ def load(
 def open_dataset(
   config: Config,
   data_dir: str,
-  manifest: Mapping[str, Any] | None = None,
   report: Callable[[str], None] = print,
 ) -> datasets.Dataset:
   """Opens the data of a config: validation cut, statically binarised.
@@ -342,19 +343,13 @@ def open_dataset(
   Args:
     config: the settings.
     data_dir: TFDS's data folder.
-    manifest: of the run whose data they must be; None for a new run.
     report: is told what is being tried.
 
   Raises:
-    DatasetError: data that cannot be had, or that are not the run's.
+    DatasetError: data that cannot be had.
     ConfigError: more validation images than training images.
   """
   dataset = datasets.load(config.dataset, data_dir, report)
-  if manifest and manifest['dataset']['sha256'] != dataset.provenance['sha256']:
-    raise datasets.DatasetError(
-      f'--data_dir={data_dir}: the images of {config.dataset} are not those '
-      'that the run was started with: their SHA-256 differ'
-    )
   if config.binarize == 'static':
     dataset = dataset.statically_binarised()
   try:
@@ -363,6 +358,26 @@ def open_dataset(
     raise config_lib.ConfigError(
       f'--num_validation={config.num_validation}: {error}'
     ) from error
+
+
+def check_dataset(
+  dataset: datasets.Dataset, manifest: Mapping[str, Any], data_dir: str
+) -> None:
+  """Checks that data are those that a run was started with.
+
+  Args:
+    dataset: from `open_dataset`.
+    manifest: of the run.
+    data_dir: where it was opened, for the error message.
+
+  Raises:
+    DatasetError: they are others.
+  """
+  if manifest['dataset']['sha256'] != dataset.provenance['sha256']:
+    raise datasets.DatasetError(
+      f'--data_dir={data_dir}: the images of {dataset.name} are not those '
+      'that the run was started with: their SHA-256 differ'
+    )
 
 
 def values(variables: Mapping[str, tf.Variable]) -> dict[str, np.ndarray]:

@@ -129,10 +129,15 @@ def make_optimizer(
   # Sonnet makes slots at the first update, which must not be inside a compiled
   # program. This update moves no parameter; its traces are wiped.
   optimizer.apply([tf.zeros_like(p) for p in parameters], parameters)
-  for variable in optimizer.variables:
-    if variable is not optimizer.learning_rate:
-      variable.assign(tf.zeros_like(variable))
+  reset_optimizer(optimizer, learning_rate)
   return optimizer
+
+
+def reset_optimizer(optimizer: snt.Optimizer, learning_rate: float) -> None:
+  """Makes an optimizer as it was before its first step."""
+  for variable in optimizer.variables:
+    variable.assign(tf.zeros_like(variable))
+  optimizer.learning_rate.assign(learning_rate)
 
 
 def train_step(
@@ -171,6 +176,10 @@ class Engine:
 
   Where the host gathers the images or the device does, both give the same
   bits; so does any division of the steps into blocks.
+
+  Attributes:
+    seed: of all draws; a new one starts another run of the same program.
+    max_steps: of a block.
   """
 
   def __init__(
@@ -201,7 +210,7 @@ class Engine:
         block's.
     """
     self._images = images
-    self._seed = seed
+    self.seed = seed
     self._batch_size = batch_size
     self._on_device = on_device
     image_bytes = images[0].nbytes * batch_size
@@ -212,8 +221,8 @@ class Engine:
     )
     self._variables = (*model.variables, *optimizer.variables)
     self._device_images = tf.constant(images) if on_device else None
-    # The block that is gathered ahead: its first step, and its images.
-    self._ahead: tuple[int, futures.Future | None] = (0, None)
+    # The block that is gathered ahead: its seed, first step and images.
+    self._ahead: tuple[int, int, futures.Future | None] = (seed, 0, None)
     self._gatherer = futures.ThreadPoolExecutor(1)
 
     def step(seed, index, images, beta, learning_rate):
@@ -303,12 +312,14 @@ class Engine:
     A block may be shorter than what was gathered for it, or another one than
     was expected; it is then gathered now.
     """
-    expected, ahead = self._ahead
-    images = ahead.result() if expected == first and ahead else None
+    *expected, ahead = self._ahead
+    is_expected = expected == [self.seed, first]
+    images = ahead.result() if is_expected and ahead else None
     if images is None or len(images) < count:
       images = self._gather_now(first, count)
     following = first + count
     self._ahead = (
+      self.seed,
       following,
       self._gatherer.submit(self._gather_now, following, count),
     )
@@ -325,7 +336,7 @@ class Engine:
 
   def _indices(self, first: int, count: int) -> np.ndarray:
     return datasets.batch_indices(
-      self._seed, len(self._images), self._batch_size, first, count
+      self.seed, len(self._images), self._batch_size, first, count
     )
 
   def _run(
@@ -344,7 +355,7 @@ class Engine:
     done, metrics = self._block(
       tf.constant(pad(batches)),
       self._device_images,
-      tf.constant(self._seed, tf.int64),
+      tf.constant(self.seed, tf.int64),
       tf.constant(pad(betas), tf.float32),
       tf.constant(pad(learning_rates), tf.float32),
       tf.constant(first, tf.int64),

@@ -21,6 +21,7 @@ from launch import (
   evaluate,
   experiment,
   measure,
+  programs,
   records,
 )
 from tests.launch import conftest
@@ -138,7 +139,7 @@ def in_place_of_work(original):
   del original  # Which is trained before.
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(experiment._Experiment, 'train', lambda self: 0)
-    patch.setattr(experiment, 'set_threads', lambda threads: threads)
+    patch.setattr(programs, 'set_threads', lambda threads: threads)
     patch.setattr(measure, 'evaluate', lambda run, *_: [str(run.examples)])
 
     def unknown(name, *_):
@@ -362,14 +363,17 @@ def test_idx_files(content, is_compressed, data):
 def test_names_of_datasets_do_not_lead_out_of_the_data_folder(
   tmp_path, monkeypatch, name
 ):
-  monkeypatch.chdir(tmp_path)
+  here = tmp_path / 'deep' / 'down'  # Where .. and ../.. hold nothing either.
+  here.mkdir(parents=True)
+  monkeypatch.chdir(here)
   asked = []
   monkeypatch.setattr(sources, 'tfds_name', lambda *given: asked.append(given))
   data_dir = tmp_path / 'data' / 'dir'
   with pytest.raises(datasets.DatasetError):
     datasets.load(name, data_dir, lambda line: None)
   assert not asked
-  assert {p.name for p in tmp_path.iterdir()} <= {'data'}
+  assert {p.name for p in tmp_path.iterdir()} <= {'data', 'deep'}
+  assert not list(here.iterdir())
   assert not list(data_dir.rglob('*.npy'))
 
 
