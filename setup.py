@@ -38,6 +38,7 @@ setuptools.setup(
   ],
   extras_require={
     'benchmark': ['jax', 'torch'],
-    'test': ['hypothesis', 'pyrefly', 'pytest', 'ruff'],
+    'ray': ['ray>=2.9'],
+    'test': ['hypothesis', 'pyrefly', 'pytest', 'ray>=2.9', 'ruff'],
   },
 )

@@ -13,8 +13,6 @@ import pandas as pd
 from analysis import figures
 from launch import records
 
-SWEEP = 'sweep.csv'
-
 # Settings that change how a run is carried out or watched, but not its result.
 _EXECUTION = frozenset(
   {
@@ -219,7 +217,7 @@ def read_runs(patterns: Sequence[str]) -> Runs:
       'error': run.manifest.get('error', ''),
       **run.config,
       'effective_beta': run.manifest['effective_beta'],
-      **results(run),
+      **records.read_results(run.path, run.manifest),
     }
     for run in runs
   ]
@@ -229,21 +227,6 @@ def read_runs(patterns: Sequence[str]) -> Runs:
   return Runs(runs, table, tuple(settings), folder)
 
 
-def results(run: Run) -> dict[str, float]:
-  """The results of a run on the test split after its last evaluated step.
-
-  Raises:
-    RecordError: a damaged eval.csv.
-  """
-  if not (run.path / records.EVAL).exists():
-    return {}
-  frame = records.read_table(run.path, records.EVAL)
-  frame = frame[frame['split'] == 'test']
-  # A bound at more samples stands for those at fewer.
-  frame = frame[frame['step'] == frame['step'].max()].sort_values('num_samples')
-  return dict(zip(frame['metric'], frame['value'], strict=True))
-
-
 def read_sweep(sweep_dir: str | os.PathLike) -> Runs:
   """Reads a sweep directory: its sweep.csv, and the runs that it names.
 
@@ -251,7 +234,7 @@ def read_sweep(sweep_dir: str | os.PathLike) -> Runs:
     RecordError: a missing or damaged sweep.csv, or no run that has started.
   """
   folder = pathlib.Path(sweep_dir).expanduser()
-  path = folder / SWEEP
+  path = folder / records.SWEEP
   header, *rows = records.read_lines(path) or [[]]
   if not rows:
     raise records.RecordError(f'{path} has no rows yet')

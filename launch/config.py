@@ -655,8 +655,13 @@ def differences(old: Config, new: Config) -> list[str]:
 # -- Flags --------------------------------------------------------------------
 
 
-def define_flags() -> None:
-  """Defines --preset, and one absl flag for every setting."""
+def define_flags(axes: bool = False) -> None:
+  """Defines --preset, and one absl flag for every setting.
+
+  Args:
+    axes: whether a setting may be given several values: a scalar's between
+      commas, a list's by repeating its flag.
+  """
   flags.DEFINE_string(
     'preset',
     'beta_vae',
@@ -673,7 +678,11 @@ def define_flags() -> None:
     kind, _ = _base_type(field)
     default: Any = field.default
     help_text = field.metadata['help']
-    if _is_list(field):
+    if axes:
+      define = flags.DEFINE_multi_string if _is_list(field) else _define_axis
+      shown = ','.join(map(str, default)) if _is_list(field) else default
+      define(field.name, shown, help_text)
+    elif _is_list(field):
       flags.DEFINE_list(field.name, ','.join(map(str, default)), help_text)
     elif kind is int:
       flags.DEFINE_integer(field.name, default, help_text)
@@ -681,6 +690,10 @@ def define_flags() -> None:
       flags.DEFINE_float(field.name, default, help_text)
     else:
       flags.DEFINE_string(field.name, default, help_text)
+
+
+def _define_axis(name: str, default: Any, help_text: str) -> None:
+  flags.DEFINE_list(name, None if default is None else str(default), help_text)
 
 
 # The values that stand for "decide for me"; config.json holds the decision.
@@ -693,10 +706,7 @@ _UNDECIDED = {
 
 
 def from_flags(stored: Config | None = None) -> Config:
-  """The config that the command line asks for.
-
-  Where the command line says nothing, --config or --preset decides, else the
-  stored config, else the defaults.
+  """The config that the command line asks for, as `make` says.
 
   Args:
     stored: the config of the run that goes on.
@@ -705,8 +715,56 @@ def from_flags(stored: Config | None = None) -> Config:
     ConfigError: a value that is not allowed, or flags that contradict.
     RecordError: a --config that cannot be read.
   """
-  given = flags.FLAGS
-  path, preset = given['config'].value, given['preset']
+  given = {}
+  for field in fields():
+    flag = flags.FLAGS[field.name]
+    if flag.present:
+      value: Any = flag.value
+      given[field.name] = (
+        _parse_list(field, value) if _is_list(field) else value
+      )
+  return decided(make(given, stored), stored)
+
+
+def axes_from_flags() -> dict[str, list[Any]]:
+  """The values that the command line gives to settings, all of each.
+
+  Raises:
+    ConfigError: text that is no value of a setting, or a value twice.
+  """
+  axes = {}
+  for field in fields():
+    flag = flags.FLAGS[field.name]
+    if not flag.present:
+      continue
+    texts: Any = flag.value
+    values = [
+      _parse_list(field, text.split(','))
+      if _is_list(field)
+      else _parse_list(field, [text])[0]
+      for text in texts
+    ]
+    if len(set(values)) < len(values):
+      raise ConfigError(f'--{field.name}={",".join(texts)}: a value is twice')
+    axes[field.name] = values
+  return axes
+
+
+def make(given: Mapping[str, Any], stored: Config | None = None) -> Config:
+  """A config from what the command line says of some settings.
+
+  Where it says nothing, --config or --preset decides, else the stored config,
+  else the defaults.
+
+  Args:
+    given: settings by name.
+    stored: the config of the run that goes on.
+
+  Raises:
+    ConfigError: a value that is not allowed, or settings that contradict.
+    RecordError: a --config that cannot be read.
+  """
+  path, preset = flags.FLAGS['config'].value, flags.FLAGS['preset']
   if path is not None and preset.present:
     raise ConfigError('give one of --config and --preset')
   settings: dict[str, Any] = dict(_preset_settings(str(preset.value)))
@@ -714,18 +772,42 @@ def from_flags(stored: Config | None = None) -> Config:
     settings = dataclasses.asdict(load(os.path.expanduser(str(path))))
   elif stored is not None and not preset.present:
     settings = dataclasses.asdict(stored)
-  for field in fields():
-    flag = given[field.name]
-    value: Any = flag.value
-    if _is_list(field):
-      value = _parse_list(field, value)
-    if flag.present or field.name not in settings:
-      settings[field.name] = value
-    undecided = settings[field.name] == _UNDECIDED.get(field.name)
-    if stored is not None and undecided:
-      settings[field.name] = getattr(stored, field.name)
-  _choose_length(settings)
+  # Steps or epochs: what the command line says wins over all else.
+  if {'training_steps', 'num_epochs'} <= given.keys():
+    raise ConfigError('give one of --training_steps and --num_epochs')
+  settings |= given
+  if 'training_steps' in given:
+    settings['num_epochs'] = None
+  elif settings.get('num_epochs') is not None:
+    settings['training_steps'] = None
   return Config(**settings)
+
+
+def decided(config: Config, stored: Config | None) -> Config:
+  """A config whose open settings are as a run has decided them.
+
+  Args:
+    config: what is asked for.
+    stored: the config of the run that goes on; None for a new run.
+  """
+  if stored is None:
+    return config
+  return dataclasses.replace(
+    config,
+    **{
+      name: getattr(stored, name)
+      for name, undecided in _UNDECIDED.items()
+      if getattr(config, name) == undecided
+    },
+  )
+
+
+def with_steps(config: Config, num_train: int) -> Config:
+  """A config in steps, where it may be in epochs of `num_train` examples."""
+  if config.num_epochs is None:
+    return config
+  steps = math.ceil(config.num_epochs * num_train / config.batch_size)
+  return dataclasses.replace(config, training_steps=steps, num_epochs=None)
 
 
 def _preset_settings(name: str) -> Mapping[str, Any]:
@@ -734,19 +816,6 @@ def _preset_settings(name: str) -> Mapping[str, Any]:
       f'--preset={name}: must be list, or one of {", ".join(presets.PRESETS)}'
     )
   return presets.PRESETS[name].settings
-
-
-def _choose_length(settings: dict[str, Any]) -> None:
-  """Steps or epochs: what the command line says wins over all else."""
-  steps, epochs = (
-    flags.FLAGS[name].present for name in ('training_steps', 'num_epochs')
-  )
-  if steps and epochs:
-    raise ConfigError('give one of --training_steps and --num_epochs')
-  if steps:
-    settings['num_epochs'] = None
-  elif epochs or settings['num_epochs'] is not None:
-    settings['training_steps'] = None
 
 
 def _parse_list(

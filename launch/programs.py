@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -184,18 +183,13 @@ def _resolve(config: Config, dataset: datasets.Dataset) -> Config:
       f'--patience={config.patience}: needs a validation split; give '
       '--num_validation'
     )
-  steps, epochs = config.training_steps, config.num_epochs
-  if epochs is not None:
-    steps = math.ceil(epochs * num_train / config.batch_size)
   placement = config.data_placement
   if placement == 'auto':
     small = dataset.splits['train'].examples.nbytes <= _DEVICE_BYTES
     placement = 'device' if small else 'host'
   return dataclasses.replace(
-    config,
+    config_lib.with_steps(config, num_train),
     dataset=dataset.name,
-    training_steps=steps,
-    num_epochs=None,
     data_placement=placement,
   )
 

@@ -32,6 +32,8 @@ RATE_PER_LATENT = 'rate_per_latent.csv'
 DENSITY_FIT = 'density_fit.csv'
 DENSITY_FIT_TARGET = 'density_fit.json'
 BENCHMARK = 'benchmark.csv'
+SWEEP = 'sweep.csv'
+LOG = 'log.txt'
 CHECKPOINTS = 'checkpoints'
 ARRAYS = 'arrays'
 FIGURES = 'figures'
@@ -80,7 +82,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 RUN_TABLES = (TRAIN, TIMING, EVAL, RATE_PER_LATENT)
 
 # What a run writes before config.json, which makes it one.
-STARTED = (*RUN_TABLES, MANIFEST)
+STARTED = (*RUN_TABLES, MANIFEST, LOG)
 
 # Columns that hold words.
 _WORDS = (
@@ -105,6 +107,10 @@ STATUSES = ('running', 'finished', 'failed', 'interrupted')
 
 class RecordError(ValueError):
   """A run directory or one of its files cannot be read or written."""
+
+
+class LockedError(RecordError):
+  """Another process writes a run."""
 
 
 # -- What a file may hold -----------------------------------------------------
@@ -445,6 +451,32 @@ def read_table(run_dir: str | os.PathLike, name: str) -> 'pd.DataFrame':
   return frame
 
 
+def read_results(
+  run_dir: str | os.PathLike, manifest: Mapping[str, Any]
+) -> dict[str, float]:
+  """The results of a run on the test split, by metric.
+
+  Those of its best weights where it keeps them, else of the last that were
+  evaluated; a bound at more samples stands for those at fewer.
+
+  Args:
+    run_dir: the run.
+    manifest: of the run.
+
+  Raises:
+    RecordError: a damaged eval.csv.
+  """
+  if not pathlib.Path(run_dir, EVAL).exists():
+    return {}
+  rows = [row for row in read_rows(run_dir, EVAL) if row['split'] == 'test']
+  last = max((int(row['step']) for row in rows), default=0)
+  if manifest['status'] == 'finished':
+    last = manifest.get('best_step', last)
+  rows = [row for row in rows if int(row['step']) == last]
+  rows.sort(key=lambda row: int(row['num_samples']))
+  return {row['metric']: float(row['value'] or 'nan') for row in rows}
+
+
 def keep_rows(
   run_dir: pathlib.Path,
   name: str,
@@ -553,13 +585,13 @@ def locked(path: pathlib.Path, wait: bool = True) -> Iterator[None]:
     wait: whether to wait for another holder.
 
   Raises:
-    RecordError: another process holds the lock and `wait` is false.
+    LockedError: another process holds the lock and `wait` is false.
   """
   with path.open('a') as file:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
-      raise RecordError(
+      raise LockedError(
         f'{path.parent} is being written by another process'
       ) from None
     yield

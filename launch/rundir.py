@@ -5,7 +5,7 @@ import datetime
 import itertools
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from launch import config as config_lib
 from launch import records
@@ -38,7 +38,9 @@ def _make_new(config: Config) -> pathlib.Path:
 
 @contextlib.contextmanager
 def opened(
-  run_dir: str | None, overwrite: bool
+  run_dir: str | None,
+  overwrite: bool = False,
+  make_config: Callable[[Config | None], Config] = config_lib.from_flags,
 ) -> Iterator[tuple[pathlib.Path, Config]]:
   """Makes or finds the run directory, and holds it against other writers.
 
@@ -46,18 +48,20 @@ def opened(
     run_dir: the flag; None for a new folder under runs/.
     overwrite: whether the run that the folder holds is to be replaced, so that
       its settings do not count. Nothing is deleted here.
+    make_config: from the config of the run that the folder holds, or None, the
+      config that is asked for.
 
   Yields:
-    The folder and the config of the flags: where the folder holds a run, that
-    run's settings stand for the flags that were not given. A folder that was
+    The folder and the config: of the flags by default, where a run's own
+    settings stand for the flags that were not given. A folder that was
     made here is removed again where nothing was written to it.
 
   Raises:
     RunError: a folder that cannot be written or that holds something else.
     ConfigError: flags or a config.json that cannot be.
-    RecordError: another process writes the run.
+    LockedError: another process writes the run.
   """
-  config = config_lib.from_flags()
+  config = make_config(None)
   made = False
   try:
     if run_dir is None:
@@ -90,7 +94,7 @@ def opened(
   with records.locked(path / _LOCK, wait=False):
     try:
       if entries and not overwrite:
-        config = config_lib.from_flags(load_config(path))
+        config = make_config(load_config(path))
       yield path, config
     finally:
       if made and not (path / records.CONFIG).exists():

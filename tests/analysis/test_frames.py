@@ -20,7 +20,7 @@ def write_sweep(folder, statuses=('finished', 'finished', 'failed')):
       )
     else:
       lines.append(f'{name},{status},no such data,1.0,"100,100",{seed},,,')
-  (folder / frames.SWEEP).write_text('\n'.join(lines) + '\n')
+  (folder / records.SWEEP).write_text('\n'.join(lines) + '\n')
   return folder
 
 
@@ -142,7 +142,7 @@ def test_a_sweep_keeps_runs_that_failed(tmp_path):
 
 def test_a_half_written_row_of_a_sweep_does_not_count(tmp_path):
   sweep = write_sweep(tmp_path / 'sweep')
-  with (sweep / frames.SWEEP).open('a') as file:
+  with (sweep / records.SWEEP).open('a') as file:
     file.write('beta=1/seed=3,fini')
   assert len(frames.read_sweep(sweep).table) == 3
 
@@ -161,6 +161,6 @@ def test_a_half_written_row_of_a_sweep_does_not_count(tmp_path):
 )
 def test_damaged_sweeps_are_refused(tmp_path, content, match):
   if content is not None:
-    (tmp_path / frames.SWEEP).write_text(content)
+    (tmp_path / records.SWEEP).write_text(content)
   with pytest.raises(records.RecordError, match=match):
     frames.read_sweep(tmp_path)

@@ -1,0 +1,111 @@
+"""Trains a grid of runs: `python -m launch.sweep --beta=0.1,1 --seed=0,1,2`."""
+
+import datetime
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags
+
+from launch import cli, coordinator, estimate, executors, grid, records
+from launch import config as config_lib
+
+config_lib.define_flags(axes=True)
+
+_SWEEP_DIR = flags.DEFINE_string(
+  'sweep_dir',
+  None,
+  'folder of the sweep, which goes on where it holds one; by default a new one '
+  'under sweeps/',
+)
+_SWEEP = flags.DEFINE_string(
+  'sweep',
+  None,
+  'axes of a known sweep, which other flags override; list prints them all',
+)
+_EXECUTOR = flags.DEFINE_enum(
+  'executor',
+  'local',
+  [*executors.EXECUTORS],
+  'who trains; local: a process for each core, or for each --threads of them; '
+  'ray: a Ray cluster, with folders that all of its nodes share',
+)
+_DRY_RUN = flags.DEFINE_bool(
+  'dry_run', False, 'print the runs and about how long they take, and end'
+)
+
+_SUMMARY = f"""
+Trains a run for every combination of settings, and writes each into an ordinary
+run directory and all of them into {records.SWEEP}. A comma between values makes
+an axis (--beta=0,0.01 --seed=0,1,2); a list's flag makes one when repeated
+(--hidden_sizes=100,100 --hidden_sizes=200). Killed and started again, it goes
+on: finished runs are kept, the others resume.
+Usage: python -m launch.sweep --beta=0.001,0.01,0.1 [any flag of launch.train]
+"""
+
+
+def _axes() -> dict[str, Sequence[Any]]:
+  """The axes of --sweep, and over them those of the command line."""
+  axes: dict[str, Sequence[Any]] = {}
+  if _SWEEP.value is not None:
+    if _SWEEP.value not in grid.SWEEPS:
+      raise config_lib.ConfigError(
+        f'--sweep={_SWEEP.value}: must be list, or one of '
+        f'{", ".join(grid.SWEEPS)}'
+      )
+    axes |= grid.SWEEPS[_SWEEP.value].axes
+  given = config_lib.axes_from_flags()
+  for name, other in (
+    ('training_steps', 'num_epochs'),
+    ('num_epochs', 'training_steps'),
+  ):
+    if name in given and other not in given:
+      axes.pop(other, None)
+  axes |= given
+  if len(axes.setdefault('threads', [1])) > 1:
+    raise config_lib.ConfigError(
+      '--threads: all runs of a sweep have as many; give one number'
+    )
+  if not axes['threads'][0]:
+    axes['threads'] = [len(os.sched_getaffinity(0))]
+  return axes
+
+
+def _make_folder() -> pathlib.Path:
+  now = datetime.datetime.now().strftime('%Y%m%d-%H%M%S')
+  return pathlib.Path('sweeps', f'{now}-{_SWEEP.value or "sweep"}')
+
+
+def main() -> int:
+  """Sweeps as the flags say and returns the exit code."""
+  if _SWEEP.value == 'list':
+    for name, sweep in grid.SWEEPS.items():
+      print(f'{name}: {sweep.summary}')
+    return 0
+  if cli.RUN_DIR.value is not None:
+    raise config_lib.ConfigError(
+      '--run_dir: a sweep makes its own run folders, in --sweep_dir'
+    )
+  axes = _axes()
+  plan = grid.plan(axes, config_lib.make)
+  threads = axes['threads'][0]
+  if _DRY_RUN.value:
+    for planned in plan:
+      print(planned.name)
+    print(estimate.describe(plan, threads, cli.DATA_DIR.value))
+    return 0
+  folder = pathlib.Path(
+    os.path.expanduser(_SWEEP_DIR.value) if _SWEEP_DIR.value else _make_folder()
+  )
+  return coordinator.carry_out(
+    folder,
+    plan,
+    executors.EXECUTORS[_EXECUTOR.value],
+    threads,
+    cli.DATA_DIR.value,
+  )
+
+
+if __name__ == '__main__':
+  cli.start(main, _SUMMARY)

@@ -1,0 +1,415 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from analysis import frames
+from launch import config, coordinator, executors, grid, records
+from launch.worker import Ended
+from tests.launch import faults
+
+SMALL = ('--dataset=mnist_5k', '--hidden_sizes=8', '--latent_size=3')
+
+
+def start(folder, data_dir, *arguments, **environment):
+  """Starts a small `launch.sweep` in a process of its own."""
+  return subprocess.Popen(
+    [
+      *(sys.executable, '-m', 'launch.sweep', *SMALL),
+      *(f'--data_dir={data_dir}', f'--sweep_dir={folder}', *arguments),
+    ],
+    cwd=faults.ROOT,
+    env=os.environ | environment,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+  )
+
+
+def end(process, code=0):
+  """What a process printed, once it has ended as it should."""
+  output, _ = process.communicate(timeout=300)
+  assert process.returncode == code, output
+  return output
+
+
+def wait_for(condition, process):
+  deadline = time.monotonic() + 200
+  while not condition():
+    assert process.poll() is None, process.communicate()[0]
+    assert time.monotonic() < deadline
+    time.sleep(0.05)
+
+
+def rows(folder):
+  """The rows of sweep.csv by run."""
+  header, *lines = records.read_lines(folder / records.SWEEP)
+  return {line[0]: dict(zip(header, line, strict=True)) for line in lines}
+
+
+def train_alone(folder, data_dir, *arguments):
+  subprocess.run(
+    [
+      *(sys.executable, '-m', 'launch.train', *SMALL, '--threads=1'),
+      *(f'--data_dir={data_dir}', f'--run_dir={folder}', *arguments),
+    ],
+    cwd=faults.ROOT,
+    check=True,
+    capture_output=True,
+  )
+  return folder
+
+
+# -- Plans --------------------------------------------------------------------
+
+
+def plan(**axes):
+  return grid.plan(axes, lambda given: config.Config(**given))
+
+
+def test_axes_multiply_and_runs_of_one_program_stay_together():
+  runs = plan(beta=[0.0, 0.5], latent_size=[2, 5], seed=[0, 7], threads=[1])
+  assert {tuple(run.values.values()) for run in runs} == {
+    (beta, latents, seed)
+    for beta in (0.0, 0.5)
+    for latents in (2, 5)
+    for seed in (0, 7)
+  }
+  assert len(runs) == 8
+  assert [run.config.latent_size for run in runs] == [2] * 4 + [5] * 4
+  assert runs[0].name == 'beta=0_latent_size=2_seed=0'
+  assert all(run.config.beta == run.values['beta'] for run in runs)
+  assert all(run.config.threads == 1 for run in runs)
+
+
+def test_names_are_folders_whatever_the_values():
+  runs = plan(
+    dataset=['/data/a', '/data-a', '../a'],
+    hidden_sizes=[(100, 100), (200,)],
+  )
+  names = [run.name for run in runs]
+  assert len(set(names)) == 6
+  assert names[0] == 'dataset=-data-a_hidden_sizes=100,100'
+  assert not any('/' in name or name.startswith('.') for name in names)
+
+
+def test_a_combination_that_cannot_be_refuses_the_sweep_before_any_run():
+  with pytest.raises(config.ConfigError, match='batch_size'):
+    plan(beta=[0.0, 1.0], batch_size=[64, 0])
+
+
+@pytest.mark.parametrize('name', grid.SWEEPS)
+def test_named_sweeps_can_be(name):
+  def make(given):
+    return config.Config(**{'training_steps': None} | given)
+
+  runs = grid.plan(grid.SWEEPS[name].axes, make)
+  assert len(runs) >= 18
+  assert {run.values['seed'] for run in runs} == {0, 1, 2}
+
+
+def test_the_frontier_is_swept_at_the_published_betas():
+  assert grid.SWEEPS['rate_distortion'].axes['beta'] == (
+    0.1, 0.25, 0.5, 0.784, 1.0, 1.5, 2.0, 4.0, 8.0,
+  )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  ('flag', 'message'),
+  [
+    ('--beta=0,x', 'must be a comma-separated list of float'),
+    ('--beta=0.1,0.10', 'a value is twice'),
+    ('--threads=1,2', 'all runs of a sweep have as many'),
+    ('--sweep=all', 'must be list, or one of beta, latent_size'),
+    ('--run_dir=x', 'a sweep makes its own run folders'),
+    ('--likelihood=normal,uniform', 'must be one of'),
+  ],
+)
+def test_what_cannot_be_swept_is_refused_in_a_line(tmp_path, flag, message):
+  folder = tmp_path / 'sweep'
+  output = end(start(folder, tmp_path, flag), code=1)
+  assert output.count('\n') == 1
+  assert message in output
+  assert not folder.exists()
+
+
+def test_a_dry_run_prints_the_runs_and_trains_none(tmp_path, data_dir):
+  folder = tmp_path / 'sweep'
+  output = end(
+    start(
+      folder,
+      data_dir,
+      *('--sweep=beta', '--beta=0.5,1', '--seed=3', '--training_steps=10'),
+      *('--hidden_sizes=4,4', '--dry_run'),
+    )
+  )
+  lines = output.splitlines()
+  assert lines[:4] == [
+    'beta=0.5_hidden_sizes=8',
+    'beta=1_hidden_sizes=8',
+    'beta=0.5_hidden_sizes=4,4',
+    'beta=1_hidden_sizes=4,4',
+  ]
+  assert '4 runs, 2 programs: about 0 min' in output
+  assert not folder.exists()
+
+
+# -- Carrying out -------------------------------------------------------------
+
+
+def finish(tasks, threads, is_stopping):
+  """An executor that trains nothing."""
+  del threads, is_stopping
+  for task in tasks:
+    yield 1
+    yield Ended(task.name, 'finished', '', {'elbo_nats': -task.config.beta})
+
+
+def carry_out(folder, executor, **axes):
+  return coordinator.carry_out(folder, plan(**axes), executor, 1, 'nowhere')
+
+
+def test_the_table_holds_settings_ends_and_results(tmp_path, capsys):
+  def executor(tasks, threads, is_stopping):
+    assert threads == 1
+    assert not is_stopping()
+    yield Ended(tasks[1].name, 'failed', 'rate is nan,\nat step 3', {})
+    yield 1
+    yield Ended(tasks[0].name, 'finished', '', {'elbo_nats': -1.5})
+
+  assert carry_out(tmp_path, executor, beta=[0.5, 2.0], seed=[4]) == 1
+  assert rows(tmp_path) == {
+    'beta=2': {
+      'run_dir': 'beta=2',
+      'status': 'failed',
+      'error': 'rate is nan,\\nat step 3',
+      'beta': '2',
+      'seed': '4',
+      'elbo_nats': '',
+    },
+    'beta=0.5': {
+      'run_dir': 'beta=0.5',
+      'status': 'finished',
+      'error': '',
+      'beta': '0.5',
+      'seed': '4',
+      'elbo_nats': '-1.5',
+    },
+  }
+  printed = capsys.readouterr()
+  assert '1 of 2 ended, 1 running, 1 failed' in printed.out
+  assert '1 of 2 runs failed' in printed.err
+
+
+def test_a_larger_plan_keeps_the_rows_of_a_smaller_one(tmp_path):
+  assert carry_out(tmp_path, finish, beta=[0.5, 2.0]) == 0
+  assert carry_out(tmp_path, finish, beta=[4.0, 8.0]) == 0
+  assert [*rows(tmp_path)] == ['beta=0.5', 'beta=2', 'beta=4', 'beta=8']
+
+
+def test_another_sweep_in_the_folder_is_refused(tmp_path):
+  carry_out(tmp_path, finish, beta=[0.5, 2.0])
+  before = (tmp_path / records.SWEEP).read_bytes()
+  with pytest.raises(
+    records.RecordError, match='over beta, seed, not over lat'
+  ):
+    carry_out(tmp_path, finish, latent_size=[2, 3])
+  assert (tmp_path / records.SWEEP).read_bytes() == before
+
+
+def test_one_process_writes_a_sweep(tmp_path):
+  with (
+    records.locked(tmp_path / '.lock'),
+    pytest.raises(records.LockedError, match='another process'),
+  ):
+    carry_out(tmp_path, finish, beta=[0.5, 2.0])
+
+
+# -- On this machine ----------------------------------------------------------
+
+BETAS = ('--beta=0.01,1e30', '--latent_size=3,2', '--learning_rate=1e-3')
+
+
+@pytest.fixture(scope='module')
+def swept(tmp_path_factory, data_dir):
+  """A sweep of two programs in which the runs of one beta fail."""
+  folder = tmp_path_factory.mktemp('swept') / 'sweep'
+  output = end(start(folder, data_dir, *BETAS, '--training_steps=40'), code=1)
+  return folder, output
+
+
+def test_a_failed_run_stops_no_other(swept):
+  folder, output = swept
+  statuses = {name: row['status'] for name, row in rows(folder).items()}
+  assert statuses == {
+    'beta=0.01_latent_size=3': 'finished',
+    'beta=1e+30_latent_size=3': 'failed',
+    'beta=0.01_latent_size=2': 'finished',
+    'beta=1e+30_latent_size=2': 'failed',
+  }
+  assert 'at step' in rows(folder)['beta=1e+30_latent_size=2']['error']
+  assert '2 of 4 runs failed' in output
+  log = (folder / 'beta=1e+30_latent_size=2' / records.LOG).read_text()
+  assert 'the run is marked failed' in log
+
+
+def test_a_run_of_a_sweep_is_the_run_alone(swept, tmp_path, data_dir):
+  folder, _ = swept
+  alone = train_alone(
+    tmp_path / 'run', data_dir, '--latent_size=2', '--training_steps=40'
+  )
+  faults.assert_same_run(folder / 'beta=0.01_latent_size=2', alone)
+
+
+def test_a_program_that_is_taken_over_gives_the_same_bits(tmp_path, data_dir):
+  arguments = ('--training_steps=40', '--likelihood=normal', '--beta=0.02')
+  folder = tmp_path / 'sweep'
+  # As many threads as there are cores: one process trains all.
+  end(
+    start(
+      folder, data_dir, *arguments, '--seed=0,1,2', '--threads=0',
+      '--data_placement=host', '--prior=mixture', '--kl=monte_carlo',
+    )
+  )  # fmt: skip
+  alone = train_alone(
+    tmp_path / 'run', data_dir, *arguments, '--seed=2', '--threads=0',
+    '--data_placement=host', '--prior=mixture', '--kl=monte_carlo',
+  )  # fmt: skip
+  faults.assert_same_run(folder / 'seed=2', alone)
+
+
+def test_figures_read_the_sweep(swept):
+  folder, _ = swept
+  runs = frames.read_sweep(folder)
+  assert runs.varying == ['beta', 'latent_size']
+  assert 'elbo_nats' in runs.metrics
+  done = runs.table[runs.table['status'] == 'finished']
+  for name, value in zip(done['run'], done['elbo_nats'], strict=True):
+    frame = records.read_table(folder / name, records.EVAL)
+    assert frame.set_index('metric').loc['elbo_nats', 'value'] == value
+
+
+def test_a_sweep_that_is_finished_trains_nothing_again(swept, data_dir):
+  folder, _ = swept
+  before = {
+    p: p.stat().st_mtime_ns for p in folder.glob('beta=0.01*/checkpoints/*')
+  }
+  output = end(start(folder, data_dir, *BETAS, '--training_steps=40'), code=1)
+  assert 'of which 2 are finished' in output
+  assert {p: p.stat().st_mtime_ns for p in before} == before
+  assert len(rows(folder)) == 4
+
+
+LONG = ('--seed=0,1,2', '--training_steps=3000', '--checkpoint_every=100')
+
+
+@pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGTERM])
+def test_a_sweep_goes_on_where_it_was_stopped(tmp_path, data_dir, number):
+  folder = tmp_path / 'sweep'
+  process = start(folder, data_dir, *LONG)
+  wait_for(lambda: [*folder.glob('*/checkpoints/*00.safetensors')], process)
+  process.send_signal(number)
+  output, _ = process.communicate(timeout=100)
+  assert process.returncode in (-signal.SIGKILL, 128 + signal.SIGTERM)
+  if number == signal.SIGTERM:
+    assert 'To go on:' in output
+    started = [*folder.glob('*/manifest.json')]
+    statuses = [json.loads(p.read_text())['status'] for p in started]
+    assert 'interrupted' in statuses
+    assert 'running' not in statuses
+  end(start(folder, data_dir, *LONG))
+  assert [row['status'] for row in rows(folder).values()] == ['finished'] * 3
+  logs = [p.read_text() for p in folder.glob(f'*/{records.LOG}')]
+  assert any('resuming' in log for log in logs)
+  alone = train_alone(tmp_path / 'run', data_dir, '--seed=0', *LONG[1:])
+  faults.assert_same_run(folder / 'seed=0', alone)
+
+
+def workers_of(process):
+  """The processes that train for a sweep."""
+  found = []
+  for child in map(int, children(process.pid)):
+    with open(f'/proc/{child}/cmdline', 'rb') as file:
+      if b'spawn_main' in file.read():
+        found.append(child)
+  return found
+
+
+def children(pid):
+  with open(f'/proc/{pid}/task/{pid}/children') as file:
+    return file.read().split()
+
+
+def test_a_process_that_dies_fails_its_run_and_is_replaced(tmp_path, data_dir):
+  folder = tmp_path / 'sweep'
+  process = start(folder, data_dir, *LONG)
+  first = folder / 'seed=0' / records.CHECKPOINTS
+  wait_for(lambda: [*first.glob('*.safetensors')], process)
+  os.kill(workers_of(process)[0], signal.SIGKILL)
+  end(process, code=1)
+  ends = {name: row['status'] for name, row in rows(folder).items()}
+  assert ends == {
+    'seed=0': 'failed',
+    'seed=1': 'finished',
+    'seed=2': 'finished',
+  }
+  assert 'its process died (SIGKILL)' in rows(folder)['seed=0']['error']
+  assert 'finished' in end(start(folder, data_dir, *LONG))
+  assert rows(folder)['seed=0']['status'] == 'finished'
+
+
+# -- On a cluster -------------------------------------------------------------
+
+
+def test_the_runs_of_a_lost_node_go_on_elsewhere(tmp_path, data_dir):
+  pytest.importorskip('ray')
+  from ray import cluster_utils
+
+  folder = tmp_path / 'sweep'
+  cluster = cluster_utils.Cluster()
+  try:
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    arguments = (*LONG, '--executor=ray')
+    process = start(folder, data_dir, *arguments, RAY_ADDRESS=cluster.address)
+
+    def both_train():
+      found = folder.glob('*/checkpoints/*.safetensors')
+      return len({path.parent for path in found}) > 1
+
+    wait_for(both_train, process)
+    cluster.remove_node(nodes[1], allow_graceful=False)
+    output = end(process)
+  finally:
+    cluster.shutdown()
+  assert output.count(' elbo ') == 3
+  assert [row['status'] for row in rows(folder).values()] == ['finished'] * 3
+  resumed = []
+  for seed in range(3):
+    run = folder / f'seed={seed}'
+    assert records.read_manifest(run)['status'] == 'finished'
+    resumed += records.read_manifest(run).get('resumed', [])
+    steps = [row['step'] for row in records.read_rows(run, records.TRAIN)]
+    assert len(steps) == len(set(steps))
+  assert resumed
+  lost = next(
+    seed
+    for seed in range(3)
+    if 'resumed' in records.read_manifest(folder / f'seed={seed}')
+  )
+  alone = train_alone(tmp_path / 'run', data_dir, f'--seed={lost}', *LONG[1:])
+  faults.assert_same_run(folder / f'seed={lost}', alone)
+
+
+def test_cores_are_shared_out_once():
+  cores = os.sched_getaffinity(0)
+  for threads in (1, 2, len(cores), 2 * len(cores)):
+    groups = executors.core_groups(threads)
+    shared = [core for group in groups for core in group]
+    assert len(shared) == len(set(shared))
+    assert set(shared) <= cores
+    assert len(groups) == max(1, len(cores) // threads)
+    assert all(groups)
