@@ -3,20 +3,39 @@
 import contextlib
 import dataclasses
 import importlib.util
+import io
 import os
 import pathlib
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from absl import flags
 
-from launch import cli, contest, presets, provenance, records
+from launch import (
+  cli,
+  contest,
+  coordinator,
+  grid,
+  presets,
+  provenance,
+  records,
+  worker,
+)
 from launch.config import Config
 
-PARTS = ('mlp', 'conv', 'evaluation', 'importance', 'startup', 'memory')
+PARTS = (
+  'mlp',
+  'conv',
+  'evaluation',
+  'importance',
+  'startup',
+  'memory',
+  'sweep',
+)
 
 _REPEATS = flags.DEFINE_integer(
   'repeats', 5, 'timings of each contestant, taken in turn', lower_bound=1
@@ -53,6 +72,9 @@ processes that take turns; tables show medians and quartiles. Parts:
               samples for each of 500 images, beside its decoder's products
   startup     whole commands beside the bare import of their libraries
   memory      the most memory that training takes
+  sweep       eight betas by launch.sweep beside eight launches of launch.train,
+              its speed at 16,384 steps beside that of one run, and what it
+              takes to schedule a run
 Draw it with python -m analysis.benchmark.
 """
 
@@ -322,11 +344,12 @@ def _measure(
 ) -> contest.Measured:
   """Runs a command of Python; one that trains does so into a new folder."""
   _say(name)
-  if arguments[:3] == TRAIN:
+  output = {TRAIN[1]: 'run_dir', _SWEEP[1]: 'sweep_dir'}.get(arguments[1])
+  if output and '--help' not in arguments:
     arguments = [
-      *(*TRAIN, f'--dataset={_DATASET.value}', *arguments[3:]),
+      *(*arguments[:2], f'--dataset={_DATASET.value}', *arguments[2:]),
       f'--data_dir={cli.DATA_DIR.value}',
-      f'--run_dir={tempfile.mkdtemp(dir=folder)}',
+      f'--{output}={tempfile.mkdtemp(dir=folder)}',
     ]
   return contest.measure(arguments)
 
@@ -353,6 +376,79 @@ def _run_commands(
     for name in commands:
       recorder.write(part, name, metric, values[name])
     _print_table(part, metric, values, 'of the import', IMPORTS)
+
+
+# -- Sweeps -------------------------------------------------------------------
+
+_SWEEP = ('-m', 'launch.sweep')
+BETAS = ('0', '0.001', '0.003', '0.01', '0.03', '0.1', '0.3', '1')
+SWEEP_STEPS = 1024
+LONG_SWEEP_STEPS = 16_384
+NUM_SCHEDULED = 1000
+
+_LAUNCHES = 'eight launches of launch.train'
+_SWEPT = 'launch.sweep of eight betas'
+_ALONE = 'one run alone'
+
+
+def _finish(
+  tasks: Sequence[worker.Task], threads: int, is_stopping: Callable[[], bool]
+) -> Iterator[worker.Ended | int]:
+  """An executor that trains nothing."""
+  del threads, is_stopping
+  for task in tasks:
+    yield 1
+    results = dict.fromkeys(('elbo_nats', 'distortion_nats', 'rate_nats'), 0.5)
+    yield worker.Ended(task.name, 'finished', '', results)
+
+
+def _seconds_to_schedule(folder: pathlib.Path) -> float:
+  """What a run costs a sweep that has many and trains none."""
+  axes = {'seed': range(NUM_SCHEDULED)}
+  started = time.perf_counter()
+  plan = grid.plan(axes, lambda given: Config(**given))
+  with contextlib.redirect_stdout(io.StringIO()):
+    coordinator.carry_out(
+      pathlib.Path(tempfile.mkdtemp(dir=folder)), plan, _finish, 1, ''
+    )
+  return (time.perf_counter() - started) / NUM_SCHEDULED
+
+
+def _run_sweeps(part: str, folder: pathlib.Path, recorder: '_Recorder') -> None:
+  """Measures sweeps beside launches, records what they take, prints tables."""
+  _measure('once before', (*TRAIN, '--training_steps=1'), folder)
+  sweep = (*_SWEEP, f'--beta={",".join(BETAS)}')
+  steps = f'--training_steps={SWEEP_STEPS}'
+  long_steps = f'--training_steps={LONG_SWEEP_STEPS}'
+  seconds: dict[str, list[float]] = {_LAUNCHES: [], _SWEPT: []}
+  speeds: dict[str, list[float]] = {_ALONE: [], _SWEPT: []}
+  peaks: list[float] = []
+  scheduling: list[float] = []
+  for _ in range(_REPEATS.value):
+    launches = [
+      _measure(f'beta {beta}', (*TRAIN[:2], f'--beta={beta}', steps), folder)
+      for beta in BETAS
+    ]
+    seconds[_LAUNCHES].append(sum(launch.seconds for launch in launches))
+    swept = _measure(_SWEPT, (*sweep, steps), folder)
+    seconds[_SWEPT].append(swept.seconds)
+    peaks.append(swept.peak_mib)
+    alone = _measure(_ALONE, (*TRAIN, long_steps), folder)
+    speeds[_ALONE].append(LONG_SWEEP_STEPS / alone.seconds)
+    swept = _measure(f'{_SWEPT}, long', (*sweep, long_steps), folder)
+    speeds[_SWEPT].append(len(BETAS) * LONG_SWEEP_STEPS / swept.seconds)
+    scheduling.append(_seconds_to_schedule(folder))
+  for title, metric, values, reference in (
+    (f'{SWEEP_STEPS:,} steps', 'seconds', seconds, _LAUNCHES),
+    (f'{LONG_SWEEP_STEPS:,} steps', 'model_steps_per_second', speeds, _ALONE),
+    ('memory', 'peak_mib_of_a_process', {_SWEPT: peaks}, _SWEPT),
+    ('scheduling', 'seconds_per_run', {_SWEPT: scheduling}, _SWEPT),
+  ):
+    for name in values:
+      recorder.write(part, name, metric, values[name])
+    _print_table(
+      f'{part}, {title}', metric, values, f'of {reference}', reference
+    )
 
 
 # -- Results ------------------------------------------------------------------
@@ -459,7 +555,9 @@ def main() -> int:
       _say('making the tasks')
       _make_tasks(scratch, contests)
     for part in parts:
-      run = _compete if part in TASKS else _run_commands
+      run = _compete
+      if part not in TASKS:
+        run = _run_sweeps if part == 'sweep' else _run_commands
       run(part, scratch, recorder)
   print(f'\nEvery timing is in {folder / records.BENCHMARK}')
   print(f'next: python -m analysis.benchmark --benchmark_dir={folder}')

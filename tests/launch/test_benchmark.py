@@ -173,6 +173,27 @@ def test_commands_are_measured_beside_the_import(
   ]
 
 
+def test_sweeps_are_measured_beside_launches(monkeypatch, tmp_path, data_dir):
+  monkeypatch.setattr(benchmark, 'BETAS', ('0', '0.5'))
+  monkeypatch.setattr(benchmark, 'SWEEP_STEPS', 2)
+  monkeypatch.setattr(benchmark, 'LONG_SWEEP_STEPS', 3)
+  result = conftest.call(
+    benchmark.main,
+    flags(tmp_path, data_dir, '--only=sweep', '--repeats=1'),
+  )
+  assert result.code == 0, result.stderr
+  frame = records.read_table(tmp_path, records.BENCHMARK)
+  assert frame[['contestant', 'metric']].to_numpy().tolist() == [
+    ['eight launches of launch.train', 'seconds'],
+    ['launch.sweep of eight betas', 'seconds'],
+    ['one run alone', 'model_steps_per_second'],
+    ['launch.sweep of eight betas', 'model_steps_per_second'],
+    ['launch.sweep of eight betas', 'peak_mib_of_a_process'],
+    ['launch.sweep of eight betas', 'seconds_per_run'],
+  ]
+  assert (frame['value'] > 0).all()
+
+
 def test_the_real_command_runs(tmp_path, data_dir):
   arguments = flags(
     tmp_path / 'out', data_dir, '--only=evaluation', '--repeats=1'
