@@ -171,6 +171,21 @@ def test_too_little_memory_names_the_batch_size(
   assert records.read_manifest(tmp_path / 'run')['status'] == 'failed'
 
 
+def test_a_step_that_fits_into_no_memory_ends_in_one_line(
+  launch_train, tmp_path
+):
+  result = launch_train(
+    run_dir=tmp_path / 'run',
+    batch_size=4000,
+    num_samples=500_000,  # Of 500 units each: 4 TB.
+    hidden_sizes=500,
+    latent_size=1,
+    jit='on',
+  )
+  assert_one_line_error(result, 'out of memory', '--batch_size=4000')
+  assert records.read_manifest(tmp_path / 'run')['status'] == 'failed'
+
+
 # -- Damage -------------------------------------------------------------------
 
 
