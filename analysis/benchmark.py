@@ -118,14 +118,12 @@ def plot_benchmark(frame: pd.DataFrame) -> gg.ggplot:
 def _draw(arguments: argparse.Namespace) -> Iterator[pathlib.Path]:
   folder = pathlib.Path(arguments.benchmark_dir).expanduser()
   frame = records.read_table(folder, records.BENCHMARK)
+  versions = set(frame.loc[frame['contestant'] == _OURS, 'version'])
   yield from figures.save(
     plot_benchmark(frame),
     pathlib.Path(arguments.output or folder / 'benchmark').expanduser(),
     figures.FORMATS,
-    command.drawn_by(
-      f'benchmark {folder.name}',
-      sorted(set(frame.loc[frame['contestant'] == _OURS, 'version'])),
-    ),
+    command.drawn_by(f'benchmark {folder.name}; {", ".join(sorted(versions))}'),
   )
 
 

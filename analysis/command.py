@@ -124,14 +124,15 @@ def find_runs(arguments: argparse.Namespace) -> frames.Runs:
 def origin(runs: frames.Runs) -> str:
   """Run ids, commits and the command, as a file's metadata carry them."""
   commits = {str(run.manifest['source']['commit']) for run in runs.runs}
-  return drawn_by(f'run {", ".join(runs.table["run"])}', sorted(commits))
+  names, sources = ', '.join(runs.table['run']), ', '.join(sorted(commits))
+  return drawn_by(f'run {names}; commit {sources}')
 
 
-def drawn_by(what: str, commits: Sequence[str]) -> str:
-  """What was drawn, its commits and this command."""
+def drawn_by(what: str) -> str:
+  """What was drawn, and this command."""
   name = pathlib.Path(sys.argv[0]).stem
   command = shlex.join(['python', '-m', f'analysis.{name}', *sys.argv[1:]])
-  return f'{what}; commit {", ".join(commits)}; drawn by: {command}'
+  return f'{what}; drawn by: {command}'
 
 
 def run(figure: Figure, **variants: Figure) -> None:

@@ -117,7 +117,7 @@ def _draw(arguments: argparse.Namespace) -> Iterator[pathlib.Path]:
       arguments.output or folder / records.FIGURES / 'density_fit'
     ).expanduser(),
     arguments.format or figures.FORMATS,
-    command.drawn_by(f'fit {folder.name}', [str(target['source']['commit'])]),
+    command.drawn_by(f'fit {folder.name}; commit {target["source"]["commit"]}'),
   )
 
 
