@@ -30,8 +30,9 @@ def load(run: frames.Run) -> pd.DataFrame:
     RecordError: arrays that are missing, damaged, or not finite.
     FigureError: fewer than two images.
   """
-  arrays = records.read_arrays(run.path, 'latents')
-  frames.check_arrays(run, 'latents', arrays, ['means', 'pixels_pca', 'step'])
+  arrays = records.read_arrays(
+    run.path, 'latents', ['means', 'pixels_pca', 'step']
+  )
   means, pixels = arrays['means'], arrays['pixels_pca']
   if not (means.ndim == pixels.ndim == 2 and len(means) == len(pixels)):
     raise records.RecordError(

@@ -1,9 +1,7 @@
 """From run directories and sweeps to data frames, a row for each run."""
 
-import csv
 import dataclasses
 import glob
-import io
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -182,12 +180,7 @@ def _read_run(path: pathlib.Path, name: str) -> Run:
     RecordError: no run directory, or a damaged one.
   """
   manifest = records.read_manifest(path)
-  config = records.read_config(path)
-  if missing := sorted({'beta', 'latent_size', 'reduction'} - config.keys()):
-    raise records.RecordError(
-      f'{path / records.CONFIG} is damaged: it lacks {", ".join(missing)}'
-    )
-  return Run(name, path, config, manifest)
+  return Run(name, path, records.read_config(path), manifest)
 
 
 def read_runs(patterns: Sequence[str]) -> Runs:
@@ -259,7 +252,10 @@ def read_sweep(sweep_dir: str | os.PathLike) -> Runs:
   """
   folder = pathlib.Path(sweep_dir).expanduser()
   path = folder / SWEEP
-  table = pd.DataFrame(_read_sweep_rows(path))
+  header, *rows = records.read_lines(path) or [[]]
+  if not rows:
+    raise records.RecordError(f'{path} has no rows yet')
+  table = pd.DataFrame([dict(zip(header, row, strict=True)) for row in rows])
   if missing := {'run_dir', 'status'} - set(table.columns):
     raise records.RecordError(f'{path} lacks {", ".join(sorted(missing))}')
   table = table.rename(columns={'run_dir': 'run'})
@@ -281,26 +277,6 @@ def read_sweep(sweep_dir: str | os.PathLike) -> Runs:
   effective = {run.name: run.manifest['effective_beta'] for run in runs}
   table['effective_beta'] = table['run'].map(effective).astype(float)
   return Runs(runs, table, tuple(settings), folder)
-
-
-def _read_sweep_rows(path: pathlib.Path) -> list[dict[str, str]]:
-  """The rows of a sweep.csv as text, without a last one that is half-written.
-
-  Raises:
-    RecordError: a file that is missing or damaged, or has no rows.
-  """
-  try:
-    content = path.read_text('utf-8')
-    whole = content[: content.rfind('\n') + 1]
-    lines = list(csv.reader(io.StringIO(whole), strict=True))
-  except (OSError, ValueError, csv.Error) as error:
-    raise records.RecordError(f'{path} cannot be read: {error}') from error
-  if len(lines) < 2:
-    raise records.RecordError(f'{path} has no rows yet')
-  for number, line in enumerate(lines, 1):
-    if len(line) != len(lines[0]):
-      raise records.RecordError(f'{path} is damaged at line {number}')
-  return [dict(zip(lines[0], line, strict=True)) for line in lines[1:]]
 
 
 # -- Arrays -------------------------------------------------------------------
@@ -333,21 +309,6 @@ def check_rates(run: Run, lacking: str) -> None:
     raise figures.FigureError(
       f'{run.path} is a plain autoencoder (--posterior=deterministic): '
       f'{lacking}'
-    )
-
-
-def check_arrays(
-  run: Run, name: str, arrays: Mapping[str, np.ndarray], keys: Sequence[str]
-) -> None:
-  """Checks that a file of arrays holds what a figure needs.
-
-  Raises:
-    RecordError: an array is missing.
-  """
-  if missing := [key for key in keys if key not in arrays]:
-    raise records.RecordError(
-      f'{run.path / records.ARRAYS / name}.npz lacks {", ".join(missing)}; '
-      f'python -m launch.evaluate --run_dir={run.path} writes it'
     )
 
 

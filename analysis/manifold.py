@@ -22,8 +22,7 @@ def load(run: frames.Run) -> pd.DataFrame:
       f'{run.path} has {run.config["latent_size"]} latents; a manifold is '
       'drawn over two'
     )
-  arrays = records.read_arrays(run.path, 'manifold')
-  frames.check_arrays(run, 'manifold', arrays, ['values', 'modes'])
+  arrays = records.read_arrays(run.path, 'manifold', ['values', 'modes'])
   return frames.grid(run, 'manifold', arrays['values'], arrays['modes'])
 
 

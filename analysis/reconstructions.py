@@ -20,8 +20,7 @@ def load(run: frames.Run) -> pd.DataFrame:
     RecordError: arrays that are missing or damaged.
   """
   frames.check_images(run)
-  arrays = records.read_arrays(run.path, 'reconstructions')
-  frames.check_arrays(run, 'reconstructions', arrays, ['images', 'modes'])
+  arrays = records.read_arrays(run.path, 'reconstructions', ['images', 'modes'])
   return pd.DataFrame(
     {
       'index': range(len(arrays['images'])),

@@ -20,8 +20,7 @@ def load(run: frames.Run) -> pd.DataFrame:
   """
   frames.check_images(run)
   frames.check_rates(run, 'there is no prior to sample from')
-  arrays = records.read_arrays(run.path, 'samples')
-  frames.check_arrays(run, 'samples', arrays, ['modes'])
+  arrays = records.read_arrays(run.path, 'samples', ['modes'])
   return pd.DataFrame({'mode': list(arrays['modes'])})
 
 

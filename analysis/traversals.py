@@ -30,8 +30,7 @@ def load(run: frames.Run, index: int = 0) -> pd.DataFrame:
     RecordError: files that are missing or damaged.
   """
   frames.check_images(run)
-  arrays = records.read_arrays(run.path, 'traversals')
-  frames.check_arrays(run, 'traversals', arrays, ['values', 'modes'])
+  arrays = records.read_arrays(run.path, 'traversals', ['values', 'modes'])
   values, modes = arrays['values'], arrays['modes']
   rates = frames.rates(run)
   if modes.ndim != 6 or modes.shape[1:3] != (len(rates), len(values)):
@@ -121,9 +120,8 @@ def load_grid(run: frames.Run) -> pd.DataFrame:
   """
   frames.check_images(run)
   frames.check_rates(run, 'none of its latents has the highest rate')
-  arrays = records.read_arrays(run.path, 'latent_grid')
   keys = ['latents', 'rates', 'values', 'modes']
-  frames.check_arrays(run, 'latent_grid', arrays, keys)
+  arrays = records.read_arrays(run.path, 'latent_grid', keys)
   names = [
     f'latent {latent}, {rate:.2f} nats'
     for latent, rate in zip(arrays['latents'], arrays['rates'], strict=False)

@@ -390,6 +390,27 @@ def append(run_dir: pathlib.Path, name: str, row: Mapping[str, Any]) -> None:
     os.close(handle)
 
 
+def read_lines(path: pathlib.Path) -> list[list[str]]:
+  """The cells of a CSV file, without a last line that is half-written.
+
+  Returns:
+    The header, if there is one, and the rows, each as long as it.
+
+  Raises:
+    RecordError: a file that is missing or damaged.
+  """
+  try:
+    text = path.read_text('utf-8')
+    whole = text[: text.rfind('\n') + 1]
+    lines = list(csv.reader(io.StringIO(whole), strict=True))
+  except (OSError, ValueError, csv.Error) as error:
+    raise RecordError(f'{path} cannot be read: {error}') from error
+  for number, line in enumerate(lines, 1):
+    if len(line) != len(lines[0]):
+      raise RecordError(f'{path} is damaged at line {number}')
+  return lines
+
+
 def read_rows(run_dir: str | os.PathLike, name: str) -> list[dict[str, str]]:
   """The rows of a table as text, without a last one that is half-written.
 
@@ -397,21 +418,11 @@ def read_rows(run_dir: str | os.PathLike, name: str) -> list[dict[str, str]]:
     RecordError: a missing file, another header, or damaged rows.
   """
   path = pathlib.Path(run_dir, name)
-  try:
-    text = path.read_text('utf-8')
-  except (OSError, ValueError) as error:
-    raise RecordError(f'{path} cannot be read: {error}') from error
-  whole = text[: text.rfind('\n') + 1]
-  try:
-    lines = list(csv.reader(io.StringIO(whole), strict=True))
-  except csv.Error as error:
-    raise RecordError(f'{path} is damaged: {error}') from error
+  lines = read_lines(path)
   if not lines or tuple(lines[0]) != COLUMNS[name]:
     raise RecordError(f'{path} does not start with {",".join(COLUMNS[name])}')
   for number, line in enumerate(lines[1:], 2):
-    if len(line) != len(COLUMNS[name]) or not all(
-      map(_is_cell, COLUMNS[name], line)
-    ):
+    if not all(map(_is_cell, COLUMNS[name], line)):
       raise RecordError(f'{path} is damaged at line {number}')
   return [dict(zip(COLUMNS[name], line, strict=True)) for line in lines[1:]]
 
@@ -523,7 +534,10 @@ def read_arrays(
   except Exception as error:  # zipfile, zlib and NumPy raise many kinds.
     raise RecordError(f'{path} is damaged: {error}') from error
   if missing := sorted(set(needed) - found.keys()):
-    raise RecordError(f'{path} is damaged: it lacks {", ".join(missing)}')
+    raise RecordError(
+      f'{path} lacks {", ".join(missing)}; python -m launch.evaluate '
+      f'--run_dir={run_dir} writes it'
+    )
   return found
 
 
