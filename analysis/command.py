@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import matplotlib as mpl
+import pandas as pd
 import plotnine as gg
 
 from analysis import figures, frames
@@ -102,6 +103,20 @@ def width(arguments: argparse.Namespace) -> float:
 def title(arguments: argparse.Namespace, runs: frames.Runs) -> str:
   """The figure's title."""
   return runs.describe() if arguments.title is None else arguments.title
+
+
+def of_one_run(
+  load: Callable[[frames.Run], pd.DataFrame], plot: Callable[..., gg.ggplot]
+) -> Callable[[frames.Runs, argparse.Namespace], gg.ggplot]:
+  """What draws a figure of one run.
+
+  Args:
+    load: makes the run's frame.
+    plot: makes the figure from the frame, a title and a width in inches.
+  """
+  return lambda runs, arguments: plot(
+    load(runs.runs[0]), title(arguments, runs), width(arguments)
+  )
 
 
 def find_runs(arguments: argparse.Namespace) -> frames.Runs:

@@ -4,7 +4,6 @@ Both are computed once and kept in arrays/embedding.npz. Where there are two
 latents they are drawn as they are too.
 """
 
-import argparse
 import hashlib
 import sys
 
@@ -172,18 +171,10 @@ def plot_embedding(
   )
 
 
-def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
-  return plot_embedding(
-    load(runs.runs[0]),
-    command.title(arguments, runs),
-    command.width(arguments),
-  )
-
-
 FIGURE = command.Figure(
   'embedding',
   __doc__,
-  _draw,
+  command.of_one_run(load, plot_embedding),
   'Points for the test images, placed by t-SNE of their pixels and of their '
   'latents, coloured and marked by label.',
 )

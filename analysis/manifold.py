@@ -1,7 +1,5 @@
 """Manifold: modes decoded over both latents of a model that has two."""
 
-import argparse
-
 import pandas as pd
 import plotnine as gg
 
@@ -11,6 +9,9 @@ from launch import records
 
 def load(run: frames.Run) -> pd.DataFrame:
   """A row for each point of the grid: `first`, `second`, `mode` [H, W, C].
+
+  Returns:
+    Also the column at: where the grid's values lie, in words.
 
   Raises:
     FigureError: a run without images, or of another number of latents.
@@ -23,14 +24,13 @@ def load(run: frames.Run) -> pd.DataFrame:
       'drawn over two'
     )
   arrays = records.read_arrays(run.path, 'manifold', ['values', 'modes'])
-  return frames.grid(run, 'manifold', arrays['values'], arrays['modes'])
+  frame = frames.grid(run, 'manifold', arrays['values'], arrays['modes'])
+  at = 'quantiles of the prior' if run.has_rates else 'even steps'
+  return frame.assign(at=at)
 
 
 def plot_manifold(
-  frame: pd.DataFrame,
-  title: str = '',
-  width: float = figures.DOUBLE_COLUMN,
-  at: str = 'quantiles of the prior',
+  frame: pd.DataFrame, title: str = '', width: float = figures.DOUBLE_COLUMN
 ) -> gg.ggplot:
   """Draws the grid, the first latent across and the second upwards.
 
@@ -38,11 +38,12 @@ def plot_manifold(
     frame: from `load`.
     title: of the figure.
     width: of the figure at most, in inches.
-    at: where the grid's values lie, in words.
 
   Raises:
     FigureError: missing columns, no rows, or no full grid.
   """
+  figures.check_columns(frame, ['at'])
+  at = frame['at'].iloc[0]
   return figures.plot_latent_grid(
     frame,
     width,
@@ -52,20 +53,10 @@ def plot_manifold(
   )
 
 
-def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
-  run = runs.runs[0]
-  return plot_manifold(
-    load(run),
-    command.title(arguments, runs),
-    command.width(arguments),
-    'quantiles of the prior' if run.has_rates else 'even steps',
-  )
-
-
 FIGURE = command.Figure(
   'manifold',
   __doc__,
-  _draw,
+  command.of_one_run(load, plot_manifold),
   'A grid of images that the decoder makes while the first latent grows from '
   'left to right and the second from bottom to top.',
 )

@@ -1,7 +1,5 @@
 """Rate of each latent over training, as a heat map; active units are marked."""
 
-import argparse
-
 import mizani.breaks
 import numpy as np
 import pandas as pd
@@ -111,18 +109,10 @@ def plot_rate_per_latent(
   )
 
 
-def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
-  return plot_rate_per_latent(
-    load(runs.runs[0]),
-    command.title(arguments, runs),
-    command.width(arguments),
-  )
-
-
 FIGURE = command.Figure(
   'rate_per_latent',
   __doc__,
-  _draw,
+  command.of_one_run(load, plot_rate_per_latent),
   'A heat map of the rate of each latent, in nats, over training; active '
   'latents have a dot.',
   width='single',

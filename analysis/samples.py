@@ -1,6 +1,5 @@
 """Samples: modes decoded from draws of the prior."""
 
-import argparse
 import math
 
 import numpy as np
@@ -49,18 +48,10 @@ def plot_samples(
   )
 
 
-def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
-  return plot_samples(
-    load(runs.runs[0]),
-    command.title(arguments, runs),
-    command.width(arguments),
-  )
-
-
 FIGURE = command.Figure(
   'samples',
   __doc__,
-  _draw,
+  command.of_one_run(load, plot_samples),
   'A grid of images: modes that the decoder makes of draws from the prior.',
   width='single',
 )

@@ -161,14 +161,6 @@ def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
   )
 
 
-def _draw_grid(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
-  return plot_latent_grid(
-    load_grid(runs.runs[0]),
-    command.title(arguments, runs),
-    command.width(arguments),
-  )
-
-
 def _add_options(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     '--index',
@@ -195,7 +187,7 @@ FIGURE = command.Figure(
 GRID = command.Figure(
   'latent_grid',
   'Latent grid: modes decoded over the two latents of the highest rate.',
-  _draw_grid,
+  command.of_one_run(load_grid, plot_latent_grid),
   'A grid of images: what the decoder makes while the two latents of the '
   'highest rate move and the others are zero.',
   add_options=_add_options,

@@ -97,6 +97,7 @@ def grid_frame(side, rows=None):
         'mode': picture(3 * y + x),
         'first_name': 'latent 63, 2.00 nats',
         'second_name': 'latent 5, 1.00 nats',
+        'at': 'quantiles of the prior',
       }
       for y in range(rows or side)
       for x in range(side)
