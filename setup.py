@@ -37,6 +37,16 @@ setuptools.setup(
   ],
   extras_require={
     'benchmark': ['jax', 'torch'],
-    'test': ['hypothesis', 'pyrefly', 'pytest', 'ruff'],
+    'tensorboard': ['tensorboard'],
+    'test': [
+      'hypothesis',
+      'ipykernel',
+      'nbclient',
+      'nbformat',
+      'pyrefly',
+      'pytest',
+      'ruff',
+      'tensorboard',
+    ],
   },
 )

@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -127,6 +127,7 @@ def run(
   data_dir: str,
   overwrite: bool = False,
   original: str | None = None,
+  tensorboard: bool = False,
 ) -> int:
   """Trains, evaluates and writes a run directory; resumes where one exists.
 
@@ -137,6 +138,7 @@ def run(
     overwrite: whether to delete the run that the folder holds, once it is
       known that the new one can start.
     original: the config.json of the run that is repeated.
+    tensorboard: whether to write event files too.
 
   Returns:
     The exit code: 0 finished, 1 failed, 130 or 143 stopped by a signal.
@@ -164,9 +166,13 @@ def run(
   experiment = _Experiment(path, config, dataset, model)
   if overwrite:
     records.clear(path)
-  if not experiment.start_or_resume():
-    return 0
-  return experiment.train()
+  started = experiment.start_or_resume()
+  if not tensorboard:
+    return experiment.train() if started else 0
+  from launch import tensorboard as event_files  # Not everyone has it.
+
+  with event_files.watching(path) as look:
+    return experiment.train(look) if started else 0
 
 
 class _Stop:
@@ -357,8 +363,15 @@ class _Experiment:
 
   # -- Training ---------------------------------------------------------------
 
-  def train(self) -> int:
-    """Trains to the last step and evaluates; returns the exit code."""
+  def train(self, watch: Callable[[], None] = lambda: None) -> int:
+    """Trains to the last step and evaluates.
+
+    Args:
+      watch: is called whenever the tables may have got new rows.
+
+    Returns:
+      The exit code.
+    """
     config, schedule = self._config, self._schedule
     print(
       summary.start(
@@ -413,6 +426,7 @@ class _Experiment:
             self._log(metrics, shown, last)
           if schedule.is_evaluated(self._step):
             self._evaluate()
+          watch()
           every = schedule.checkpoint_steps
           due = (every and self._step % every == 0) or (
             time.monotonic() - saved > self._checkpoint_seconds

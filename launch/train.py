@@ -1,5 +1,7 @@
 """Trains a beta-VAE: `python -m launch.train --beta=0.01`."""
 
+import importlib.util
+
 from absl import flags
 
 from launch import cli, config, presets, rundir
@@ -8,6 +10,13 @@ config.define_flags()
 
 _OVERWRITE = flags.DEFINE_bool(
   'overwrite', False, 'delete the run that --run_dir holds and start anew'
+)
+
+_TENSORBOARD = flags.DEFINE_bool(
+  'tensorboard',
+  False,
+  "also write the run's tables, pictures and settings as event files for "
+  'TensorBoard, into tensorboard/ in the run; of a finished run too',
 )
 
 _SUMMARY = """
@@ -24,6 +33,11 @@ def main() -> int:
     for name, preset in presets.PRESETS.items():
       print(f'{name}: {preset.summary} ({preset.source})')
     return 0
+  if _TENSORBOARD.value and importlib.util.find_spec('tensorboard') is None:
+    raise rundir.RunError(
+      '--tensorboard: the package tensorboard is missing; pip install -c '
+      "requirements.lock -e '.[tensorboard]'"
+    )
   with rundir.opened(cli.RUN_DIR.value, _OVERWRITE.value) as (path, settings):
     # TensorFlow takes seconds to import: only now that the flags are good.
     cli.import_tensorflow()
@@ -35,6 +49,7 @@ def main() -> int:
       cli.DATA_DIR.value,
       _OVERWRITE.value,
       flags.FLAGS.config,
+      _TENSORBOARD.value,
     )
 
 
