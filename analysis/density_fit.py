@@ -80,7 +80,7 @@ def plot_density_fit(
     ]
   )
   points['density'] = pd.Categorical(points['density'], labels)
-  colours = (figures.PALETTE[-1], *figures.PALETTE[:2])
+  colours = (figures.PALETTE[6], *figures.PALETTE[:2])
   return (
     gg.ggplot(points, gg.aes('x', 'y', color='density', linetype='density'))
     + gg.geom_path(
