@@ -21,8 +21,10 @@ from tensorboard.summary.writer import event_file_writer
 
 from launch import records
 
-# Seconds between looks at the tables; TensorBoard itself looks as often.
+# Seconds between looks at the tables, as TensorBoard itself looks; where they
+# are so long that a look takes its time, so many times that.
 _INTERVAL = 5.0
+_SPARING = 20
 
 # Reconstructions side by side.
 _COLUMNS = 16
@@ -51,13 +53,15 @@ def watching(run_dir: pathlib.Path) -> Iterator[Callable[[], None]]:
   try:
     events.add_settings()
     events.add_rows()
-    looked = time.monotonic()
+    due = time.monotonic() + _INTERVAL
 
     def look() -> None:
-      nonlocal looked
-      if time.monotonic() - looked > _INTERVAL:
+      nonlocal due
+      started = time.monotonic()
+      if started > due:
         events.add_rows()
-        looked = time.monotonic()
+        ended = time.monotonic()
+        due = ended + max(_INTERVAL, _SPARING * (ended - started))
 
     yield look
     events.add_rows()

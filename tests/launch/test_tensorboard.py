@@ -22,7 +22,7 @@ from tensorboard.plugins.hparams import (
   list_session_groups,
 )
 
-from launch import records
+from launch import records, tensorboard
 from tests.launch import conftest, faults
 from tests.launch.test_train import assert_one_line_error
 
@@ -218,3 +218,22 @@ def test_without_the_flag_it_is_not_imported(tmp_path, data_dir):
   loaded = result.stdout.split('\n')[-2].split()
   assert 'launch.experiment' in loaded
   assert not [name for name in loaded if name.startswith('tensorboard')]
+
+
+def test_rows_can_be_watched_while_the_run_goes_on(
+  launch_train, tmp_path, monkeypatch
+):
+  run = tmp_path / 'run'
+  assert launch_train(run_dir=run, log_every=1).code == 0
+  rows = records.read_rows(run, records.TRAIN)
+  records.write_table(run, records.TRAIN, rows[:5])
+  now = [0.0]
+  monkeypatch.setattr('time.monotonic', lambda: now[0])
+  with tensorboard.watching(run) as look:
+    seen = []
+    for now[0], count in ((1.0, 9), (6.0, 12), (7.0, 15)):
+      records.write_table(run, records.TRAIN, rows[:count])
+      look()
+      seen.append(len(read(run).Scalars('train/total')))
+  assert seen == [5, 12, 12]  # It looks every five seconds.
+  assert len(read(run).Scalars('train/total')) == 15
