@@ -39,6 +39,17 @@ setuptools.setup(
   extras_require={
     'benchmark': ['jax', 'torch'],
     'ray': ['ray>=2.9'],
-    'test': ['hypothesis', 'pyrefly', 'pytest', 'ray>=2.9', 'ruff'],
+    'tensorboard': ['tensorboard'],
+    'test': [
+      'hypothesis',
+      'ipykernel',
+      'nbclient',
+      'nbformat',
+      'pyrefly',
+      'pytest',
+      'ray>=2.9',
+      'ruff',
+      'tensorboard',
+    ],
   },
 )

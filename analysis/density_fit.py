@@ -80,7 +80,7 @@ def plot_density_fit(
     ]
   )
   points['density'] = pd.Categorical(points['density'], labels)
-  colours = (figures.PALETTE[-1], *figures.PALETTE[:2])
+  colours = (figures.PALETTE[6], *figures.PALETTE[:2])
   return (
     gg.ggplot(points, gg.aes('x', 'y', color='density', linetype='density'))
     + gg.geom_path(
@@ -89,7 +89,8 @@ def plot_density_fit(
     + gg.scale_color_manual(colours)
     + gg.scale_linetype_manual(('solid', 'dashed', 'dashdot'))
     + gg.coord_fixed()
-    + gg.labs(x='first dimension', y='second dimension')
+    + gg.scale_x_continuous(name='first dimension', labels=figures.tick_labels)
+    + gg.scale_y_continuous(name='second dimension', labels=figures.tick_labels)
     + figures.dress(figures.SINGLE_COLUMN, 3.75, title)
     + gg.theme(
       legend_position='bottom',

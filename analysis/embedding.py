@@ -160,7 +160,8 @@ def plot_embedding(
       label_padding=0.1,
     )
     + gg.scale_color_manual(figures.colours(len(labels)), guide=legend)
-    + gg.labs(x='', y='')
+    + gg.scale_x_continuous(name='', labels=figures.tick_labels)
+    + gg.scale_y_continuous(name='', labels=figures.tick_labels)
     + figures.dress(
       width,
       (side + 0.1) * len(panels) / columns + 0.16 * legend_rows,

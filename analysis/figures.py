@@ -87,6 +87,11 @@ def number(value: float, digits: int = 1) -> str:
   return f'{value:.{digits}f}'.replace('-', '−')
 
 
+def tick_labels(breaks: Sequence[float]) -> list[str]:
+  """Numbers along an axis, with a proper minus sign."""
+  return [f'{value:g}'.replace('-', '−') for value in breaks]
+
+
 def dress(
   width: float, height: float, title: str = '', caption: str = ''
 ) -> list[Any]:

@@ -1,7 +1,8 @@
-"""Reconstructions: test images above, the decoder's modes below."""
+"""Reconstructions: test images above, the decoder's modes and means below."""
 
 import argparse
 
+import numpy as np
 import pandas as pd
 import plotnine as gg
 
@@ -15,19 +16,33 @@ _COLUMNS = 16
 def load(run: frames.Run) -> pd.DataFrame:
   """A row for each kept test image: `index`, `truth` and `mode`, [H, W, C].
 
+  Returns:
+    Also `mean`, of the likelihood, where the run kept it and it is not the
+    mode: that of a Bernoulli is black and white whatever its targets are.
+
   Raises:
     FigureError: a run without images.
     RecordError: arrays that are missing or damaged.
   """
   frames.check_images(run)
   arrays = records.read_arrays(run.path, 'reconstructions', ['images', 'modes'])
-  return pd.DataFrame(
+  kept = [arrays[key] for key in ('images', 'modes', 'means') if key in arrays]
+  if len({array.shape for array in kept}) > 1:
+    raise records.RecordError(
+      f'{run.path / records.ARRAYS / "reconstructions"}.npz is damaged: its '
+      'images differ in shape'
+    )
+  frame = pd.DataFrame(
     {
       'index': range(len(arrays['images'])),
       'truth': list(arrays['images']),
       'mode': list(arrays['modes']),
     }
   )
+  means = arrays.get('means', arrays['modes'])
+  if not np.array_equal(means, arrays['modes']):
+    frame['mean'] = list(means)
+  return frame
 
 
 def plot_reconstructions(
@@ -36,7 +51,7 @@ def plot_reconstructions(
   """Draws images with their reconstructions below them.
 
   Args:
-    frame: from `load`, or chosen rows of it.
+    frame: from `load`, or chosen rows of it; without `mean`, truth and mode.
     title: of the figure.
     width: of the figure at most, in inches.
 
@@ -44,15 +59,15 @@ def plot_reconstructions(
     FigureError: missing columns, no rows, or shapes that differ.
   """
   figures.check_columns(frame, ['index', 'truth', 'mode'])
-  truth_and_mode = pd.concat([frame['truth'], frame['mode']])
-  images = figures.stack(truth_and_mode)
+  rows = ['truth', 'mode', *(['mean'] if 'mean' in frame else [])]
+  images = figures.stack(pd.concat([frame[row] for row in rows]))
   return figures.plot_images(
-    images.reshape(2, len(frame), *images.shape[1:]),
+    images.reshape(len(rows), len(frame), *images.shape[1:]),
     width,
     title,
     x='index of the test image',
     columns=[str(index) for index in frame['index']],
-    rows=['truth', 'mode'],
+    rows=rows,
   )
 
 
@@ -85,7 +100,7 @@ FIGURE = command.Figure(
   __doc__,
   _draw,
   'Test images in the upper row, and below each the mode that the decoder '
-  'makes of it.',
+  'makes of it, and the mean where that is another image.',
   add_options=_add_options,
 )
 

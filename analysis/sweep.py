@@ -134,7 +134,9 @@ def plot_sweep(
     )
     + scale
     + gg.scale_y_continuous(
-      name=metric, **({} if len(finished) else {'breaks': []})
+      name=metric,
+      labels=figures.tick_labels,
+      **({} if len(finished) else {'breaks': []}),
     )
     + gg.scale_color_manual(
       figures.colours(len(colour_levels)), guide=legend, drop=False

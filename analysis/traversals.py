@@ -1,7 +1,8 @@
 """Traversals: modes decoded while one latent moves and the others stay.
 
-A row for each latent, ordered by its rate; what is dead is one row. With
---grid, the two latents of the highest rate move at once, the others at zero.
+A row for each latent, ordered by its rate; what is dead is one row. Columns
+are even steps, or quantiles of the latent's aggregate posterior. With --grid,
+the two latents of the highest rate move at once, the others at zero.
 """
 
 import argparse
@@ -13,48 +14,69 @@ import plotnine as gg
 from analysis import command, figures, frames
 from launch import records
 
+# Where the latent that moves lies.
+COLUMNS = ('even', 'quantiles')
 
-def load(run: frames.Run, index: int = 0) -> pd.DataFrame:
+
+def load(
+  run: frames.Run, index: int = 0, columns: str = 'even'
+) -> pd.DataFrame:
   """A row for each image: `latent`, `value`, `mode` [H, W, C] and the rate.
 
   Args:
     run: the run.
     index: of the test image that the latents which stay are those of.
+    columns: one of `COLUMNS`.
 
   Returns:
     Also the columns rate_nats, and active, whether Var_x(E[z_u]) > 0.01; NaN
-    and true for a plain autoencoder.
+    and true for a plain autoencoder. For quantiles also their share, quantile.
 
   Raises:
     FigureError: a run without images, or an image that was not kept.
     RecordError: files that are missing or damaged.
   """
   frames.check_images(run)
-  arrays = records.read_arrays(run.path, 'traversals', ['values', 'modes'])
-  values, modes = arrays['values'], arrays['modes']
   rates = frames.rates(run)
-  if modes.ndim != 6 or modes.shape[1:3] != (len(rates), len(values)):
+  if columns == 'even':
+    keys = ['values', 'modes']
+    arrays = records.read_arrays(run.path, 'traversals', keys)
+    places, modes = arrays['values'], arrays['modes']
+    values = np.tile(places, (len(rates), 1))
+  else:
+    keys = ['quantiles', 'quantile_values', 'quantile_modes']
+    arrays = records.read_arrays(run.path, 'traversals', keys)
+    places, values, modes = (arrays[key] for key in keys)
+  if (
+    modes.ndim != 6
+    or values.shape != (len(rates), *places.shape)
+    or modes.shape[1:3] != values.shape
+  ):
     raise records.RecordError(
       f'{run.path / records.ARRAYS / "traversals"}.npz is damaged: modes of '
-      f'shape {modes.shape} do not fit {len(rates)} latents and {len(values)} '
-      'values'
+      f'shape {modes.shape} do not fit {len(rates)} latents at values of '
+      f'shape {values.shape}'
     )
   if not 0 <= index < len(modes):
     raise figures.FigureError(
       f'--index={index}: the run keeps traversals of the test images 0 to '
       f'{len(modes) - 1}'
     )
-  frame = rates.loc[rates.index.repeat(len(values))].reset_index(drop=True)
+  count = values.shape[1]
+  rows = rates.loc[rates.index.repeat(count)].reset_index(drop=True)
   ordered = modes[index][rates['latent']]  # [L, G, H, W, C]
-  return pd.DataFrame(
+  frame = pd.DataFrame(
     {
-      'latent': frame['latent'],
-      'rate_nats': frame['rate_nats'],
-      'active': ~(frame['mean_variance'] <= frames.ACTIVE_VARIANCE),
-      'value': np.tile(values, len(rates)),
+      'latent': rows['latent'],
+      'rate_nats': rows['rate_nats'],
+      'active': ~(rows['mean_variance'] <= frames.ACTIVE_VARIANCE),
+      'value': values[rates['latent']].ravel(),
       'mode': list(ordered.reshape(-1, *ordered.shape[2:])),
     }
   )
+  if columns == 'quantiles':
+    frame['quantile'] = np.tile(places, len(rates))
+  return frame
 
 
 def plot_traversals(
@@ -73,7 +95,12 @@ def plot_traversals(
   figures.check_columns(
     frame, ['latent', 'rate_nats', 'active', 'value', 'mode']
   )
-  values = np.sort(frame['value'].unique())
+  column, x = 'value', 'value of the latent'
+  show = figures.number
+  if 'quantile' in frame:
+    column, x = 'quantile', "quantile of the latent's aggregate posterior"
+    show = '{:.0%}'.format
+  places = np.sort(frame[column].unique())
   images, labels = [], []
   dead = frame[~frame['active']]
   # The dead all look alike: the one of the highest rate stands for them.
@@ -90,20 +117,20 @@ def plot_traversals(
       label = f'{name}'
     else:
       label = f'{name}, {rate:.2f}'
-    if len(rows) != len(values):
+    if len(rows) != len(places):
       raise figures.FigureError(
-        f'latent {name} has {len(rows)} images for {len(values)} values'
+        f'latent {name} has {len(rows)} images for {len(places)} values'
       )
-    images.append(figures.stack(rows.sort_values('value')['mode']))
+    images.append(figures.stack(rows.sort_values(column)['mode']))
     labels.append(label)
   has_rates = frame['rate_nats'].notna().any()
   return figures.plot_images(
     np.stack(images),
     width,
     title,
-    x='value of the latent',
+    x=x,
     y='latent, rate in nats' if has_rates else 'latent',
-    columns=[figures.number(value) for value in values],
+    columns=[show(place) for place in places],
     rows=labels,
   )
 
@@ -155,7 +182,7 @@ def plot_latent_grid(
 
 def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
   return plot_traversals(
-    load(runs.runs[0], arguments.index),
+    load(runs.runs[0], arguments.index, arguments.columns),
     command.title(arguments, runs),
     command.width(arguments),
   )
@@ -167,6 +194,13 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     type=int,
     default=0,
     help='of the test image around which latents move (default %(default)s)',
+  )
+  parser.add_argument(
+    '--columns',
+    default=COLUMNS[0],
+    choices=COLUMNS,
+    help="where the latent moves: even steps, or quantiles of the latent's "
+    'aggregate posterior (default %(default)s)',
   )
   parser.add_argument(
     '--grid',

@@ -25,6 +25,11 @@ NUM_TRAVERSED = 4
 GRID_SIZE = 13
 GRID_EXTENT = 3.0
 
+# Of the aggregate posterior of a latent, where its traversal may lie too; and
+# of how many points of equal probability each image's posterior is made.
+QUANTILES = np.linspace(0.01, 0.99, GRID_SIZE, dtype=np.float32)
+_POINTS = 16
+
 # Points a side of the manifold of two latents.
 MANIFOLD_SIZE = 20
 
@@ -55,9 +60,11 @@ def write(
     config.binarize,
     randomness.key(config.seed, randomness.Purpose.EVALUATION_BINARISATION, 0),
   )
+  likelihood = model.decode(model.encode(floats).mean())
   reconstructions = {
     'images': floats.numpy(),
-    'modes': model.reconstruct(floats).numpy(),
+    'modes': likelihood.mode().numpy(),
+    'means': likelihood.mean().numpy(),
   }
   latents = {
     'means': result.means,
@@ -70,7 +77,7 @@ def write(
   contents = {
     'reconstructions': reconstructions,
     'latents': latents,
-    'traversals': traversals(model, floats[:NUM_TRAVERSED]),
+    'traversals': traversals(model, floats[:NUM_TRAVERSED], result),
   }
   if config.has_elbo:
     key = randomness.key(config.seed, randomness.Purpose.PRIOR, 0)
@@ -135,25 +142,64 @@ def manifold(
   return {'values': values, 'modes': model.decode(grid).mode().numpy()}
 
 
-def traversals(model: models.VAE, images: tf.Tensor) -> dict[str, np.ndarray]:
+def aggregate_quantiles(means: np.ndarray, stddevs: np.ndarray) -> np.ndarray:
+  """Quantiles of each latent's aggregate posterior, the mixture over images.
+
+  Args:
+    means: of normals, [N, L].
+    stddevs: of them, [N, L].
+
+  Returns:
+    float32 [L, Q] at the shares `QUANTILES`.
+  """
+  shares = (np.arange(_POINTS) + 0.5) / _POINTS
+  offsets = scipy.special.ndtri(shares)[:, None].astype(np.float32)
+  # One latent at a time, to bound the memory.
+  return np.stack(
+    [
+      np.quantile(mean + offsets * stddev, QUANTILES)
+      for mean, stddev in zip(means.T, stddevs.T, strict=True)
+    ]
+  ).astype(np.float32)
+
+
+def traversals(
+  model: models.VAE, images: tf.Tensor, result: evaluation.Evaluation
+) -> dict[str, np.ndarray]:
   """Modes decoded while one latent moves and the others stay.
 
   Args:
     model: the VAE.
     images: [N, H, W, C], whose posterior means the other latents keep.
+    result: an evaluation, for where the latents lie.
 
   Returns:
-    `values` [G], where the moving latent is; `modes` [N, L, G, H, W, C].
+    `values` [G], where the moving latent is; `modes` [N, L, G, H, W, C]; the
+    same at quantiles of its aggregate posterior: `quantiles` [Q], the shares;
+    `quantile_values` [L, Q]; `quantile_modes` [N, L, Q, H, W, C].
   """
   values = np.linspace(-GRID_EXTENT, GRID_EXTENT, GRID_SIZE, dtype=np.float32)
+  quantile_values = aggregate_quantiles(result.means, result.stddevs)
   means = model.encode(images).mean().numpy()  # [N, L]
-  num_images, latent_size = means.shape
-  latents = np.tile(means[:, None, None], (1, latent_size, GRID_SIZE, 1))
+  return {
+    'values': values,
+    'modes': _traverse(model, means, np.tile(values, (means.shape[1], 1))),
+    'quantiles': QUANTILES,
+    'quantile_values': quantile_values,
+    'quantile_modes': _traverse(model, means, quantile_values),
+  }
+
+
+def _traverse(
+  model: models.VAE, means: np.ndarray, values: np.ndarray
+) -> np.ndarray:
+  """Modes around means [N, L] with each latent at its values [L, G]."""
+  latent_size, num_values = values.shape
+  latents = np.tile(means[:, None, None], (1, latent_size, num_values, 1))
   for latent in range(latent_size):
-    latents[:, latent, :, latent] = values
+    latents[:, latent, :, latent] = values[latent]
   # One image at a time, to bound the memory.
-  modes = [model.decode(latents[n]).mode().numpy() for n in range(num_images)]
-  return {'values': values, 'modes': np.stack(modes)}
+  return np.stack([model.decode(group).mode().numpy() for group in latents])
 
 
 def latent_grid(

@@ -137,6 +137,7 @@ def carry_out(
   executor: executors.Executor,
   threads: int,
   data_dir: str,
+  tensorboard: bool = False,
 ) -> int:
   """Trains what is not finished of a plan, and writes sweep.csv.
 
@@ -146,6 +147,7 @@ def carry_out(
     executor: trains them.
     threads: of each run.
     data_dir: TFDS's data folder.
+    tensorboard: whether each run writes event files too.
 
   Returns:
     The exit code: 0 all finished, 1 some failed, 130 or 143 stopped by a
@@ -172,6 +174,7 @@ def carry_out(
         folder.resolve() / planned.name,
         planned.config,
         os.path.abspath(os.path.expanduser(data_dir)),
+        tensorboard,
       )
       for planned in plan
       if planned.name not in finished

@@ -7,7 +7,7 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,7 @@ def run(
   overwrite: bool = False,
   original: str | None = None,
   bench: programs.Workbench | None = None,
+  tensorboard: bool = False,
 ) -> int:
   """Trains, evaluates and writes a run directory; resumes where one exists.
 
@@ -59,6 +60,7 @@ def run(
       known that the new one can start.
     original: the config.json of the run that is repeated.
     bench: of a process that trains several runs; None for a new one.
+    tensorboard: whether to write event files too.
 
   Returns:
     The exit code: 0 finished, 1 failed, 130 or 143 stopped by a signal.
@@ -78,9 +80,13 @@ def run(
   experiment = _Experiment(path, prepared)
   if overwrite:
     records.clear(path)
-  if not experiment.start_or_resume():
-    return 0
-  return experiment.train()
+  started = experiment.start_or_resume()
+  if not tensorboard:
+    return experiment.train() if started else 0
+  from launch import tensorboard as event_files  # Not everyone has it.
+
+  with event_files.watching(path) as look:
+    return experiment.train(look) if started else 0
 
 
 class _Experiment:
@@ -212,8 +218,15 @@ class _Experiment:
 
   # -- Training ---------------------------------------------------------------
 
-  def train(self) -> int:
-    """Trains to the last step and evaluates; returns the exit code."""
+  def train(self, watch: Callable[[], None] = lambda: None) -> int:
+    """Trains to the last step and evaluates.
+
+    Args:
+      watch: is called whenever the tables may have got new rows.
+
+    Returns:
+      The exit code.
+    """
     config, schedule = self._config, self._schedule
     print(
       summary.start(
@@ -249,6 +262,7 @@ class _Experiment:
             self._log(metrics, shown, last)
           if schedule.is_evaluated(self._step):
             self._evaluate()
+          watch()
           every = schedule.checkpoint_steps
           due = (every and self._step % every == 0) or (
             time.monotonic() - saved > self._checkpoint_seconds

@@ -38,6 +38,7 @@ CHECKPOINTS = 'checkpoints'
 ARRAYS = 'arrays'
 FIGURES = 'figures'
 SAVED_MODEL = 'saved_model'
+TENSORBOARD = 'tensorboard'
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
   TRAIN: (
@@ -617,7 +618,7 @@ def newest_run(root: str | os.PathLike = 'runs') -> pathlib.Path:
 
 def clear(run_dir: pathlib.Path) -> None:
   """Deletes what a run wrote, and nothing else that may lie beside it."""
-  for name in (CHECKPOINTS, ARRAYS, FIGURES, SAVED_MODEL):
+  for name in (CHECKPOINTS, ARRAYS, FIGURES, SAVED_MODEL, TENSORBOARD):
     shutil.rmtree(run_dir / name, ignore_errors=True)
   for name in (*RUN_TABLES, CONFIG, MANIFEST):
     (run_dir / name).unlink(missing_ok=True)

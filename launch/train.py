@@ -24,6 +24,7 @@ def main() -> int:
     for name, preset in presets.PRESETS.items():
       print(f'{name}: {preset.summary} ({preset.source})')
     return 0
+  tensorboard = config.tensorboard_from_flags()
   with rundir.opened(cli.RUN_DIR.value, _OVERWRITE.value) as (path, settings):
     # TensorFlow takes seconds to import: only now that the flags are good.
     cli.import_tensorflow()
@@ -35,6 +36,7 @@ def main() -> int:
       cli.DATA_DIR.value,
       _OVERWRITE.value,
       flags.FLAGS.config,
+      tensorboard=tensorboard,
     )
 
 

@@ -27,12 +27,14 @@ class Task(NamedTuple):
     path: its folder, absolute.
     config: its settings, of which some may be left open.
     data_dir: TFDS's data folder.
+    tensorboard: whether to write event files too.
   """
 
   name: str
   path: pathlib.Path
   config: Config
   data_dir: str
+  tensorboard: bool = False
 
 
 class Ended(NamedTuple):
@@ -129,7 +131,9 @@ def _train(task: Task) -> None:
   while True:
     try:
       with rundir.opened(str(task.path), False, make_config) as opened:
-        experiment.run(*opened, task.data_dir, bench=bench)
+        experiment.run(
+          *opened, task.data_dir, bench=bench, tensorboard=task.tensorboard
+        )
         return
     except records.LockedError:
       if time.monotonic() > deadline:

@@ -97,9 +97,19 @@ def write_arrays(run, latents):
   means = np.random.default_rng(1).normal(size=(40, latents))
   means, pixels = means.astype(np.float32), images(40, 7).astype(np.float16)
   arrays = {
-    'reconstructions': {'images': truth, 'modes': 1 - truth},
+    'reconstructions': {
+      'images': truth,
+      'modes': 1 - truth,
+      'means': truth / 2,
+    },
     'samples': {'modes': images(64, 6, 6, 1)},
-    'traversals': {'values': values, 'modes': images(4, latents, 5, 6, 6, 1)},
+    'traversals': {
+      'values': values,
+      'modes': images(4, latents, 5, 6, 6, 1),
+      'quantiles': np.array([0.1, 0.5, 0.9]),
+      'quantile_values': np.arange(3 * latents).reshape(latents, 3),
+      'quantile_modes': 1 - images(4, latents, 3, 6, 6, 1),
+    },
     'latent_grid': {
       'latents': np.arange(latents)[::-1][:2],
       'rates': np.array([2.0, 1.0])[:latents],

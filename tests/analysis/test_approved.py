@@ -205,6 +205,9 @@ CASES = {
   'reconstructions-one': lambda: reconstructions.plot_reconstructions(
     reconstruction_frame(1, channels=3), 'A title wider than one image', SINGLE
   ),
+  'reconstructions-mean': lambda: reconstructions.plot_reconstructions(
+    reconstruction_frame(16).assign(mean=[p / 2 for p in pictures(16)])
+  ),
   'samples': lambda: samples.plot_samples(
     pd.DataFrame({'mode': pictures(64)}), 'Samples'
   ),
@@ -222,6 +225,12 @@ CASES = {
   ),
   'traversals-all_dead': lambda: traversals.plot_traversals(
     traversal_frame(64, dead=64)
+  ),
+  'traversals-quantiles': lambda: traversals.plot_traversals(
+    traversal_frame(4).assign(
+      quantile=lambda frame: 0.01 + 0.245 * frame['value'],
+      value=lambda frame: frame['value'] * frame['latent'],
+    )
   ),
   'traversals-no_rates': lambda: traversals.plot_traversals(
     traversal_frame(3, rated=False)

@@ -7,7 +7,14 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from analysis import embedding, frames, rate_distortion, sweep, traversals
+from analysis import (
+  embedding,
+  frames,
+  rate_distortion,
+  reconstructions,
+  sweep,
+  traversals,
+)
 from launch import records
 from tests.analysis import builders, test_frames
 from tests.launch import conftest
@@ -237,6 +244,67 @@ def test_traversals_come_by_rate_and_around_the_image(run):
     np.testing.assert_array_equal(
       np.stack(list(frame['mode'][:5])), arrays['modes'][index, 1]
     )
+
+
+def test_traversals_lie_at_quantiles_too(run):
+  arrays = records.read_arrays(run, 'traversals')
+  loaded = frames.read_runs([str(run)]).runs[0]
+  frame = traversals.load(loaded, 2, 'quantiles')
+  assert frame['latent'].tolist() == [1] * 3 + [0] * 3
+  assert frame['value'].tolist() == [3, 4, 5, 0, 1, 2]
+  assert frame['quantile'].tolist() == [0.1, 0.5, 0.9] * 2
+  np.testing.assert_array_equal(
+    np.stack(list(frame['mode'][:3])), arrays['quantile_modes'][2, 1]
+  )
+  command = ('traversals', f'--run_dir={run}', '--format=png')
+  assert builders.analyse(*command)[0] == 0
+  even = png(run / 'figures/traversals.png').size
+  assert builders.analyse(*command, '--columns=quantiles')[0] == 0
+  assert png(run / 'figures/traversals.png').size != even
+
+
+def test_a_run_that_kept_less_is_drawn_as_far_as_it_goes(run):
+  command = ('reconstructions', f'--run_dir={run}', '--format=png')
+  assert builders.analyse(*command)[0] == 0
+  three_rows = png(run / 'figures/reconstructions.png').height
+  for name, kept in (
+    ('reconstructions', ['images', 'modes']),
+    ('traversals', ['values', 'modes']),
+  ):
+    arrays = records.read_arrays(run, name)
+    records.write_arrays(run, name, 4, {key: arrays[key] for key in kept})
+  assert builders.analyse(*command)[0] == 0
+  assert png(run / 'figures/reconstructions.png').height < three_rows
+  command = ('traversals', f'--run_dir={run}', '--format=png')
+  assert builders.analyse(*command)[0] == 0
+  code, _, stderr = builders.analyse(*command, '--columns=quantiles')
+  assert code == 1 and len(stderr.splitlines()) == 1
+  assert 'lacks quantile_modes, quantile_values, quantiles' in stderr
+  assert f'python -m launch.evaluate --run_dir={run}' in stderr
+
+
+@pytest.mark.parametrize('columns', traversals.COLUMNS)
+def test_traversals_that_do_not_fit_are_refused(run, columns):
+  arrays = records.read_arrays(run, 'traversals')
+  arrays.pop('step')
+  for name in ('values', 'quantiles'):
+    arrays[name] = arrays[name][1:]
+  records.write_arrays(run, 'traversals', 4, arrays)
+  code, _, stderr = builders.analyse(
+    'traversals', f'--run_dir={run}', f'--columns={columns}'
+  )
+  assert code == 1 and 'do not fit' in stderr
+
+
+def test_a_mean_that_is_the_mode_is_not_drawn_again(run):
+  arrays = records.read_arrays(run, 'reconstructions')
+  loaded = frames.read_runs([str(run)]).runs[0]
+  assert 'mean' in reconstructions.load(loaded)
+  kept = {'images': arrays['images'], 'modes': arrays['modes']}
+  records.write_arrays(
+    run, 'reconstructions', 4, kept | {'means': arrays['modes']}
+  )
+  assert 'mean' not in reconstructions.load(loaded)
 
 
 def test_unknown_settings_and_metrics_are_refused(run):

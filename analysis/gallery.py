@@ -1,0 +1,79 @@
+"""Gallery: trains the runs behind the README's figures, and redraws these.
+
+Runs that are there already are taken as they are. Start it in the root of the
+repository; the figures go to analysis/results/.
+"""
+
+import argparse
+import pathlib
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+
+import PIL.Image
+import PIL.PngImagePlugin
+
+RESULTS = pathlib.Path('analysis', 'results')
+
+_MNIST = '--run_dir=runs/gallery/mnist'
+_TWO_LATENTS = '--run_dir=runs/gallery/two_latents'
+_DENSITY_FIT = 'runs/gallery/density_fit'
+
+RUNS: Sequence[str] = (
+  f'launch.train --beta=0.01 --seed=0 --dataset=mnist --eval_every=64 {_MNIST}',
+  'launch.train --latent_size=2 --reduction=sum --beta=1 --seed=0 '
+  f'--dataset=mnist --training_steps=16384 {_TWO_LATENTS}',
+  f'launch.fit_density --output_dir={_DENSITY_FIT}',
+)
+
+# The command of each figure, by the name of its file.
+FIGURES: Mapping[str, str] = {
+  'loss_curves': f'analysis.loss_curves {_MNIST}',
+  'reconstructions': f'analysis.reconstructions {_MNIST}',
+  'samples': f'analysis.samples {_MNIST}',
+  'traversals': f'analysis.traversals {_MNIST} --columns=quantiles',
+  'rate_per_latent': f'analysis.rate_per_latent {_MNIST}',
+  'manifold': f'analysis.manifold {_TWO_LATENTS}',
+  'embedding': f'analysis.embedding {_TWO_LATENTS}',
+  'density_fit': f'analysis.density_fit --run_dir={_DENSITY_FIT}',
+}
+
+# A larger file gets few colours, so that the README opens fast.
+_BYTES = 100_000
+_COLOURS = 256
+
+
+def _run(command: str) -> None:
+  print(f'python -m {command}', flush=True)
+  subprocess.run([sys.executable, '-m', *shlex.split(command)], check=True)
+
+
+def shrink(path: pathlib.Path) -> None:
+  """Rewrites a PNG with few colours; its size and its metadata stay."""
+  with PIL.Image.open(path) as picture:
+    small = picture.convert('RGB').quantize(
+      _COLOURS, dither=PIL.Image.Dither.NONE
+    )
+    metadata = PIL.PngImagePlugin.PngInfo()
+    metadata.add_text('Description', picture.info['Description'])
+    dpi = picture.info['dpi']
+  small.save(path, optimize=True, pnginfo=metadata, dpi=dpi)
+
+
+def main() -> None:
+  """Trains what is missing and redraws every figure."""
+  argparse.ArgumentParser(
+    prog='python -m analysis.gallery', description=__doc__, allow_abbrev=False
+  ).parse_args()
+  for command in RUNS:
+    _run(command)
+  for name, command in FIGURES.items():
+    _run(f'{command} --format=png --output={RESULTS / name}')
+    path = RESULTS / f'{name}.png'
+    if path.stat().st_size > _BYTES:
+      shrink(path)
+
+
+if __name__ == '__main__':
+  main()

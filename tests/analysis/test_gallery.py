@@ -1,0 +1,57 @@
+"""The figures of the README are those that its commands draw."""
+
+import re
+
+import PIL.Image
+import PIL.ImageChops
+import pytest
+
+from analysis import gallery
+from tests.analysis import builders
+from tests.launch import conftest
+
+README = (conftest.ROOT / 'README.md').read_text('utf-8')
+SHOWN = re.findall(
+  r'!\[[^]]+\]\(analysis/results/(\w+)\.png\)\n+`python -m (.*?)`',
+  README,
+)
+
+
+def test_the_readme_shows_every_figure_with_its_command_under_it():
+  assert dict(SHOWN) == gallery.FIGURES
+  for command in gallery.RUNS:
+    assert f'\npython -m {command}\n' in README
+
+
+def test_the_folder_holds_what_the_readme_shows():
+  folder = conftest.ROOT / gallery.RESULTS
+  assert {path.stem for path in folder.glob('*.png')} == set(dict(SHOWN))
+
+
+@pytest.mark.parametrize('name', gallery.FIGURES)
+def test_each_figure_was_drawn_by_its_command(name):
+  path = conftest.ROOT / gallery.RESULTS / f'{name}.png'
+  with PIL.Image.open(path) as picture:
+    description = picture.text['Description']
+    assert picture.info['dpi'] == pytest.approx((300, 300), abs=0.1)
+  assert f'drawn by: python -m {gallery.FIGURES[name]} ' in description
+  assert re.search(r'commit [0-9a-f]{40};', description)
+
+
+def test_a_figure_gets_smaller_and_keeps_its_metadata_and_look(tmp_path):
+  builders.write_run(tmp_path / 'run')
+  builders.analyse('loss_curves', f'--run_dir={tmp_path}/run', '--format=png')
+  path = tmp_path / 'run/figures/loss_curves.png'
+  size = path.stat().st_size
+  with PIL.Image.open(path) as before:
+    before.load()
+  gallery.shrink(path)
+  assert path.stat().st_size < 0.7 * size
+  with PIL.Image.open(path) as after:
+    assert after.size == before.size
+    assert after.info['dpi'] == before.info['dpi']
+    assert after.text['Description'] == before.text['Description']
+    difference = PIL.ImageChops.difference(
+      before.convert('RGB'), after.convert('RGB')
+    )
+  assert max(high for _, high in difference.getextrema()) < 40
