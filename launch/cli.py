@@ -4,6 +4,7 @@ import gc
 import os
 import pathlib
 import re
+import shlex
 import sys
 import tempfile
 import textwrap
@@ -36,6 +37,12 @@ DATA_DIR = flags.DEFINE_string(
   default_data_dir(),
   "TFDS's data folder, where prepared data are kept",
 )
+
+
+def command_line() -> str:
+  """What was typed to start this process."""
+  module = f'launch.{pathlib.Path(sys.argv[0]).stem}'
+  return shlex.join(['python', '-m', module, *sys.argv[1:]])
 
 
 def _print_help(summary: str) -> None:

@@ -174,6 +174,7 @@ def carry_out(
         folder.resolve() / planned.name,
         planned.config,
         os.path.abspath(os.path.expanduser(data_dir)),
+        cli.command_line(),
         tensorboard,
       )
       for planned in plan
@@ -255,12 +256,9 @@ def _end(
   """Prints what came out and what to do next; returns the exit code."""
   quoted = shlex.quote(str(folder))
   if signal is not None:
-    arguments = [a for a in sys.argv[1:] if not a.startswith('--sweep_dir')]
-    print(
-      f'{folder} stopped. To go on:\n'
-      + shlex.join(['python', '-m', 'launch.sweep', *arguments])
-      + f' --sweep_dir={quoted}'
-    )
+    given = any(a.startswith('--sweep_dir') for a in sys.argv)
+    line = cli.command_line() + ('' if given else f' --sweep_dir={quoted}')
+    print(f'{folder} stopped. To go on:\n{line}')
     return 128 + signal
   failed = statuses.count('failed')
   if failed:

@@ -45,6 +45,8 @@ def run(
   path: pathlib.Path,
   config: Config,
   data_dir: str,
+  command: str,
+  *,
   overwrite: bool = False,
   original: str | None = None,
   bench: programs.Workbench | None = None,
@@ -56,6 +58,7 @@ def run(
     path: the run directory, locked by this process.
     config: the settings, of which some may be left open.
     data_dir: TFDS's data folder.
+    command: what a person typed, for the manifest.
     overwrite: whether to delete the run that the folder holds, once it is
       known that the new one can start.
     original: the config.json of the run that is repeated.
@@ -77,7 +80,7 @@ def run(
   if original is not None:
     here = {**provenance.session(), 'dataset': prepared.dataset.provenance}
     print(compare.with_original(original, prepared.config, here), flush=True)
-  experiment = _Experiment(path, prepared)
+  experiment = _Experiment(path, prepared, command)
   if overwrite:
     records.clear(path)
   started = experiment.start_or_resume()
@@ -92,8 +95,11 @@ def run(
 class _Experiment:
   """The state of one run in this process."""
 
-  def __init__(self, path: pathlib.Path, prepared: programs.Prepared):
+  def __init__(
+    self, path: pathlib.Path, prepared: programs.Prepared, command: str
+  ):
     self._path = path
+    self._command = command
     self._config, self._dataset, self._program = config, dataset, _ = prepared
     self._model = self._program.model
     self._step = 0
@@ -183,7 +189,7 @@ class _Experiment:
     """What this process is."""
     return {
       'started': provenance.now(),
-      'command': shlex.join(['python', '-m', 'launch.train', *sys.argv[1:]]),
+      'command': self._command,
       **provenance.session(),
     }
 

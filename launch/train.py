@@ -34,8 +34,9 @@ def main() -> int:
       path,
       settings,
       cli.DATA_DIR.value,
-      _OVERWRITE.value,
-      flags.FLAGS.config,
+      cli.command_line(),
+      overwrite=_OVERWRITE.value,
+      original=flags.FLAGS.config,
       tensorboard=tensorboard,
     )
 

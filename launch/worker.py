@@ -27,6 +27,7 @@ class Task(NamedTuple):
     path: its folder, absolute.
     config: its settings, of which some may be left open.
     data_dir: TFDS's data folder.
+    command: what a person typed, for the manifest.
     tensorboard: whether to write event files too.
   """
 
@@ -34,7 +35,8 @@ class Task(NamedTuple):
   path: pathlib.Path
   config: Config
   data_dir: str
-  tensorboard: bool = False
+  command: str
+  tensorboard: bool
 
 
 class Ended(NamedTuple):
@@ -132,7 +134,11 @@ def _train(task: Task) -> None:
     try:
       with rundir.opened(str(task.path), False, make_config) as opened:
         experiment.run(
-          *opened, task.data_dir, bench=bench, tensorboard=task.tensorboard
+          *opened,
+          task.data_dir,
+          task.command,
+          bench=bench,
+          tensorboard=task.tensorboard,
         )
         return
     except records.LockedError:

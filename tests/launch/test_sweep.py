@@ -251,6 +251,9 @@ def test_a_failed_run_stops_no_other(swept):
     'beta=0.01_latent_size=2': 'finished',
     'beta=1e+30_latent_size=2': 'failed',
   }
+  run = folder / 'beta=0.01_latent_size=2'
+  command = records.read_manifest(run)['command']
+  assert command.startswith('python -m launch.sweep --dataset=mnist_5k')
   assert 'at step' in rows(folder)['beta=1e+30_latent_size=2']['error']
   assert '2 of 4 runs failed' in output
   log = (folder / 'beta=1e+30_latent_size=2' / records.LOG).read_text()
