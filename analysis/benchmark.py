@@ -122,7 +122,7 @@ def _draw(arguments: argparse.Namespace) -> Iterator[pathlib.Path]:
   yield from figures.save(
     plot_benchmark(frame),
     pathlib.Path(arguments.output or folder / 'benchmark').expanduser(),
-    figures.FORMATS,
+    arguments.format or figures.FORMATS,
     command.drawn_by(f'benchmark {folder.name}; {", ".join(sorted(versions))}'),
   )
 
@@ -142,6 +142,7 @@ def main() -> None:
   parser.add_argument(
     '--output', help='file without suffix; default: BENCHMARK_DIR/benchmark'
   )
+  command.add_format(parser)
   arguments = parser.parse_args()
   command.main('benchmark', lambda: _draw(arguments))
 

@@ -48,12 +48,7 @@ class Figure(NamedTuple):
       f'file without suffix; default: figures/{self.name} in the run, or in '
       'the folder that holds all of them',
     )
-    result.add_argument(
-      '--format',
-      action='append',
-      choices=figures.FORMATS,
-      help='may be given again; default: both',
-    )
+    add_format(result)
     result.add_argument(
       '--width',
       default=self.width,
@@ -93,6 +88,16 @@ def parser(
     )
   result.add_argument('--output', help=output)
   return result
+
+
+def add_format(result: argparse.ArgumentParser) -> None:
+  """Adds the flag that says which files a figure is written to."""
+  result.add_argument(
+    '--format',
+    action='append',
+    choices=figures.FORMATS,
+    help='may be given again; default: both',
+  )
 
 
 def width(arguments: argparse.Namespace) -> float:

@@ -138,12 +138,7 @@ def main() -> None:
     '--output',
     help='file without suffix; default: figures/density_fit in the folder',
   )
-  parser.add_argument(
-    '--format',
-    action='append',
-    choices=figures.FORMATS,
-    help='may be given again; default: both',
-  )
+  command.add_format(parser)
   arguments = parser.parse_args()
   command.main('density_fit', lambda: _draw(arguments))
 

@@ -158,6 +158,19 @@ RESULTS: tuple[Result, ...] = (
   _conv('exact', ''),
   _conv('Monte Carlo', '--kl=monte_carlo'),
   Result(
+    'conv_vae_dropout, stopped early: −elbo, nats',
+    'a tutorial; no number published',
+    '',
+    'conv_vae_dropout',
+    {'elbo_nats': -1},
+    1,
+    'python -m launch.train --preset=conv_vae_dropout',
+    'noise of scale 1 (the source draws its own with 1e-4), stops on a '
+    'validation split (the source on the test set) after 5 epochs without a '
+    'better one, and keeps the best weights, at the steps shown (the source '
+    'the last)',
+  ),
+  Result(
     'dense_vae on wine: −elbo, nats per row',
     'a tutorial; data and batch are ours',
     '',

@@ -50,8 +50,11 @@ def soak(kills: int, seed: int, folder: pathlib.Path, writer) -> None:
     rows = []
     share = kills // len(faults.KINDS) + (index < kills % len(faults.KINDS))
     for number in range(1, share + 1):
-      seconds = moments.uniform(0.0, 2.5)
-      if not faults.kill_after(seconds, arguments):
+      # Every third while it starts and compiles, the others while it trains.
+      starting = number % 3 == 0
+      seconds = moments.uniform(0.0, 2.5 if starting else 1.0)
+      since = None if starting else killed
+      if not faults.kill_after(seconds, arguments, since):
         print(f'{kind}: finished before kill {number}')
       newest = checkpoints.paths(killed)
       step = checkpoints.load(newest[0])[0] if newest else 0

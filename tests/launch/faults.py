@@ -86,12 +86,20 @@ def flags(run, data_dir, settings):
   ]
 
 
-def kill_after(seconds, arguments):
+def kill_after(seconds, arguments, new_checkpoint_in=None):
   """Trains in a process of its own, killed some time after its first line.
+
+  Args:
+    seconds: how long after.
+    arguments: of `launch.train`.
+    new_checkpoint_in: the run, where the time is to count from a checkpoint
+      that this process writes, so that compiling does not take all of it.
 
   Returns:
     Whether it was killed; else it had finished.
   """
+  run = new_checkpoint_in
+  before = set(checkpoints.paths(run)) if run else set()
   process = subprocess.Popen(
     [sys.executable, '-m', 'launch.train', *arguments],
     cwd=ROOT,
@@ -100,6 +108,10 @@ def kill_after(seconds, arguments):
   )
   assert process.stdout is not None
   process.stdout.readline()
+  while (
+    run and not set(checkpoints.paths(run)) - before and process.poll() is None
+  ):
+    time.sleep(0.005)
   time.sleep(seconds)
   process.send_signal(signal.SIGKILL)
   process.communicate()
