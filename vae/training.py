@@ -17,8 +17,10 @@ import tensorflow as tf
 
 from vae import datasets, losses, mode, models, randomness
 
-# Bytes of images that one block may hold when the host gathers them.
-_BLOCK_BYTES = 32 * 2**20
+# Bytes of images that one block may hold when the host gathers them; and of
+# those that it gathers before it gives the pages that they lie on back.
+_BLOCK_BYTES = 16 * 2**20
+_GATHER_BYTES = 2**20
 
 # Steps in a block at most; also the number that is compiled in.
 _BLOCK_STEPS = 1024
@@ -171,6 +173,17 @@ def train_step(
   )
 
 
+def _give_back(images: np.ndarray) -> None:
+  """Gives the pages of a mapped file that were read back to the system.
+
+  It keeps them as long as it has room, but they do not count as ours: memory
+  does not grow with the dataset.
+  """
+  mapped = getattr(images, '_mmap', None)
+  if mapped is not None:
+    mapped.madvise(mmap.MADV_DONTNEED)
+
+
 class Engine:
   """Runs blocks of training steps over one dataset.
 
@@ -221,6 +234,8 @@ class Engine:
     )
     self._variables = (*model.variables, *optimizer.variables)
     self._device_images = tf.constant(images) if on_device else None
+    self._gathered_steps = max(1, _GATHER_BYTES // image_bytes)
+    _give_back(images)
     # The block that is gathered ahead: its seed, first step and images.
     self._ahead: tuple[int, int, futures.Future | None] = (seed, 0, None)
     self._gatherer = futures.ThreadPoolExecutor(1)
@@ -304,7 +319,7 @@ class Engine:
 
   def batch(self, step: int) -> np.ndarray:
     """The uint8 images of one step's batch, [B, H, W, C]."""
-    return self._images[self._indices(step, 1)[0]]
+    return self._images[self._indices(self.seed, step, 1)[0]]
 
   def _gather(self, first: int, count: int) -> np.ndarray:
     """The images of a block, gathered while the one before it ran.
@@ -316,27 +331,29 @@ class Engine:
     is_expected = expected == [self.seed, first]
     images = ahead.result() if is_expected and ahead else None
     if images is None or len(images) < count:
-      images = self._gather_now(first, count)
+      images = self._gather_now(self.seed, first, count)
     following = first + count
     self._ahead = (
       self.seed,
       following,
-      self._gatherer.submit(self._gather_now, following, count),
+      self._gatherer.submit(self._gather_now, self.seed, following, count),
     )
     return images[:count]
 
-  def _gather_now(self, first: int, count: int) -> np.ndarray:
-    images = self._images[self._indices(first, count)]
-    # What was read stays with the system as long as it has room, but does not
-    # count as ours: memory does not grow with the dataset.
-    mapped = getattr(self._images, '_mmap', None)
-    if mapped is not None:
-      mapped.madvise(mmap.MADV_DONTNEED)
+  def _gather_now(self, seed: int, first: int, count: int) -> np.ndarray:
+    indices = self._indices(seed, first, count)
+    images = np.empty(
+      [*indices.shape, *self._images.shape[1:]], self._images.dtype
+    )
+    for start in range(0, count, self._gathered_steps):
+      part = slice(start, start + self._gathered_steps)
+      images[part] = self._images[indices[part]]
+      _give_back(self._images)
     return images
 
-  def _indices(self, first: int, count: int) -> np.ndarray:
+  def _indices(self, seed: int, first: int, count: int) -> np.ndarray:
     return datasets.batch_indices(
-      self.seed, len(self._images), self._batch_size, first, count
+      seed, len(self._images), self._batch_size, first, count
     )
 
   def _run(
@@ -344,7 +361,7 @@ class Engine:
   ) -> tuple[int, Metrics]:
     count = len(betas)
     batches = (
-      self._indices(first, count)
+      self._indices(self.seed, first, count)
       if self._on_device
       else self._gather(first, count)
     )
