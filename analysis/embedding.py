@@ -135,7 +135,7 @@ def plot_embedding(
   panels = list(frame['panel'].unique())
   frame['panel'] = pd.Categorical(frame['panel'], panels)
   labels = frames.levels(frame['label'])
-  frame['label'] = pd.Categorical(frame['label'].map(frames.text), labels)
+  frame['label'] = pd.Categorical(frame['label'].map(records.text), labels)
   middles = frame.groupby(['panel', 'label'], observed=True, as_index=False)[
     ['x', 'y']
   ].median()

@@ -100,7 +100,7 @@ class Runs:
     The one of most values comes first.
     """
     counts = {
-      name: self.table[name].map(text).nunique()
+      name: self.table[name].map(records.text).nunique()
       for name in self.settings
       if name not in _EXECUTION and name != 'seed'
     }
@@ -133,7 +133,7 @@ class Runs:
       frame = records.read_table(run.path, records.TRAIN)
       # The schedule's own columns, beta and learning_rate, stay.
       settings = {
-        name: text(value)
+        name: records.text(value)
         for name, value in run.config.items()
         if name not in frame.columns
       }
@@ -145,18 +145,9 @@ class Runs:
     return pd.concat(frames, ignore_index=True)
 
 
-def text(value: Any) -> str:
-  """A setting as one would type it."""
-  if isinstance(value, list | tuple):
-    return ','.join(map(text, value))
-  if isinstance(value, float):
-    return f'{value:g}'
-  return str(value)
-
-
 def levels(values: pd.Series) -> list[str]:
   """The distinct settings of a column as text, numbers in their order."""
-  distinct = {text(value): value for value in values}
+  distinct = {records.text(value): value for value in values}
   if pd.to_numeric(pd.Series([*distinct]), errors='coerce').notna().all():
     return sorted(distinct, key=float)
   return sorted(distinct)
@@ -164,7 +155,7 @@ def levels(values: pd.Series) -> list[str]:
 
 def configuration(table: pd.DataFrame, settings: Sequence[str]) -> pd.Series:
   """What each row is among rows that differ in some settings, in words."""
-  parts = [name + ' ' + table[name].map(text) for name in settings]
+  parts = [name + ' ' + table[name].map(records.text) for name in settings]
   result = pd.Series('', table.index, dtype=object)
   for part in parts:
     result = result.where(result == '', result + ', ') + part

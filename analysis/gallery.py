@@ -1,7 +1,8 @@
 """Gallery: trains the runs behind the README's figures, and redraws these.
 
-Runs that are there already are taken as they are. Start it in the root of the
-repository; the figures go to analysis/results/.
+Runs that are there already are taken as they are, and the quick fit is made
+again; sweeps and timings, which take longer, are those whose records are kept.
+Start it in the root of the repository; the figures go to analysis/results/.
 """
 
 import argparse
@@ -37,6 +38,12 @@ FIGURES: Mapping[str, str] = {
   'manifold': f'analysis.manifold {_TWO_LATENTS}',
   'embedding': f'analysis.embedding {_TWO_LATENTS}',
   'density_fit': f'analysis.density_fit --run_dir={_DENSITY_FIT}',
+  'rate_distortion': 'analysis.rate_distortion '
+  f'--sweep_dir={RESULTS}/sweeps/rate_distortion',
+  'sweep_beta': f'analysis.sweep --sweep_dir={RESULTS}/sweeps/beta',
+  'sweep_latent_size': 'analysis.sweep '
+  f'--sweep_dir={RESULTS}/sweeps/latent_size',
+  'benchmark': f'analysis.benchmark --benchmark_dir={RESULTS}/benchmark',
 }
 
 # A larger file gets few colours, so that the README opens fast.

@@ -11,6 +11,7 @@ import pandas as pd
 import plotnine as gg
 
 from analysis import command, figures, frames
+from launch import records
 
 _TERMS = ('total', 'reconstruction', 'kl')
 
@@ -66,7 +67,7 @@ def plot_loss_curves(
   )
   for name in settings:
     levels = frames.levels(seeds[name])
-    seeds[name] = pd.Categorical(seeds[name].map(frames.text), levels)
+    seeds[name] = pd.Categorical(seeds[name].map(records.text), levels)
   levels = list(seeds[color].cat.categories)
   # One point has no line.
   lines = seeds.groupby(['configuration', 'term'], observed=True).filter(

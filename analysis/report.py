@@ -249,7 +249,7 @@ def _run_rows(runs: frames.Runs) -> pd.DataFrame:
   """What tells runs apart, how they ended, and their results."""
   columns = ['run', *runs.varying, 'seed', 'status', 'error', *runs.metrics]
   shown = runs.table.reindex(columns=columns).astype(object)
-  return shown.map(lambda v: '' if v is None or v != v else frames.text(v))
+  return shown.map(lambda v: '' if v is None or v != v else records.text(v))
 
 
 def _shared(runs: frames.Runs) -> dict[str, Any]:

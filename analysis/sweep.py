@@ -9,6 +9,7 @@ import pandas as pd
 import plotnine as gg
 
 from analysis import command, figures, frames
+from launch import records
 
 
 def load(
@@ -43,11 +44,11 @@ def load(
   )
   return pd.DataFrame(
     {
-      'x': runs.table[x].map(frames.text),
+      'x': runs.table[x].map(records.text),
       'value': runs.table[metric].astype(float),
       'status': runs.table['status'],
       'series': series,
-      'color': runs.table[color].map(frames.text) if color else series,
+      'color': runs.table[color].map(records.text) if color else series,
     }
   )
 

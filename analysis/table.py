@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import command, figures, frames
+from launch import records
 
 _LEVEL = 0.05
 
@@ -61,7 +62,7 @@ def differences(table: pd.DataFrame, settings: Sequence[str]) -> pd.DataFrame:
   import scipy.stats  # Slow, and --help has no use for it.
 
   long = _tidy(table, settings)
-  words = table[list(settings)].map(frames.text)
+  words = table[list(settings)].map(records.text)
   words['configuration'] = frames.configuration(table, settings)
   words = words.drop_duplicates().set_index('configuration')
   pairs = [

@@ -27,7 +27,7 @@ GRID_EXTENT = 3.0
 
 # Of the aggregate posterior of a latent, where its traversal may lie too; and
 # of how many points of equal probability each image's posterior is made.
-QUANTILES = np.linspace(0.01, 0.99, GRID_SIZE, dtype=np.float32)
+QUANTILES = (np.rint(np.linspace(1, 99, GRID_SIZE)) / 100).astype(np.float32)
 _POINTS = 16
 
 # Points a side of the manifold of two latents.

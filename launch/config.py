@@ -761,11 +761,13 @@ def axes_from_flags() -> dict[str, list[Any]]:
       continue
     texts: Any = flag.value
     values = [
-      _parse_list(field, text.split(','))
+      _parse_list(field, text.split(',') if text else [])
       if _is_list(field)
       else _parse_list(field, [text])[0]
       for text in texts
     ]
+    if not values:
+      raise ConfigError(f'--{field.name}=: give a value')
     if len(set(values)) < len(values):
       raise ConfigError(f'--{field.name}={",".join(texts)}: a value is twice')
     axes[field.name] = values

@@ -1,7 +1,9 @@
 """Carries out a plan of runs: who trains what next, and what came of it."""
 
 import csv
+import dataclasses
 import io
+import json
 import math
 import os
 import pathlib
@@ -13,6 +15,7 @@ from typing import Any
 
 from launch import cli, executors, grid, records, rundir, stop, worker
 from launch import config as config_lib
+from launch.config import Config
 from launch.worker import Ended
 
 # -- The table ----------------------------------------------------------------
@@ -21,57 +24,28 @@ from launch.worker import Ended
 class Table:
   """The rows of sweep.csv: a run each, with its settings, end and results."""
 
-  def __init__(self, folder: pathlib.Path, settings: Sequence[str]):
-    """Starts from the rows that are there.
+  def __init__(
+    self,
+    folder: pathlib.Path,
+    settings: Sequence[str],
+    ended: Sequence[tuple[Mapping[str, Any], Ended]],
+  ):
+    """Writes the table anew; the run directories hold all that it says.
 
     Args:
       folder: of the sweep.
       settings: the columns of settings.
-
-    Raises:
-      RecordError: a damaged table, or one with other settings.
+      ended: settings and end of the runs that need not be trained.
     """
     self._path = folder / records.SWEEP
     self._columns = ['run_dir', 'status', 'error', *settings]
-    self._rows: dict[str, dict[str, str]] = {}
-    if not self._path.exists():
-      return
-    header, *lines = records.read_lines(self._path) or [self._columns]
-    before = [
-      name
-      for name in header[3:]
-      if name in {field.name for field in config_lib.fields()}
-    ]
-    if before != [*settings]:
-      raise records.RecordError(
-        f'{self._path} holds a sweep over {", ".join(before)}, not over '
-        f'{", ".join(settings)}; give another --sweep_dir'
-      )
-    self._columns = header
-    for line in lines:
-      self._rows[line[0]] = dict(zip(header, line, strict=True))
-
-  def replace(
-    self, ended: Sequence[tuple[Mapping[str, Any], Ended]], planned: set[str]
-  ) -> None:
-    """Writes the table anew, with the rows of runs that are not in the plan.
-
-    Args:
-      ended: settings and end of the planned runs that need not be trained.
-      planned: names of all runs of the plan.
-    """
-    self._rows = {k: row for k, row in self._rows.items() if k not in planned}
-    for values, end in ended:
-      self._rows[end.name] = self._row(values, end)
+    self._rows = {end.name: self._row(values, end) for values, end in ended}
     self._write()
 
   def add(self, values: Mapping[str, Any], ended: Ended) -> None:
     """Adds a run that ended."""
-    row = self._row(values, ended)
-    columns = len(self._columns)
-    self._rows[ended.name] = row
-    self._add_columns(row)
-    if len(self._columns) > columns:
+    row = self._rows[ended.name] = self._row(values, ended)
+    if row.keys() - set(self._columns):
       self._write()
       return
     with self._path.open('a') as file:
@@ -83,19 +57,16 @@ class Table:
       'run_dir': ended.name,
       'status': ended.status,
       'error': cli.printable(ended.error),
-      **{name: grid.text(value) for name, value in values.items()},
+      **{name: records.text(value) for name, value in values.items()},
       **{
         name: '' if math.isnan(value) else str(value)
         for name, value in ended.results.items()
       },
     }
 
-  def _add_columns(self, row: Mapping[str, str]) -> None:
-    self._columns += [name for name in row if name not in self._columns]
-
   def _write(self) -> None:
     for row in self._rows.values():
-      self._add_columns(row)
+      self._columns += [name for name in row if name not in self._columns]
     lines = [
       [row.get(name, '') for name in self._columns]
       for row in self._rows.values()
@@ -113,27 +84,69 @@ class Table:
 # -- Carrying out -------------------------------------------------------------
 
 
-def _read_finished(path: pathlib.Path, planned: grid.Planned) -> Ended | None:
-  """How a run ended that need not be trained; None for one that must."""
+def _check_same(folder: pathlib.Path, plan: grid.Plan) -> None:
+  """Notes what all runs of a sweep share; refuses another sweep's folder.
+
+  Raises:
+    RecordError: the folder holds a sweep over other axes, or of other settings.
+  """
+  path = folder / records.SWEEP_PLAN
+  free = {*plan.axes, 'training_steps', 'num_epochs'}
+  shared = dataclasses.asdict(plan.runs[0].config)
+  content = json.dumps(
+    {
+      'axes': list(plan.axes),
+      **{name: shared[name] for name in shared.keys() - free},
+    },
+    indent=2,
+    sort_keys=True,
+  )
+  if not path.exists():
+    records.replace_file(path, content.encode() + b'\n')
+    return
+  old, new = records.read_object(path), json.loads(content)
+  differing = [
+    f'{name}: {records.text(old.get(name))} -> {records.text(new.get(name))}'
+    for name in sorted(old.keys() | new.keys())
+    if old.get(name) != new.get(name)
+  ]
+  if differing:
+    raise records.RecordError(
+      f'{folder} holds another sweep ({"; ".join(differing)}); give another '
+      '--sweep_dir'
+    )
+
+
+def _read_finished(
+  path: pathlib.Path, config: Config | None = None
+) -> tuple[Config, Ended] | None:
+  """A run that need not be trained; None for one that must.
+
+  Args:
+    path: of the run.
+    config: what is asked for; None for whatever the run did.
+  """
   if not (path / records.CONFIG).exists():
     return None
   try:
     manifest = records.read_manifest(path)
     stored = rundir.load_config(path)
-    asked = config_lib.with_steps(
-      config_lib.decided(planned.config, stored),
-      manifest['dataset']['num_images'].get('train', 0),
-    )
+    asked = stored
+    if config is not None:
+      asked = config_lib.with_steps(
+        config_lib.decided(config, stored),
+        manifest['dataset']['num_images'].get('train', 0),
+      )
     if manifest['status'] != 'finished' or asked != stored:
       return None
-    return worker.read_ended(planned.name, path)
+    return stored, worker.read_ended(path.name, path)
   except (records.RecordError, config_lib.ConfigError):
     return None  # Whoever trains it says what is wrong.
 
 
 def carry_out(
   folder: pathlib.Path,
-  plan: Sequence[grid.Planned],
+  plan: grid.Plan,
   executor: executors.Executor,
   threads: int,
   data_dir: str,
@@ -154,40 +167,49 @@ def carry_out(
     signal.
 
   Raises:
-    RecordError: another process writes the sweep, or its table is damaged.
+    RecordError: another process writes the sweep, or the folder holds another.
   """
   folder.mkdir(parents=True, exist_ok=True)
   with records.locked(folder / '.lock', wait=False):
-    table = Table(folder, [*plan[0].values])
-    finished = {
-      planned.name: ended
-      for planned in plan
-      if (ended := _read_finished(folder / planned.name, planned))
-    }
-    table.replace(
-      [(p.values, finished[p.name]) for p in plan if p.name in finished],
-      {planned.name for planned in plan},
-    )
-    tasks = [
-      worker.Task(
-        planned.name,
-        folder.resolve() / planned.name,
-        planned.config,
-        os.path.abspath(os.path.expanduser(data_dir)),
-        cli.command_line(),
-        tensorboard,
-      )
-      for planned in plan
-      if planned.name not in finished
+    _check_same(folder, plan)
+    names = {planned.name for planned in plan.runs}
+    settings = [*plan.runs[0].values]
+    # Of runs that a larger or an other part of the same sweep has trained.
+    ended: list[tuple[Mapping[str, Any], Ended]] = [
+      ({name: getattr(config, name) for name in settings}, end)
+      for path in sorted(folder.iterdir())
+      if path.name not in names and (found := _read_finished(path))
+      for config, end in [found]
     ]
+    tasks = []
+    for planned in plan.runs:
+      path = folder / planned.name
+      # Event files are added to a finished run by whoever trains it.
+      found = None if tensorboard else _read_finished(path, planned.config)
+      if found:
+        ended.append((planned.values, found[1]))
+        continue
+      tasks.append(
+        worker.Task(
+          planned.name,
+          path.resolve(),
+          planned.config,
+          os.path.abspath(os.path.expanduser(data_dir)),
+          cli.command_line(),
+          os.getcwd(),
+          tensorboard,
+        )
+      )
+    table = Table(folder, settings, ended)
+    finished = len(plan.runs) - len(tasks)
     print(
-      f'sweep    {folder}: {len(plan)} runs'
-      + (f', of which {len(finished)} are finished' if finished else ''),
+      f'sweep    {folder}: {len(plan.runs)} runs'
+      + (f', of which {finished} are finished' if finished else ''),
       flush=True,
     )
-    values = {planned.name: planned.values for planned in plan}
+    values = {planned.name: planned.values for planned in plan.runs}
     with stop.Stop() as stopping:
-      progress = _Progress(len(plan), len(tasks))
+      progress = _Progress(len(plan.runs), len(tasks))
       asked_to_stop = lambda: stopping.signal is not None
       for event in executor(tasks, threads, asked_to_stop):
         if isinstance(event, int):
@@ -198,7 +220,7 @@ def carry_out(
           table.add(values[event.name], event)
       progress.print(0)
     statuses = [ended.status for ended in progress.ended]
-    return _end(folder, plan, statuses, stopping.signal)
+    return _end(folder, len(plan.runs), statuses, stopping.signal)
 
 
 class _Progress:
@@ -249,7 +271,7 @@ def _describe(ended: Ended) -> str:
 
 def _end(
   folder: pathlib.Path,
-  plan: Sequence[grid.Planned],
+  num_runs: int,
   statuses: Sequence[str],
   signal: int | None,
 ) -> int:
@@ -263,7 +285,7 @@ def _end(
   failed = statuses.count('failed')
   if failed:
     print(
-      f'{failed} of {len(plan)} runs failed; {folder / records.SWEEP}, and the '
+      f'{failed} of {num_runs} runs failed; {folder / records.SWEEP}, and the '
       f'{records.LOG} of each, say why',
       file=sys.stderr,
     )

@@ -1,13 +1,13 @@
 """How long a sweep takes, from a few steps of each of its programs."""
 
 import time
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from launch import cli, executors, grid
 from launch import config as config_lib
+from launch.config import Config
 
 # How long the steps are that are timed.
 _SECONDS = 1.0
@@ -31,10 +31,8 @@ def _measure(prepared) -> _Measured:
   config, dataset, program = prepared
 
   def train(count: int) -> None:
-    rate = config.learning_rate
-    program.engine.run(
-      1, np.full(count, config.beta, 'f4'), np.full(count, rate, 'f4')
-    )
+    # Nothing that is learned could diverge.
+    program.engine.run(1, np.zeros(count, 'f4'), np.zeros(count, 'f4'))
 
   def evaluate() -> None:
     examples = dataset.splits['test'].examples
@@ -49,7 +47,7 @@ def _measure(prepared) -> _Measured:
   return _Measured(to_compile, seconds / count, _timed(evaluate))
 
 
-def describe(plan: Sequence[grid.Planned], threads: int, data_dir: str) -> str:
+def describe(plan: grid.Plan, threads: int, data_dir: str) -> str:
   """How many runs a sweep has, and about how long they take on this machine.
 
   Args:
@@ -64,25 +62,26 @@ def describe(plan: Sequence[grid.Planned], threads: int, data_dir: str) -> str:
   from launch import programs
 
   bench = programs.Workbench()
-  processes = min(len(executors.core_groups(threads)), len(plan))
-  measured: dict[object, _Measured] = {}
-  seconds = 0.0
-  for planned in plan:
-    prepared = bench.prepare(planned.config, data_dir, None, lambda line: None)
+  processes = min(len(executors.core_groups(threads)), len(plan.runs))
+  by_program: dict[object, list[Config]] = {}
+  for planned in plan.runs:
     key = config_lib.compiled_settings(planned.config)
-    if key not in measured:
-      measured[key] = _measure(prepared)
-      seconds += measured[key].to_compile * processes
-    config = prepared.config
-    assert config.training_steps is not None
-    evaluations = 1
-    if config.eval_every:
-      evaluations += config.training_steps // config.eval_every
-    seconds += measured[key].per_step * config.training_steps
-    seconds += measured[key].per_evaluation * evaluations
+    by_program.setdefault(key, []).append(planned.config)
+  seconds = 0.0
+  for configs in by_program.values():
+    prepared = bench.prepare(configs[0], data_dir, None, lambda line: None)
+    measured = _measure(prepared)
+    seconds += measured.to_compile * min(processes, len(configs))
+    num_train = len(prepared.dataset.splits['train'].examples)
+    for config in configs:
+      steps = config_lib.with_steps(config, num_train).training_steps
+      assert steps is not None
+      evaluations = 1 + (steps // config.eval_every if config.eval_every else 0)
+      seconds += measured.per_step * steps
+      seconds += measured.per_evaluation * evaluations
   minutes, rest = divmod(seconds / processes, 60)
   return (
-    f'{len(plan)} runs, {len(measured)} programs: about {minutes:.0f} min '
-    f'{rest:.0f} s with {processes} processes of {threads} threads on this '
-    f'machine, by {_SECONDS:g} s of each program'
+    f'{len(plan.runs)} runs, {len(by_program)} programs: about '
+    f'{minutes:.0f} min {rest:.0f} s with {processes} processes of {threads} '
+    f'threads on this machine, by {_SECONDS:g} s of each program'
   )

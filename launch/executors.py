@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import connection
-from typing import Protocol
+from typing import Any, Protocol
 
 from launch import worker
 from launch.worker import Ended, Task
@@ -24,6 +24,10 @@ from launch.worker import Ended, Task
 # How often an executor looks whether it is to stop, and a process whether it
 # still works for anyone.
 _SECONDS = 0.5
+
+
+# How often a run is begun again whose process or node was lost.
+_RETRIES = 10
 
 
 class ExecutorError(ValueError):
@@ -92,17 +96,17 @@ class _Worker:
     self.task = task
     self.pipe.send(task)
 
-  def take(self) -> Ended:
-    """How its task ended; a process that died ends it too."""
+  def take(self) -> tuple[Task, Ended]:
+    """Its task, and how it ended; a process that died ends it too."""
     assert self.task is not None
     task, self.task = self.task, None
     try:
-      return self.pipe.recv()
+      return task, self.pipe.recv()
     except (EOFError, ConnectionResetError):
       self._process.join()
       code = self._process.exitcode or 0
       how = signal.Signals(-code).name if code < 0 else f'exit code {code}'
-      return Ended(task.name, 'failed', f'its process died ({how})', {})
+      return task, Ended(task.name, 'failed', f'its process died ({how})', {})
 
   @property
   def is_alive(self) -> bool:
@@ -142,10 +146,20 @@ def local(
       yield len(busy)
       ready = connection.wait([one.pipe for one in busy], _SECONDS)
       for one in busy:
-        if one.pipe in ready:
-          yield one.take()
+        if one.pipe not in ready:
+          continue
+        task, ended = one.take()
+        if interrupted and not one.is_alive:
+          # It had nothing to save yet, or had saved all.
+          ended = Ended(ended.name, 'interrupted', '', {})
+        elif ended.status == 'interrupted' and not is_stopping():
+          waiting.append(task)  # Somebody stopped it alone.
+          continue
+        yield ended
   finally:
     for one in workers:
+      if one.task is not None:  # An error of the sweep: its run is saved.
+        one.interrupt()
       one.close()
 
 
@@ -166,16 +180,23 @@ def ray(
     raise ExecutorError(
       "--executor=ray: Ray is not installed; pip install -e '.[ray]' does so"
     ) from None
-  root = pathlib.Path(__file__).parents[1]
+  root = str(pathlib.Path(__file__).parents[1])
+  paths = [root, *filter(None, [os.environ.get('PYTHONPATH')])]
+  handler = signal.getsignal(signal.SIGTERM)
   ray.init(
     log_to_driver=False,
     logging_level=logging.ERROR,
-    runtime_env={'env_vars': {'PYTHONPATH': str(root)}},
+    runtime_env={'env_vars': {'PYTHONPATH': os.pathsep.join(paths)}},
   )
+  signal.signal(signal.SIGTERM, handler)  # Ray puts one of its own.
   try:
+    if not _capacity(ray.nodes(), threads):
+      raise ExecutorError(
+        f'--threads={threads}: no node of the cluster has as many cores'
+      )
     # Ray keeps a process for the next task of the same kind, which so finds
-    # what the last one compiled. Only lost processes and nodes are retried.
-    train = ray.remote(num_cpus=threads, max_retries=-1)(worker.train)
+    # what the last one compiled. It retries what lost its process or node.
+    train = ray.remote(num_cpus=threads, max_retries=_RETRIES)(worker.train)
     pending = {train.remote(task): task for task in tasks}
     interrupted = False
     while pending:
@@ -183,20 +204,32 @@ def ray(
         interrupted = True
         for reference in pending:
           ray.cancel(reference)
-      capacity = ray.cluster_resources().get('CPU', 0) // threads
-      yield min(len(pending), int(capacity))
+      yield min(len(pending), _capacity(ray.nodes(), threads))
       ready, _ = ray.wait([*pending], num_returns=1, timeout=_SECONDS)
       for reference in ready:
         task = pending.pop(reference)
         try:
-          yield ray.get(reference)
+          ended = ray.get(reference)
         except ray.exceptions.TaskCancelledError:
-          yield Ended(task.name, 'interrupted', '', {})
+          ended = Ended(task.name, 'interrupted', '', {})
         except ray.exceptions.RayError as error:
           line = ' '.join(str(error).split())
-          yield Ended(task.name, 'failed', line[:300], {})
+          ended = Ended(task.name, 'failed', line[:300], {})
+        if ended.status == 'interrupted' and not is_stopping():
+          pending[train.remote(task)] = task  # Its node is leaving.
+          continue
+        yield ended
   finally:
     ray.shutdown()
+
+
+def _capacity(nodes: Sequence[dict[str, Any]], threads: int) -> int:
+  """How many runs the nodes of a cluster can train at once."""
+  return sum(
+    int(node['Resources'].get('CPU', 0)) // threads
+    for node in nodes
+    if node['Alive']
+  )
 
 
 EXECUTORS: dict[str, Executor] = {'local': local, 'ray': ray}

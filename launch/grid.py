@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from launch import config as config_lib
+from launch import records
 from launch.config import Config
 
 
@@ -74,13 +75,23 @@ class Planned(NamedTuple):
   config: Config
 
 
+class Plan(NamedTuple):
+  """The runs of a sweep.
+
+  Attributes:
+    axes: the settings that vary.
+    runs: those that one compiled program can train come one after the other.
+  """
+
+  axes: tuple[str, ...]
+  runs: Sequence[Planned]
+
+
 def plan(
   axes: Mapping[str, Sequence[Any]],
   make: Callable[[Mapping[str, Any]], Config],
-) -> list[Planned]:
+) -> Plan:
   """The runs of a sweep: every combination of the axes' values.
-
-  Runs that one compiled program can train come one after the other.
 
   Args:
     axes: values by setting.
@@ -96,20 +107,15 @@ def plan(
     given = dict(zip(axes, combination, strict=True))
     config = make(given)
     values = {name: given[name] for name in varying} | {'seed': config.seed}
-    name = '_'.join(f'{key}={text(given[key])}' for key in varying) or 'run'
+    name = (
+      '_'.join(f'{key}={records.text(given[key])}' for key in varying) or 'run'
+    )
     name = re.sub(r'[^\w.,=+-]', '-', name)
     while name in names:  # Values that differ in such characters alone.
       name += '-'
     names.add(name)
     program = config_lib.compiled_settings(config)
     planned.setdefault(program, []).append(Planned(name, values, config))
-  return [run for runs in planned.values() for run in runs]
-
-
-def text(value: Any) -> str:
-  """A setting as one would type it."""
-  if isinstance(value, tuple):
-    return ','.join(map(text, value))
-  if isinstance(value, float) and float(f'{value:g}') == value:
-    return f'{value:g}'
-  return str(value)
+  return Plan(
+    tuple(varying), [run for runs in planned.values() for run in runs]
+  )

@@ -21,7 +21,8 @@ _TRAINING_METRICS = (
   'elbo_bits_per_dimension',
   'active_units',
   'squared_error',
-  'likelihood_scale',
+  'fitted_scale',
+  'likelihood_scale',  # Of older runs, where it had a setting's name.
   'equivalent_beta',
 )
 
@@ -130,7 +131,7 @@ def likelihood_scale(
   (Rybkin et al. 2021, https://arxiv.org/abs/2006.13202, section 3).
 
   Returns:
-    `likelihood_scale` s, in the data's unit, and `equivalent_beta`, beta s^2;
+    `fitted_scale` s, in the data's unit, and `equivalent_beta`, beta s^2;
     nothing where the likelihood is another.
   """
   assert isinstance(model.decode, models.Decoder)
@@ -139,7 +140,7 @@ def likelihood_scale(
     return {}
   scale = float(scale)
   return {
-    'likelihood_scale': scale,
+    'fitted_scale': scale,
     'equivalent_beta': effective_beta * scale**2,
   }
 

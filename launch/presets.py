@@ -151,3 +151,11 @@ PRESETS: Mapping[str, Preset] = types.MappingProxyType(
     ),
   }
 )
+
+
+def listing() -> str:
+  """Each preset in one line, with its source."""
+  return '\n'.join(
+    f'{name}: {preset.summary} ({preset.source})'
+    for name, preset in PRESETS.items()
+  )

@@ -140,7 +140,11 @@ class Workbench:
     model = runs.build(config, dataset.shape, mean_image)
     _check_range(model, dataset)
     config = dataclasses.replace(config, jit=resolve_jit(config, model))
-    key = (id(dataset), config_lib.compiled_settings(config))
+    key = (
+      id(dataset),
+      config_lib.compiled_settings(config),
+      runs.settings_of_parts(config),
+    )
     if self._program and self._program[0] == key:
       program = self._program[1]
       program.restart(config, model)

@@ -33,6 +33,7 @@ DENSITY_FIT = 'density_fit.csv'
 DENSITY_FIT_TARGET = 'density_fit.json'
 BENCHMARK = 'benchmark.csv'
 SWEEP = 'sweep.csv'
+SWEEP_PLAN = 'sweep.json'
 LOG = 'log.txt'
 CHECKPOINTS = 'checkpoints'
 ARRAYS = 'arrays'
@@ -225,6 +226,15 @@ def _is_cell(column: str, text: str) -> bool:
     return not text or not math.isnan(float(text))
   except ValueError:
     return False
+
+
+def text(value: Any) -> str:
+  """A setting as one would type it, to its last digit."""
+  if isinstance(value, list | tuple):
+    return ','.join(map(text, value))
+  if isinstance(value, float) and float(f'{value:g}') == value:
+    return f'{value:g}'
+  return str(value)
 
 
 # -- Whole files --------------------------------------------------------------
@@ -475,7 +485,12 @@ def read_results(
     last = manifest.get('best_step', last)
   rows = [row for row in rows if int(row['step']) == last]
   rows.sort(key=lambda row: int(row['num_samples']))
-  return {row['metric']: float(row['value'] or 'nan') for row in rows}
+  # Runs of older versions gave this one the name of a setting.
+  names = {'likelihood_scale': 'fitted_scale'}
+  return {
+    names.get(row['metric'], row['metric']): float(row['value'] or 'nan')
+    for row in rows
+  }
 
 
 def keep_rows(

@@ -32,7 +32,6 @@ from vae import (
   posteriors,
   priors,
   randomness,
-  training,
 )
 
 if TYPE_CHECKING:
@@ -164,12 +163,32 @@ def _check_closed_form(
     )
 
 
-def objective(config: Config) -> training.Objective:
+def objective(config: Config) -> functools.partial[Any]:
   """What the config minimises."""
   part = getattr(objectives, parts.find('objectives')[config.objective])
   settings = parts.wanted(part, dataclasses.asdict(config))
   settings.pop('beta', None)  # Comes with every step.
   return functools.partial(part, **settings)
+
+
+def settings_of_parts(config: Config) -> tuple[tuple[str, Any], ...]:
+  """The settings that a config's parts ask for by name, which they may keep.
+
+  But for an objective's beta, which comes with every step.
+  """
+  settings = dataclasses.asdict(config)
+  chosen = (
+    (posteriors, config.posterior, ''),
+    (likelihoods, config.likelihood, ''),
+    (priors, config.prior, ''),
+    (architectures, config.encoder or config.network, '_encoder'),
+    (architectures, config.decoder or config.network, '_decoder'),
+  )
+  names = set(objective(config).keywords)
+  for module, value, suffix in chosen:
+    name = parts.find(module.__name__.split('.')[-1], suffix)[value]
+    names |= parts.wanted(getattr(module, name), settings).keys()
+  return tuple((name, settings[name]) for name in sorted(names))
 
 
 def num_parameters(module: snt.Module) -> int:

@@ -117,7 +117,7 @@ def end(
   ]
   if likelihood:
     lines.append(
-      f'  the likelihood has the scale {likelihood["likelihood_scale"]:.4g}: '
+      f'  the likelihood has the scale {likelihood["fitted_scale"]:.4g}: '
       f'beta is worth {likelihood["equivalent_beta"]:.4g} against half the '
       'squared error'
     )

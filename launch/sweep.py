@@ -8,7 +8,7 @@ from typing import Any
 
 from absl import flags
 
-from launch import cli, coordinator, estimate, executors, grid, records
+from launch import cli, coordinator, estimate, executors, grid, presets, records
 from launch import config as config_lib
 
 config_lib.define_flags(axes=True)
@@ -39,9 +39,10 @@ _SUMMARY = f"""
 Trains a run for every combination of settings, and writes each into an ordinary
 run directory and all of them into {records.SWEEP}. A comma between values makes
 an axis (--beta=0,0.01 --seed=0,1,2); a list's flag makes one when repeated
-(--hidden_sizes=100,100 --hidden_sizes=200). Killed and started again, it goes
-on: finished runs are kept, the others resume.
-Usage: python -m launch.sweep --beta=0.001,0.01,0.1 [any flag of launch.train]
+(--hidden_sizes=100,100 --hidden_sizes=200). Each run has one thread unless
+--threads says otherwise. Killed and started again, a sweep goes on: finished
+runs are kept, the others resume.
+Usage: python -m launch.sweep --beta=0.001,0.01,0.1 [any flag below]
 """
 
 
@@ -83,6 +84,9 @@ def main() -> int:
     for name, sweep in grid.SWEEPS.items():
       print(f'{name}: {sweep.summary}')
     return 0
+  if flags.FLAGS.preset == 'list':
+    print(presets.listing())
+    return 0
   if cli.RUN_DIR.value is not None:
     raise config_lib.ConfigError(
       '--run_dir: a sweep makes its own run folders, in --sweep_dir'
@@ -92,7 +96,7 @@ def main() -> int:
   plan = grid.plan(axes, config_lib.make)
   threads = axes['threads'][0]
   if _DRY_RUN.value:
-    for planned in plan:
+    for planned in plan.runs:
       print(planned.name)
     print(estimate.describe(plan, threads, cli.DATA_DIR.value))
     return 0

@@ -121,9 +121,9 @@ class _Events:
     """Reconstructions and traversals, of a run that has them."""
     manifest = records.read_manifest(self._run_dir)
     for name, keys, arrange in (
-      ('reconstructions', ['images', 'modes'], _reconstructions),
+      ('reconstructions', ['step', 'images', 'modes'], _reconstructions),
       # Around the first image: a row for each latent.
-      ('traversals', ['modes'], lambda arrays: arrays['modes'][0]),
+      ('traversals', ['step', 'modes'], lambda arrays: arrays['modes'][0]),
     ):
       exists = (self._run_dir / records.ARRAYS / f'{name}.npz').exists()
       if exists and len(manifest['dataset']['shape']) == 3:

@@ -21,8 +21,7 @@ Usage: python -m launch.train [--beta=0.01] [any flag below]
 def main() -> int:
   """Trains as the flags say and returns the exit code."""
   if flags.FLAGS.preset == 'list':
-    for name, preset in presets.PRESETS.items():
-      print(f'{name}: {preset.summary} ({preset.source})')
+    print(presets.listing())
     return 0
   tensorboard = config.tensorboard_from_flags()
   with rundir.opened(cli.RUN_DIR.value, _OVERWRITE.value) as (path, settings):

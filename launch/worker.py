@@ -16,7 +16,7 @@ from launch.config import Config
 
 # A process whose sweep was killed gives up its run when it next looks around,
 # and one on a lost node when that node's system does.
-_ORPHAN_SECONDS = 60.0
+_ORPHAN_SECONDS = 180.0
 
 
 class Task(NamedTuple):
@@ -28,6 +28,7 @@ class Task(NamedTuple):
     config: its settings, of which some may be left open.
     data_dir: TFDS's data folder.
     command: what a person typed, for the manifest.
+    cwd: where it was typed, for a dataset that is a path.
     tensorboard: whether to write event files too.
   """
 
@@ -36,6 +37,7 @@ class Task(NamedTuple):
   config: Config
   data_dir: str
   command: str
+  cwd: str
   tensorboard: bool
 
 
@@ -75,6 +77,8 @@ def _bench() -> Any:
   """What the runs of this process share."""
   from launch import cli
 
+  # Several processes may share a GPU, whose memory the first would take.
+  os.environ.setdefault('TF_FORCE_GPU_ALLOW_GROWTH', 'true')
   cli.import_tensorflow()
   from launch import programs
 
@@ -106,22 +110,24 @@ def train(task: Task) -> Ended:
   The next task of the same process finds TensorFlow imported and, where it
   differs in nothing that is compiled, the program compiled.
   """
-  task.path.mkdir(parents=True, exist_ok=True)
-  with _output_to(task.path / records.LOG):
-    try:
-      _train(task)
-      return read_ended(task.name, task.path)
-    except (KeyboardInterrupt, Exception) as error:
-      traceback.print_exc()
-      # The errors of users have a class of their own.
-      message = str(error)
-      if not isinstance(error, ValueError) or type(error) is ValueError:
-        message = f'{type(error).__name__}: {error}'
-      message = ' '.join(message.split())
-      interrupted = isinstance(error, KeyboardInterrupt)
-      return Ended(
-        task.name, 'interrupted' if interrupted else 'failed', message, {}
-      )
+  try:
+    os.chdir(task.cwd)
+    task.path.mkdir(parents=True, exist_ok=True)
+    with _output_to(task.path / records.LOG):
+      try:
+        _train(task)
+      except BaseException:
+        traceback.print_exc()
+        raise
+    return read_ended(task.name, task.path)
+  except KeyboardInterrupt:
+    return Ended(task.name, 'interrupted', '', {})
+  except Exception as error:
+    # The errors of users have a class of their own.
+    message = str(error)
+    if not isinstance(error, ValueError) or type(error) is ValueError:
+      message = f'{type(error).__name__}: {error}'
+    return Ended(task.name, 'failed', ' '.join(message.split()), {})
 
 
 def _train(task: Task) -> None:

@@ -6,14 +6,16 @@ import PIL.Image
 import PIL.ImageChops
 import pytest
 
-from analysis import gallery
+from analysis import benchmark, gallery
+from launch import records
 from tests.analysis import builders
 from tests.launch import conftest
 
 README = (conftest.ROOT / 'README.md').read_text('utf-8')
+ANSWERS = (conftest.ROOT / gallery.RESULTS / 'answers.md').read_text('utf-8')
 SHOWN = re.findall(
-  r'!\[[^]]+\]\(analysis/results/(\w+)\.png\)\n+`python -m (.*?)`',
-  README,
+  r'!\[[^]]+\]\((?:analysis/results/)?(\w+)\.png\)\n+`python -m (.*?)`',
+  README + ANSWERS,
 )
 
 
@@ -35,7 +37,7 @@ def test_each_figure_was_drawn_by_its_command(name):
     description = picture.text['Description']
     assert picture.info['dpi'] == pytest.approx((300, 300), abs=0.1)
   assert f'drawn by: python -m {gallery.FIGURES[name]} ' in description
-  assert re.search(r'commit [0-9a-f]{40};', description)
+  assert re.search(r'commit [0-9a-f]{40}[;,]|tensorflow [\d.]+;', description)
 
 
 def test_a_figure_gets_smaller_and_keeps_its_metadata_and_look(tmp_path):
@@ -55,3 +57,24 @@ def test_a_figure_gets_smaller_and_keeps_its_metadata_and_look(tmp_path):
       before.convert('RGB'), after.convert('RGB')
     )
   assert max(high for _, high in difference.getextrema()) < 40
+
+
+def test_the_readme_says_how_fast_the_kept_timings_are():
+  frame = records.read_table(
+    conftest.ROOT / gallery.RESULTS / 'benchmark', records.BENCHMARK
+  )
+  summary = benchmark.summarise(frame)
+  tasks = [*zip(summary['network'], summary['batch_size'], strict=True)]
+  tasks = [*dict.fromkeys(tasks)]
+  peers = [n for n in summary['contestant'].unique() if n != 'this project']
+  for peer in peers:
+    rows = summary[summary['contestant'] == peer]
+    ratios = dict(
+      zip(
+        zip(rows['network'], rows['batch_size'], strict=True),
+        1 / rows['median'],
+        strict=True,
+      )
+    )
+    cells = [f'{ratios[t]:.2f}' if t in ratios else '' for t in tasks]
+    assert f'| {peer} | {" | ".join(cells)} |' in README, peer

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pathlib
 import random
 import resource
 import signal
@@ -174,6 +175,8 @@ def test_too_little_memory_names_the_batch_size(
 def test_a_step_that_fits_into_no_memory_ends_in_one_line(
   launch_train, tmp_path
 ):
+  if pathlib.Path('/proc/sys/vm/overcommit_memory').read_text() == '1\n':
+    pytest.skip('this system grants any memory')
   result = launch_train(
     run_dir=tmp_path / 'run',
     batch_size=4000,

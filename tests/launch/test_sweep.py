@@ -8,9 +8,18 @@ import time
 import pytest
 
 from analysis import frames
-from launch import config, coordinator, executors, grid, records
+from launch import (
+  checkpoints,
+  config,
+  coordinator,
+  executors,
+  grid,
+  records,
+  runs,
+)
 from launch.worker import Ended
 from tests.launch import faults
+from vae import objectives
 
 SMALL = ('--dataset=mnist_5k', '--hidden_sizes=8', '--latent_size=3')
 
@@ -72,7 +81,10 @@ def plan(**axes):
 
 
 def test_axes_multiply_and_runs_of_one_program_stay_together():
-  runs = plan(beta=[0.0, 0.5], latent_size=[2, 5], seed=[0, 7], threads=[1])
+  axes, runs = plan(
+    beta=[0.0, 0.5], latent_size=[2, 5], seed=[0, 7], threads=[1]
+  )
+  assert axes == ('beta', 'latent_size', 'seed')
   assert {tuple(run.values.values()) for run in runs} == {
     (beta, latents, seed)
     for beta in (0.0, 0.5)
@@ -87,7 +99,7 @@ def test_axes_multiply_and_runs_of_one_program_stay_together():
 
 
 def test_names_are_folders_whatever_the_values():
-  runs = plan(
+  _, runs = plan(
     dataset=['/data/a', '/data-a', '../a'],
     hidden_sizes=[(100, 100), (200,)],
   )
@@ -107,7 +119,7 @@ def test_named_sweeps_can_be(name):
   def make(given):
     return config.Config(**{'training_steps': None} | given)
 
-  runs = grid.plan(grid.SWEEPS[name].axes, make)
+  _, runs = grid.plan(grid.SWEEPS[name].axes, make)
   assert len(runs) >= 18
   assert {run.values['seed'] for run in runs} == {0, 1, 2}
 
@@ -127,6 +139,7 @@ def test_the_frontier_is_swept_at_the_published_betas():
     ('--sweep=all', 'must be list, or one of beta, latent_size'),
     ('--run_dir=x', 'a sweep makes its own run folders'),
     ('--likelihood=normal,uniform', 'must be one of'),
+    ('--beta=', 'give a value'),
   ],
 )
 def test_what_cannot_be_swept_is_refused_in_a_line(tmp_path, flag, message):
@@ -144,7 +157,8 @@ def test_a_dry_run_prints_the_runs_and_trains_none(tmp_path, data_dir):
       folder,
       data_dir,
       *('--sweep=beta', '--beta=0.5,1', '--seed=3', '--training_steps=10'),
-      *('--hidden_sizes=4,4', '--dry_run'),
+      # Would diverge where it trained.
+      *('--hidden_sizes=4,4', '--learning_rate=1e30', '--dry_run'),
     )
   )
   lines = output.splitlines()
@@ -205,19 +219,19 @@ def test_the_table_holds_settings_ends_and_results(tmp_path, capsys):
   assert '1 of 2 runs failed' in printed.err
 
 
-def test_a_larger_plan_keeps_the_rows_of_a_smaller_one(tmp_path):
-  assert carry_out(tmp_path, finish, beta=[0.5, 2.0]) == 0
-  assert carry_out(tmp_path, finish, beta=[4.0, 8.0]) == 0
-  assert [*rows(tmp_path)] == ['beta=0.5', 'beta=2', 'beta=4', 'beta=8']
-
-
-def test_another_sweep_in_the_folder_is_refused(tmp_path):
+@pytest.mark.parametrize(
+  ('axes', 'message'),
+  [
+    ({'latent_size': [2, 3]}, 'axes: beta -> latent_size'),
+    ({'beta': [0.5, 2.0], 'seed': [0, 1]}, 'axes: beta -> beta,seed'),
+    ({'beta': [4.0, 8.0], 'latent_size': [20]}, 'latent_size: 10 -> 20'),
+  ],
+)
+def test_another_sweep_in_the_folder_is_refused(tmp_path, axes, message):
   carry_out(tmp_path, finish, beta=[0.5, 2.0])
   before = (tmp_path / records.SWEEP).read_bytes()
-  with pytest.raises(
-    records.RecordError, match='over beta, seed, not over lat'
-  ):
-    carry_out(tmp_path, finish, latent_size=[2, 3])
+  with pytest.raises(records.RecordError, match=message):
+    carry_out(tmp_path, finish, **axes)
   assert (tmp_path / records.SWEEP).read_bytes() == before
 
 
@@ -269,28 +283,48 @@ def test_a_run_of_a_sweep_is_the_run_alone(swept, tmp_path, data_dir):
 
 
 def test_a_program_that_is_taken_over_gives_the_same_bits(tmp_path, data_dir):
-  arguments = ('--training_steps=40', '--likelihood=normal', '--beta=0.02')
+  shared = (
+    '--threads=0',  # One process trains all.
+    '--training_steps=40',
+    '--likelihood=normal',
+    '--data_placement=host',
+    '--prior=mixture',
+    '--kl=monte_carlo',
+  )
   folder = tmp_path / 'sweep'
-  # As many threads as there are cores: one process trains all.
-  end(
-    start(
-      folder, data_dir, *arguments, '--seed=0,1,2', '--threads=0',
-      '--data_placement=host', '--prior=mixture', '--kl=monte_carlo',
-    )
-  )  # fmt: skip
+  sweep = (*shared, '--learning_rate=1e12,1e-3', '--seed=0,1')
+  output = end(start(folder, data_dir, *sweep), code=1)
+  assert '2 of 4 runs failed' in output  # Before the others.
   alone = train_alone(
-    tmp_path / 'run', data_dir, *arguments, '--seed=2', '--threads=0',
-    '--data_placement=host', '--prior=mixture', '--kl=monte_carlo',
-  )  # fmt: skip
-  faults.assert_same_run(folder / 'seed=2', alone)
+    tmp_path / 'run', data_dir, *shared, '--learning_rate=1e-3', '--seed=1'
+  )
+  faults.assert_same_run(folder / 'learning_rate=0.001_seed=1', alone)
+  # A damaged table is made anew; so is one with the scale that was fitted.
+  (folder / records.SWEEP).write_text('nonsense')
+  assert 'of which 2 are finished' in end(
+    start(folder, data_dir, *sweep), code=1
+  )
+  table = rows(folder)['learning_rate=0.001_seed=1']
+  assert float(table['fitted_scale']) > 0
+
+
+def test_settings_that_a_part_keeps_make_another_program(monkeypatch):
+  def annealed(model, images, key, beta, training_steps):
+    raise NotImplementedError
+
+  one, two = config.Config(training_steps=5), config.Config(training_steps=6)
+  assert runs.settings_of_parts(one) == runs.settings_of_parts(two)
+  monkeypatch.setattr(objectives, 'elbo', annealed)
+  assert runs.settings_of_parts(one) != runs.settings_of_parts(two)
 
 
 def test_figures_read_the_sweep(swept):
   folder, _ = swept
-  runs = frames.read_sweep(folder)
-  assert runs.varying == ['beta', 'latent_size']
-  assert 'elbo_nats' in runs.metrics
-  done = runs.table[runs.table['status'] == 'finished']
+  sweep = frames.read_sweep(folder)
+  assert sweep.varying == ['beta', 'latent_size']
+  assert 'elbo_nats' in sweep.metrics
+  done = sweep.table[sweep.table['status'] == 'finished']
+  assert len(done) == 2
   for name, value in zip(done['run'], done['elbo_nats'], strict=True):
     frame = records.read_table(folder / name, records.EVAL)
     assert frame.set_index('metric').loc['elbo_nats', 'value'] == value
@@ -307,7 +341,7 @@ def test_a_sweep_that_is_finished_trains_nothing_again(swept, data_dir):
   assert len(rows(folder)) == 4
 
 
-LONG = ('--seed=0,1,2', '--training_steps=3000', '--checkpoint_every=100')
+LONG = ('--seed=0,1,2', '--training_steps=12000', '--checkpoint_every=500')
 
 
 @pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGTERM])
@@ -323,13 +357,41 @@ def test_a_sweep_goes_on_where_it_was_stopped(tmp_path, data_dir, number):
     started = [*folder.glob('*/manifest.json')]
     statuses = [json.loads(p.read_text())['status'] for p in started]
     assert 'interrupted' in statuses
-    assert 'running' not in statuses
   end(start(folder, data_dir, *LONG))
   assert [row['status'] for row in rows(folder).values()] == ['finished'] * 3
   logs = [p.read_text() for p in folder.glob(f'*/{records.LOG}')]
   assert any('resuming' in log for log in logs)
   alone = train_alone(tmp_path / 'run', data_dir, '--seed=0', *LONG[1:])
   faults.assert_same_run(folder / 'seed=0', alone)
+
+
+def test_a_sweep_that_is_stopped_at_its_start_fails_no_run(tmp_path, data_dir):
+  folder = tmp_path / 'sweep'
+  process = start(folder, data_dir, *LONG)
+  wait_for(lambda: workers_of(process), process)
+  process.send_signal(signal.SIGINT)
+  end(process, code=130)
+  assert rows(folder) == {}
+
+
+def test_a_run_that_is_stopped_alone_goes_on(tmp_path, data_dir):
+  folder = tmp_path / 'sweep'
+  process = start(folder, data_dir, *LONG)
+  first = folder / 'seed=0' / records.CHECKPOINTS
+  wait_for(lambda: [*first.glob('*.safetensors')], process)
+  os.kill(workers_of(process)[0], signal.SIGTERM)
+  end(process)
+  assert [row['status'] for row in rows(folder).values()] == ['finished'] * 3
+  assert 'resumed' in records.read_manifest(folder / 'seed=0')
+
+
+def test_another_part_of_a_sweep_keeps_the_rows_of_the_first(
+  tmp_path, data_dir
+):
+  folder = tmp_path / 'sweep'
+  for seeds in ('0,1', '1,2'):
+    end(start(folder, data_dir, f'--seed={seeds}', '--training_steps=5'))
+  assert sorted(rows(folder)) == ['seed=0', 'seed=1', 'seed=2']
 
 
 def workers_of(process):
@@ -380,8 +442,13 @@ def test_the_runs_of_a_lost_node_go_on_elsewhere(tmp_path, data_dir):
     process = start(folder, data_dir, *arguments, RAY_ADDRESS=cluster.address)
 
     def both_train():
-      found = folder.glob('*/checkpoints/*.safetensors')
-      return len({path.parent for path in found}) > 1
+      training = [
+        run
+        for run in folder.glob('seed=*')
+        if [*run.glob('checkpoints/*.safetensors')]
+        and records.read_manifest(run)['status'] == 'running'
+      ]
+      return len(training) == 2
 
     wait_for(both_train, process)
     cluster.remove_node(nodes[1], allow_graceful=False)
@@ -405,6 +472,34 @@ def test_the_runs_of_a_lost_node_go_on_elsewhere(tmp_path, data_dir):
   )
   alone = train_alone(tmp_path / 'run', data_dir, f'--seed={lost}', *LONG[1:])
   faults.assert_same_run(folder / f'seed={lost}', alone)
+
+
+def test_a_sweep_on_a_cluster_saves_on_a_signal(tmp_path, data_dir):
+  pytest.importorskip('ray')
+  from ray import cluster_utils
+
+  folder = tmp_path / 'sweep'
+  cluster = cluster_utils.Cluster()
+  try:
+    cluster.add_node(num_cpus=1)
+    process = start(
+      folder,
+      data_dir,
+      *(*LONG, '--executor=ray', '--checkpoint_every=100000'),
+      RAY_ADDRESS=cluster.address,
+    )
+    wait_for(lambda: [*folder.glob('seed=0/train.csv')], process)
+    rows_of = lambda: records.read_rows(folder / 'seed=0', records.TRAIN)
+    wait_for(lambda: len(rows_of()) > 9, process)
+    process.send_signal(signal.SIGTERM)
+    output = end(process, code=143)
+  finally:
+    cluster.shutdown()
+  assert 'To go on:' in output
+  assert rows(folder) == {}
+  manifest = records.read_manifest(folder / 'seed=0')
+  assert manifest['status'] == 'interrupted'
+  assert checkpoints.paths(folder / 'seed=0')
 
 
 def test_cores_are_shared_out_once():

@@ -315,7 +315,7 @@ def test_the_optimal_scale_is_reported_with_the_beta_that_it_equals(
   model = runs.load(run, None).model
   scale = float(model.decode.likelihood.scale)
   assert 0.05 < scale < 0.5
-  assert evaluated['likelihood_scale'] == pytest.approx(scale)
+  assert evaluated['fitted_scale'] == pytest.approx(scale)
   assert evaluated['equivalent_beta'] == pytest.approx(2 * scale**2)
   assert f'has the scale {scale:.4g}' in result.stdout
 
