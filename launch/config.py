@@ -685,22 +685,18 @@ def define_flags(axes: bool = False) -> None:
     kind, _ = _base_type(field)
     default: Any = field.default
     help_text = field.metadata['help']
-    if axes:
-      define = flags.DEFINE_multi_string if _is_list(field) else _define_axis
-      shown = ','.join(map(str, default)) if _is_list(field) else default
-      define(field.name, shown, help_text)
-    elif _is_list(field):
-      flags.DEFINE_list(field.name, ','.join(map(str, default)), help_text)
+    if _is_list(field):
+      define = flags.DEFINE_multi_string if axes else flags.DEFINE_list
+      define(field.name, ','.join(map(str, default)), help_text)
+    elif axes:
+      shown = None if default is None else str(default)
+      flags.DEFINE_list(field.name, shown, help_text)
     elif kind is int:
       flags.DEFINE_integer(field.name, default, help_text)
     elif kind is float:
       flags.DEFINE_float(field.name, default, help_text)
     else:
       flags.DEFINE_string(field.name, default, help_text)
-
-
-def _define_axis(name: str, default: Any, help_text: str) -> None:
-  flags.DEFINE_list(name, None if default is None else str(default), help_text)
 
 
 # The values that stand for "decide for me"; config.json holds the decision.

@@ -1,10 +1,7 @@
 """Carries out a plan of runs: who trains what next, and what came of it."""
 
-import csv
 import dataclasses
-import io
 import json
-import math
 import os
 import pathlib
 import shlex
@@ -39,46 +36,35 @@ class Table:
     """
     self._path = folder / records.SWEEP
     self._columns = ['run_dir', 'status', 'error', *settings]
-    self._rows = {end.name: self._row(values, end) for values, end in ended}
+    self._rows = {end.name: _row(values, end) for values, end in ended}
     self._write()
 
   def add(self, values: Mapping[str, Any], ended: Ended) -> None:
     """Adds a run that ended."""
-    row = self._rows[ended.name] = self._row(values, ended)
+    row = self._rows[ended.name] = _row(values, ended)
     if row.keys() - set(self._columns):
       self._write()
       return
-    with self._path.open('a') as file:
-      file.write(self._text([[row.get(name, '') for name in self._columns]]))
+    records.append_text(self._path, records.to_csv([self._cells(row)]))
 
-  @staticmethod
-  def _row(values: Mapping[str, Any], ended: Ended) -> dict[str, str]:
-    return {
-      'run_dir': ended.name,
-      'status': ended.status,
-      'error': cli.printable(ended.error),
-      **{name: records.text(value) for name, value in values.items()},
-      **{
-        name: '' if math.isnan(value) else str(value)
-        for name, value in ended.results.items()
-      },
-    }
+  def _cells(self, row: Mapping[str, Any]) -> list[Any]:
+    return [row.get(name) for name in self._columns]
 
   def _write(self) -> None:
     for row in self._rows.values():
       self._columns += [name for name in row if name not in self._columns]
-    lines = [
-      [row.get(name, '') for name in self._columns]
-      for row in self._rows.values()
-    ]
-    content = self._text([self._columns, *lines])
-    records.replace_file(self._path, content.encode())
+    lines = [self._columns, *map(self._cells, self._rows.values())]
+    records.replace_file(self._path, records.to_csv(lines).encode())
 
-  @staticmethod
-  def _text(lines: Sequence[Sequence[str]]) -> str:
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator='\n').writerows(lines)
-    return buffer.getvalue()
+
+def _row(values: Mapping[str, Any], ended: Ended) -> dict[str, Any]:
+  return {
+    'run_dir': ended.name,
+    'status': ended.status,
+    'error': cli.printable(ended.error),
+    **{name: records.text(value) for name, value in values.items()},
+    **ended.results,
+  }
 
 
 # -- Carrying out -------------------------------------------------------------
@@ -239,12 +225,12 @@ class _Progress:
 
   def print(self, num_running: int) -> None:
     """Prints what ended since the last call."""
-    done = self._num_planned - self._num_tasks + len(self.ended)
-    failed = sum(ended.status == 'failed' for ended in self.ended)
     new = self.ended[self._num_printed :]
     if not new:
       return
     self._num_printed = len(self.ended)
+    done = self._num_planned - self._num_tasks + len(self.ended)
+    failed = sum(ended.status == 'failed' for ended in self.ended)
     for ended in new:
       print(_describe(ended))
     seconds = time.monotonic() - self._started

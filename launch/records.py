@@ -13,7 +13,7 @@ import os
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -352,17 +352,33 @@ def _text(value: Any) -> str:
   return str(value)
 
 
-def _lines(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
-  columns = COLUMNS[name]
+def to_csv(lines: Iterable[Sequence[Any]]) -> str:
+  """Lines of cells as CSV; None and NaN are numbers that do not exist."""
   buffer = io.StringIO()
   writer = csv.writer(buffer, lineterminator='\n')
+  writer.writerows([_text(cell) for cell in line] for line in lines)
+  return buffer.getvalue()
+
+
+def append_text(path: pathlib.Path, text: str) -> None:
+  """Appends to a file in one write, so that a kill leaves whole lines."""
+  content = text.encode()
+  handle = os.open(path, os.O_WRONLY | os.O_APPEND)
+  try:
+    if os.write(handle, content) != len(content):
+      raise OSError(f'{path}: the disk took only part of a row')
+  finally:
+    os.close(handle)
+
+
+def _lines(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
+  columns = COLUMNS[name]
   for row in rows:
     if row.keys() != set(columns):
       raise ValueError(
         f'{name} has the columns {columns}, got a row with {tuple(row)}'
       )
-    writer.writerow([_text(row[column]) for column in columns])
-  return buffer.getvalue()
+  return to_csv([row[column] for column in columns] for row in rows)
 
 
 def write_table(
@@ -398,13 +414,7 @@ def append(run_dir: pathlib.Path, name: str, row: Mapping[str, Any]) -> None:
   Raises:
     ValueError: a key that is unknown or missing.
   """
-  line = _lines(name, [row]).encode()
-  handle = os.open(run_dir / name, os.O_WRONLY | os.O_APPEND)
-  try:
-    if os.write(handle, line) != len(line):
-      raise OSError(f'{run_dir / name}: the disk took only part of a row')
-  finally:
-    os.close(handle)
+  append_text(run_dir / name, _lines(name, [row]))
 
 
 def read_lines(path: pathlib.Path) -> list[list[str]]:

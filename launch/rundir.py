@@ -18,18 +18,15 @@ class RunError(ValueError):
   """A run cannot start, resume or go on; one line that says why."""
 
 
-def _make_new(config: Config) -> pathlib.Path:
-  """Makes a folder under runs/ whose name tells runs apart."""
-  now = datetime.datetime.now().strftime('%Y%m%d-%H%M%S')
-  stem = (
-    f'{now}-beta{config.beta:g}-latents{config.latent_size}-seed{config.seed}'
-  )
+def make_new(root: str, label: str) -> pathlib.Path:
+  """Makes a folder under `root` whose name tells when, and what it is."""
+  stem = f'{datetime.datetime.now():%Y%m%d-%H%M%S}-{label}'
   for number in itertools.count(1):
-    path = pathlib.Path('runs', stem if number == 1 else f'{stem}-{number}')
+    path = pathlib.Path(root, stem if number == 1 else f'{stem}-{number}')
     try:
       path.mkdir(parents=True)
     except FileExistsError:
-      if not path.exists():  # A file stands where runs/ should be.
+      if not path.exists():  # A file stands where `root` should be.
         raise
     else:
       return path
@@ -65,7 +62,10 @@ def opened(
   made = False
   try:
     if run_dir is None:
-      path, made = _make_new(config), True
+      label = (
+        f'beta{config.beta:g}-latents{config.latent_size}-seed{config.seed}'
+      )
+      path, made = make_new('runs', label), True
     else:
       path = pathlib.Path(os.path.expanduser(run_dir))
       if not path.exists():

@@ -132,6 +132,12 @@ def _activation(name: str) -> networks.Activation:
   return tf.identity if name == 'linear' else getattr(tf.nn, name)
 
 
+def _find(module: types.ModuleType, value: str, suffix: str = '') -> Any:
+  """The part that a flag's value names."""
+  name = module.__name__.split('.')[-1]
+  return getattr(module, parts.find(name, suffix)[value])
+
+
 def _make(
   flag: str,
   module: types.ModuleType,
@@ -144,8 +150,7 @@ def _make(
   Raises:
     ConfigError: the part refuses them.
   """
-  name = module.__name__.split('.')[-1]
-  part = getattr(module, parts.find(name, suffix)[value])
+  part = _find(module, value, suffix)
   try:
     return part(**parts.wanted(part, settings))
   except ValueError as error:
@@ -165,7 +170,7 @@ def _check_closed_form(
 
 def objective(config: Config) -> functools.partial[Any]:
   """What the config minimises."""
-  part = getattr(objectives, parts.find('objectives')[config.objective])
+  part = _find(objectives, config.objective)
   settings = parts.wanted(part, dataclasses.asdict(config))
   settings.pop('beta', None)  # Comes with every step.
   return functools.partial(part, **settings)
@@ -186,8 +191,7 @@ def settings_of_parts(config: Config) -> tuple[tuple[str, Any], ...]:
   )
   names = set(objective(config).keywords)
   for module, value, suffix in chosen:
-    name = parts.find(module.__name__.split('.')[-1], suffix)[value]
-    names |= parts.wanted(getattr(module, name), settings).keys()
+    names |= parts.wanted(_find(module, value, suffix), settings).keys()
   return tuple((name, settings[name]) for name in sorted(names))
 
 

@@ -1,6 +1,5 @@
 """Trains a grid of runs: `python -m launch.sweep --beta=0.1,1 --seed=0,1,2`."""
 
-import datetime
 import os
 import pathlib
 from collections.abc import Sequence
@@ -8,7 +7,16 @@ from typing import Any
 
 from absl import flags
 
-from launch import cli, coordinator, estimate, executors, grid, presets, records
+from launch import (
+  cli,
+  coordinator,
+  estimate,
+  executors,
+  grid,
+  presets,
+  records,
+  rundir,
+)
 from launch import config as config_lib
 
 config_lib.define_flags(axes=True)
@@ -73,11 +81,6 @@ def _axes() -> dict[str, Sequence[Any]]:
   return axes
 
 
-def _make_folder() -> pathlib.Path:
-  now = datetime.datetime.now().strftime('%Y%m%d-%H%M%S')
-  return pathlib.Path('sweeps', f'{now}-{_SWEEP.value or "sweep"}')
-
-
 def main() -> int:
   """Sweeps as the flags say and returns the exit code."""
   if _SWEEP.value == 'list':
@@ -100,9 +103,10 @@ def main() -> int:
       print(planned.name)
     print(estimate.describe(plan, threads, cli.DATA_DIR.value))
     return 0
-  folder = pathlib.Path(
-    os.path.expanduser(_SWEEP_DIR.value) if _SWEEP_DIR.value else _make_folder()
-  )
+  if _SWEEP_DIR.value:
+    folder = pathlib.Path(_SWEEP_DIR.value).expanduser()
+  else:
+    folder = rundir.make_new('sweeps', _SWEEP.value or 'sweep')
   return coordinator.carry_out(
     folder,
     plan,

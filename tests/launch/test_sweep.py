@@ -376,11 +376,7 @@ def test_a_sweep_that_is_stopped_at_its_start_fails_no_run(tmp_path, data_dir):
 
 def test_a_run_that_is_stopped_alone_goes_on(tmp_path, data_dir):
   folder = tmp_path / 'sweep'
-  process = start(folder, data_dir, *LONG)
-  first = folder / 'seed=0' / records.CHECKPOINTS
-  wait_for(lambda: [*first.glob('*.safetensors')], process)
-  os.kill(workers_of(process)[0], signal.SIGTERM)
-  end(process)
+  end(strike_the_first_worker(folder, data_dir, signal.SIGTERM))
   assert [row['status'] for row in rows(folder).values()] == ['finished'] * 3
   assert 'resumed' in records.read_manifest(folder / 'seed=0')
 
@@ -404,6 +400,15 @@ def workers_of(process):
   return found
 
 
+def strike_the_first_worker(folder, data_dir, number):
+  """A sweep whose process of the seed 0 gets a signal once it has saved."""
+  process = start(folder, data_dir, *LONG)
+  first = folder / 'seed=0' / records.CHECKPOINTS
+  wait_for(lambda: [*first.glob('*.safetensors')], process)
+  os.kill(workers_of(process)[0], number)
+  return process
+
+
 def children(pid):
   with open(f'/proc/{pid}/task/{pid}/children') as file:
     return file.read().split()
@@ -411,11 +416,7 @@ def children(pid):
 
 def test_a_process_that_dies_fails_its_run_and_is_replaced(tmp_path, data_dir):
   folder = tmp_path / 'sweep'
-  process = start(folder, data_dir, *LONG)
-  first = folder / 'seed=0' / records.CHECKPOINTS
-  wait_for(lambda: [*first.glob('*.safetensors')], process)
-  os.kill(workers_of(process)[0], signal.SIGKILL)
-  end(process, code=1)
+  end(strike_the_first_worker(folder, data_dir, signal.SIGKILL), code=1)
   ends = {name: row['status'] for name, row in rows(folder).items()}
   assert ends == {
     'seed=0': 'failed',
