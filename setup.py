@@ -10,7 +10,7 @@ setuptools.setup(
     'numbers in nats, figures drawn from files.'
   ),
   license='Apache-2.0',
-  packages=['vae', 'launch', 'analysis'],
+  packages=setuptools.find_packages(include=['vae*', 'launch*', 'analysis*']),
   python_requires='>=3.11',
   install_requires=[
     'absl-py>=2.1',

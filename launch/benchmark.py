@@ -15,17 +15,12 @@ from typing import NamedTuple
 import numpy as np
 from absl import flags
 
-from launch import (
-  cli,
-  contest,
-  coordinator,
-  grid,
-  presets,
-  provenance,
-  records,
-  worker,
-)
-from launch.config import Config
+from launch import cli, records
+from launch.benchmarks import contest
+from launch.rundir import provenance
+from launch.settings import presets
+from launch.settings.config import Config
+from launch.sweeps import coordinator, grid, worker
 
 PARTS = (
   'mlp',
@@ -78,7 +73,7 @@ processes that take turns; tables show medians and quartiles. Parts:
 Draw it with python -m analysis.benchmark.
 """
 
-PEERS_DIR = pathlib.Path(__file__).parents[1] / 'tests' / 'peers'
+PEERS_DIR = pathlib.Path(__file__).parent / 'benchmarks' / 'peers'
 
 
 # -- What is measured ---------------------------------------------------------
@@ -101,7 +96,7 @@ class Entrant(NamedTuple):
 
 
 def _own(name: str, which: str, *networks: str) -> Entrant:
-  return Entrant(name, ('-m', 'launch.contestants', which), networks)
+  return Entrant(name, ('-m', 'launch.benchmarks.contestants', which), networks)
 
 
 def _peer(
@@ -217,7 +212,7 @@ def _make_tasks(folder: pathlib.Path, parts: Sequence[str]) -> None:
       (folder / f'{name}.json').write_text(config.to_json())
   contest.measure(
     [
-      *('-m', 'launch.contestants', 'tasks', str(folder)),
+      *('-m', 'launch.benchmarks.contestants', 'tasks', str(folder)),
       *(_DATASET.value, cli.DATA_DIR.value),
     ]
   )

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from absl import app, flags, logging
 
-from launch import config
+from launch.settings import config
 
 FLAGS = flags.FLAGS
 
@@ -52,7 +52,7 @@ def _print_help(summary: str) -> None:
   by_name = {field.name: field for field in config.fields()}
   own = FLAGS.flags_by_module_dict()
   # absl files the flags of a module that runs as a program under its path.
-  for module in ('launch.cli', sys.argv[0], 'launch.config'):
+  for module in ('launch.cli', sys.argv[0], 'launch.settings.config'):
     for flag in own.get(module, ()):
       field = by_name.get(flag.name)
       group = field.metadata['group'] if field else 'Command'

@@ -7,7 +7,9 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from launch import cli, config, records, rundir
+from launch import cli, records
+from launch.rundir import opening
+from launch.settings import config
 
 _SUMMARY = """
 Shows side by side in what two runs differ: settings; versions, commit, device
@@ -281,7 +283,7 @@ def with_original(
 
 def main(old: str, new: str) -> int:
   """Compares two runs and returns the exit code."""
-  one, two = map(rundir.find, (old, new))
+  one, two = map(opening.find, (old, new))
   sections = _sections(
     (records.read_config(one), records.read_config(two)),
     (records.read_manifest(one), records.read_manifest(two)),

@@ -4,7 +4,9 @@ import sys
 
 from absl import flags
 
-from launch import cli, progress, rundir
+from launch import cli
+from launch.experiment import progress
+from launch.rundir import opening
 
 _SPLIT = flags.DEFINE_string(
   'split', 'test', 'which images: train, validation or test'
@@ -30,22 +32,23 @@ def main() -> int:
   """Evaluates as the flags say and returns the exit code."""
   num_samples = _NUM_IMPORTANCE_SAMPLES.value
   if not 1 <= num_samples <= _MOST_SAMPLES:
-    raise rundir.RunError(
+    raise opening.RunError(
       f'--num_importance_samples={num_samples}: must be at least 1 and at most '
       f'{_MOST_SAMPLES:,}'
     )
-  path = rundir.find(cli.RUN_DIR.value)
+  path = opening.find(cli.RUN_DIR.value)
   cli.import_tensorflow()
-  from launch import measure, programs, runs
+  from launch import runs
+  from launch.experiment import metrics, programs
 
   def warn(line: str) -> None:
     print(line, file=sys.stderr)
 
-  programs.set_threads(rundir.load_config(path).threads)
+  programs.set_threads(opening.load_config(path).threads)
   run = runs.load(path, cli.DATA_DIR.value, warn)
   if not (run.config.has_density and run.config.has_elbo):
     if flags.FLAGS['num_importance_samples'].present:
-      raise rundir.RunError(
+      raise opening.RunError(
         f'--num_importance_samples={num_samples}: {path} has '
         + (
           'grey targets, where a Bernoulli gives no log-density and the bound '
@@ -65,7 +68,7 @@ def main() -> int:
     return shown[-1].update
 
   try:
-    lines = measure.evaluate(run, _SPLIT.value, num_samples, show)
+    lines = metrics.evaluate(run, _SPLIT.value, num_samples, show)
   finally:
     for bar in shown:
       bar.close()

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from launch import cli, records, rundir
+from launch import cli, records
+from launch.rundir import opening
 
 if TYPE_CHECKING:
   from launch import runs
@@ -38,11 +39,11 @@ def _signatures(run: 'runs.Run') -> dict[str, Any]:
   """
   import tensorflow as tf
 
-  from launch import summary
+  from launch.experiment import messages
 
   model, shape = run.model, run.manifest['dataset']['shape']
   examples = tf.TensorSpec(
-    [None, *shape], tf.float32, name=summary.counted(shape)
+    [None, *shape], tf.float32, name=messages.counted(shape)
   )
   latents = tf.TensorSpec(
     [None, run.config.latent_size], tf.float32, name='latents'
@@ -82,12 +83,12 @@ def _describe(name: str, function: Any) -> str:
 
 def main() -> int:
   """Exports as the flags say and returns the exit code."""
-  run_dir = rundir.find(cli.RUN_DIR.value)
+  run_dir = opening.find(cli.RUN_DIR.value)
   path = pathlib.Path(
     os.path.expanduser(_EXPORT_DIR.value or run_dir / records.SAVED_MODEL)
   )
   if path.exists():
-    raise rundir.RunError(
+    raise opening.RunError(
       f'--export_dir={path}: exists; delete it or give another'
     )
   cli.import_tensorflow()

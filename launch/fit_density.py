@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from absl import flags
 
-from launch import cli, config, provenance, records
+from launch import cli, records
+from launch.rundir import provenance
+from launch.settings import config
 
 if TYPE_CHECKING:
   from vae import density_fit

@@ -7,17 +7,11 @@ from typing import Any
 
 from absl import flags
 
-from launch import (
-  cli,
-  coordinator,
-  estimate,
-  executors,
-  grid,
-  presets,
-  records,
-  rundir,
-)
-from launch import config as config_lib
+from launch import cli, records
+from launch.rundir import opening
+from launch.settings import config as config_lib
+from launch.settings import presets
+from launch.sweeps import coordinator, estimate, executors, grid
 
 config_lib.define_flags(axes=True)
 
@@ -106,7 +100,7 @@ def main() -> int:
   if _SWEEP_DIR.value:
     folder = pathlib.Path(_SWEEP_DIR.value).expanduser()
   else:
-    folder = rundir.make_new('sweeps', _SWEEP.value or 'sweep')
+    folder = opening.make_new('sweeps', _SWEEP.value or 'sweep')
   return coordinator.carry_out(
     folder,
     plan,

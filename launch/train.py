@@ -2,7 +2,9 @@
 
 from absl import flags
 
-from launch import cli, config, presets, rundir
+from launch import cli
+from launch.rundir import opening
+from launch.settings import config, presets
 
 config.define_flags()
 
@@ -24,12 +26,12 @@ def main() -> int:
     print(presets.listing())
     return 0
   tensorboard = config.tensorboard_from_flags()
-  with rundir.opened(cli.RUN_DIR.value, _OVERWRITE.value) as (path, settings):
+  with opening.opened(cli.RUN_DIR.value, _OVERWRITE.value) as (path, settings):
     # TensorFlow takes seconds to import: only now that the flags are good.
     cli.import_tensorflow()
-    from launch import experiment
+    from launch.experiment import loop
 
-    return experiment.run(
+    return loop.run(
       path,
       settings,
       cli.DATA_DIR.value,

@@ -27,7 +27,7 @@ tf.config.threading.set_inter_op_parallelism_threads(_THREADS)
 @pytest.fixture(scope='session')
 def data_dir(tmp_path_factory):
   """A data folder that the whole session shares; mnist_5k is prepared once."""
-  from vae import datasets
+  from vae.data import datasets
 
   folder = tmp_path_factory.mktemp('data')
   datasets.load('mnist_5k', folder, lambda line: None)

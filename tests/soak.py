@@ -13,9 +13,9 @@ import subprocess
 import sys
 import tempfile
 
-from launch import checkpoints
+from launch.rundir import checkpoints
 from tests.launch import faults
-from vae import datasets
+from vae.data import datasets
 
 # More steps than a run does between two kills, so that one meets many.
 _STEPS_FACTOR = 4

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from launch import config
+from launch.settings import config
 
 ROOT = pathlib.Path(__file__).parents[1]
 ROOMS = ('vae', 'launch', 'analysis', 'tests')
@@ -98,7 +98,7 @@ def loaded_after(statement):
     'import launch.compare',
     'import launch.export',
     'import launch.fit_density',
-    'import launch.config, launch.records, launch.rundir',
+    'import launch.records, launch.rundir.opening, launch.settings.config',
   ],
 )
 def test_importing_loads_no_tensorflow(statement):
@@ -154,7 +154,8 @@ def test_the_commands_of_the_readme_exist_and_take_the_flags_shown():
 
 
 def test_choices_of_the_config_are_those_of_the_library():
-  from vae import datasets, losses, networks, posteriors
+  from vae import losses, networks, posteriors
+  from vae.data import datasets
 
   choices = {f.name: f.metadata['choices'] for f in config.fields()}
   assert set(choices['binarize']) == set(datasets.BINARISATIONS)

@@ -15,7 +15,8 @@ import numpy as np
 import sonnet as snt
 import tensorflow as tf
 
-from vae import datasets, losses, mode, models, randomness
+from vae import losses, mode, models, randomness
+from vae.data import datasets
 
 # Bytes of images that one block may hold when the host gathers them; and of
 # those that it gathers before it gives the pages that they lie on back.

@@ -7,7 +7,8 @@ import subprocess
 import sys
 import time
 
-from launch import checkpoints, records
+from launch import records
+from launch.rundir import checkpoints
 
 ROOT = pathlib.Path(__file__).parents[2]
 

@@ -5,14 +5,15 @@ import sys
 import numpy as np
 import pytest
 
-from launch import benchmark, contest, records
-from launch.config import Config
+from launch import benchmark, records
+from launch.benchmarks import contest
+from launch.settings.config import Config
 from tests.launch import conftest
 
 # Echoes what it is asked, and sleeps a millisecond a step.
 COUNTER = """
 import sys, time
-from launch import contest
+from launch.benchmarks import contest
 def load(task):
   print('noise on the standard output')
   def loop(steps):
@@ -95,7 +96,8 @@ def test_a_contestant_answers_and_says_why_it_failed(tmp_path):
 def measured(code):
   # By a small process, as Linux counts what the caller holds.
   script = (
-    f'from launch import contest\nprint(*contest.measure(["-c", {code!r}]))'
+    'from launch.benchmarks import contest\n'
+    f'print(*contest.measure(["-c", {code!r}]))'
   )
   output = subprocess.run(
     [sys.executable, '-c', script],

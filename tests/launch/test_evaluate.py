@@ -4,9 +4,11 @@ import shutil
 import numpy as np
 import pytest
 
-from launch import checkpoints, evaluate, measure, records, runs
+from launch import evaluate, records, runs
+from launch.experiment import metrics
+from launch.rundir import checkpoints
 from tests.launch import conftest
-from vae import evaluation, importance
+from vae.metrics import evaluation, importance
 
 
 @pytest.fixture(scope='session')
@@ -58,19 +60,19 @@ def assert_one_line_error(result, *parts):
     assert part in lines[0]
 
 
-def metrics(run_dir, split='test'):
+def measured(run_dir, split='test'):
   frame = records.read_table(run_dir, records.EVAL)
   frame = frame[frame['split'] == split]
   return frame.set_index(['metric', 'num_samples'])
 
 
 def test_everything_is_measured_and_recorded(launch_evaluate, run_dir):
-  before = metrics(run_dir)
+  before = measured(run_dir)
   result = launch_evaluate(
     f'--run_dir={run_dir}', '--num_importance_samples=50'
   )
   assert result.code == 0, result.stderr
-  after = metrics(run_dir)
+  after = measured(run_dir)
   value = after['value']
   # Evaluating again at the same step gives the same numbers.
   assert value['elbo_nats', 1] == before['value']['elbo_nats', 1]
@@ -114,8 +116,8 @@ def test_other_splits_are_added_beside(launch_evaluate, run_dir):
       f'--run_dir={run_dir}', f'--split={split}', '--num_importance_samples=1'
     )
     assert result.code == 0, result.stderr
-    assert set(metrics(run_dir, split)['n']) == {count}
-  assert set(metrics(run_dir)['n']) == {1000}
+    assert set(measured(run_dir, split)['n']) == {count}
+  assert set(measured(run_dir)['n']) == {1000}
   assert (run_dir / 'arrays' / 'latents.npz').read_bytes() == arrays
 
 
@@ -142,7 +144,7 @@ def test_a_notebook_gets_the_same(run_dir, data_dir, launch_evaluate):
   assert run.step == 200
   assert run.config.latent_size == 3
   assert run.train['step'].max() == 200
-  recorded = metrics(run_dir)['value']
+  recorded = measured(run_dir)['value']
   assert run.evaluate().elbo.value == recorded['elbo_nats', 1]
   bounds = run.importance_weighted_bounds(num_samples=10)
   assert bounds[1].log_p.value == recorded['log_p_nats', 10]
@@ -253,13 +255,13 @@ def test_words():
   bound = importance.Bound(
     5000, evaluation.Estimate(-86.91, 0.31), 340.4, 0.01, 0.0
   )
-  assert measure.in_words(result_of(3), [bound]) == (
+  assert metrics.in_words(result_of(3), [bound]) == (
     '3 of 4 latents are active; the bound at 5,000 samples is −86.9 ± 0.3 nats '
     '(ESS 340).'
   )
-  assert measure.in_words(result_of(1), []) == (
+  assert metrics.in_words(result_of(1), []) == (
     '1 of 4 latents is active; the elbo is −90.0 ± 0.3 nats.'
   )
-  assert measure.in_words(result_of(0), []).startswith(
+  assert metrics.in_words(result_of(0), []).startswith(
     'The model is collapsed: none of its 4 latents is active'
   )

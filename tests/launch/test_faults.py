@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from launch import checkpoints, records
+from launch import records
+from launch.rundir import checkpoints
 from tests.launch import faults
 from tests.launch.test_train import assert_one_line_error
 from vae import training

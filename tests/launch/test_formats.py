@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from launch import config, records, runs
+from launch import records, runs
+from launch.settings import config
 from tests.analysis import builders
 from tests.launch import conftest
 

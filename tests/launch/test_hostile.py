@@ -15,17 +15,11 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from launch import (
-  checkpoints,
-  compare,
-  evaluate,
-  experiment,
-  measure,
-  programs,
-  records,
-)
+from launch import compare, evaluate, records
+from launch.experiment import loop, metrics, programs
+from launch.rundir import checkpoints
 from tests.launch import conftest
-from vae import datasets, sources
+from vae.data import datasets, sources
 
 # What a setting or an entry of a manifest should not be.
 VALUES = (
@@ -138,9 +132,9 @@ def in_place_of_work(original):
   """The real commands, but for the work that follows once all is read."""
   del original  # Which is trained before.
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(experiment._Experiment, 'train', lambda self: 0)
+    patch.setattr(loop._Experiment, 'train', lambda self: 0)
     patch.setattr(programs, 'set_threads', lambda threads: threads)
-    patch.setattr(measure, 'evaluate', lambda run, *_: [str(run.examples)])
+    patch.setattr(metrics, 'evaluate', lambda run, *_: [str(run.examples)])
 
     def unknown(name, *_):
       raise sources.SourceError(f'{name} cannot be had')

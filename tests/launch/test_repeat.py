@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
-from launch import config, provenance, records
+from launch import records
+from launch.rundir import provenance
+from launch.settings import config
 from tests.launch import conftest
 from tests.launch.faults import assert_same_run
 from tests.launch.test_train import assert_one_line_error

@@ -8,16 +8,12 @@ import time
 import pytest
 
 from analysis import frames
-from launch import (
-  checkpoints,
-  config,
-  coordinator,
-  executors,
-  grid,
-  records,
-  runs,
-)
-from launch.worker import Ended
+from launch import records
+from launch.experiment import build
+from launch.rundir import checkpoints
+from launch.settings import config
+from launch.sweeps import coordinator, executors, grid
+from launch.sweeps.worker import Ended
 from tests.launch import faults
 from vae import objectives
 
@@ -313,9 +309,9 @@ def test_settings_that_a_part_keeps_make_another_program(monkeypatch):
     raise NotImplementedError
 
   one, two = config.Config(training_steps=5), config.Config(training_steps=6)
-  assert runs.settings_of_parts(one) == runs.settings_of_parts(two)
+  assert build.settings_of_parts(one) == build.settings_of_parts(two)
   monkeypatch.setattr(objectives, 'elbo', annealed)
-  assert runs.settings_of_parts(one) != runs.settings_of_parts(two)
+  assert build.settings_of_parts(one) != build.settings_of_parts(two)
 
 
 def test_figures_read_the_sweep(swept):

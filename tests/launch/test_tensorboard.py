@@ -216,7 +216,7 @@ def test_without_the_flag_it_is_not_imported(tmp_path, data_dir):
     check=True,
   )
   loaded = result.stdout.split('\n')[-2].split()
-  assert 'launch.experiment' in loaded
+  assert 'launch.experiment.loop' in loaded
   assert not [name for name in loaded if name.startswith('tensorboard')]
 
 

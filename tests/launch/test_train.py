@@ -12,9 +12,12 @@ import pytest
 import scipy.stats
 import tensorflow as tf
 
-from launch import checkpoints, config, presets, records, runs
+from launch import records, runs
+from launch.experiment import build
+from launch.rundir import checkpoints
+from launch.settings import config, presets
 from tests.launch import conftest, faults
-from vae import evaluation
+from vae.metrics import evaluation
 
 
 def assert_one_line_error(result, *parts):
@@ -100,11 +103,11 @@ def test_the_checkpoint_holds_the_model_that_was_evaluated(
   run = tmp_path / 'run'
   assert launch_train(run_dir=run).code == 0
   settings = config.load(run / records.CONFIG)
-  model = runs.build(settings, (28, 28, 1))
+  model = build.model(settings, (28, 28, 1))
   step, tensors = checkpoints.load(checkpoints.paths(run)[0])
   assert step == 20
   model_tensors = {k: v for k, v in tensors.items() if k.startswith('model/')}
-  runs.assign(runs.named_variables(model=model), model_tensors)
+  build.assign(build.named_variables(model=model), model_tensors)
   arrays = records.read_arrays(run, 'reconstructions')
   np.testing.assert_array_equal(
     model.reconstruct(tf.constant(arrays['images'])), arrays['modes']

@@ -11,15 +11,8 @@ import sonnet as snt
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from vae import (
-  evaluation,
-  importance,
-  losses,
-  models,
-  objectives,
-  priors,
-  randomness,
-)
+from vae import losses, models, objectives, priors, randomness
+from vae.metrics import evaluation, importance
 
 tfd = tfp.distributions
 

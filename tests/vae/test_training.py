@@ -3,7 +3,8 @@ import pytest
 import tensorflow as tf
 
 from tests.vae import builders
-from vae import datasets, losses, randomness, training
+from vae import losses, randomness, training
+from vae.data import datasets
 
 
 def make(

@@ -1,0 +1,1 @@
+"""Speed: contests with the loops of other frameworks, in turn."""

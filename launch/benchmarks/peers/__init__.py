@@ -1,0 +1,1 @@
+"""The loops a user would write instead; each file stands alone."""

@@ -1,0 +1,143 @@
+"""What a run says about itself at its start and end, in words."""
+
+import pathlib
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from launch.settings.config import Config
+from vae.metrics import evaluation
+
+
+def counted(shape: Sequence[int]) -> str:
+  """What the examples of a shape are called."""
+  return 'images' if len(shape) == 3 else 'rows'
+
+
+def targets(config: Config) -> str:
+  """What the likelihood is asked to explain."""
+  if config.binarize == 'static':
+    return 'binary, static (own draw)'
+  if config.binarize != 'none':
+    return f'binary, {config.binarize}'
+  if config.likelihood == 'bernoulli':
+    return (
+      'grey: the Bernoulli log-likelihood is a negative cross-entropy, no '
+      'log-density of the image'
+    )
+  return 'grey'
+
+
+def start(
+  path: pathlib.Path,
+  config: Config,
+  manifest: Mapping[str, Any],
+  num_parameters: int,
+) -> str:
+  """The lines before training: what is trained, on what, by what."""
+  data, device = manifest['dataset'], manifest['device']
+  counts, shape = data['num_images'], data['shape']
+  examples = counted(shape)
+  if examples == 'images':
+    levels = 'grey' if config.binarize == 'none' else config.binarize
+    what = f'{"×".join(map(str, shape))}, {levels}'
+  else:
+    what = f'{shape[0]} columns'
+  splits = ', '.join(
+    f'{counts[split]:,} {name}'
+    for split, name in (
+      ('train', 'training'),
+      ('validation', 'validation'),
+      ('test', 'test'),
+    )
+    if split in counts
+  )
+  if not config.has_elbo:
+    beta = 'none: an autoencoder has no rate for it to weigh'
+  elif not config.has_effective_beta:
+    beta = f'{config.beta:g}, as --objective={config.objective} uses it'
+  else:
+    beta = (
+      f'{config.beta:g} under --reduction={config.reduction}: effective beta '
+      f'{manifest["effective_beta"]:.4g} (1 weighs nats of rate and '
+      'distortion alike)'
+    )
+  if config.beta_warmup_steps:
+    beta += f'; from 0 over {config.beta_warmup_steps:,} steps'
+  return (
+    f'run      {path}\n'
+    f'data     {config.dataset} {data["version"]} from {data["source"]}: '
+    f'{splits} {examples}, {what}\n'
+    f'model    {num_parameters:,} parameters, {config.latent_size} latents\n'
+    f'beta     {beta}\n'
+    f'device   {device["name"]}, {config.threads} threads, XLA {config.jit}'
+  )
+
+
+def nats(estimate: evaluation.Estimate) -> str:
+  """A mean in nats and its standard error."""
+  return f'{estimate.value:.2f} ± {estimate.se:.2f}'
+
+
+def result(evaluated: evaluation.Evaluation) -> str:
+  """The numbers of an evaluation."""
+  if not evaluated.has_elbo:
+    error = evaluated.squared_error
+    return (
+      f'squared error {error.value:.5f} ± {error.se:.5f}, mean over the values '
+      'of an example'
+    )
+  return ', '.join(
+    f'{name} {nats(estimate)}'
+    for name, estimate in (
+      ('elbo', evaluated.elbo),
+      ('distortion', evaluated.distortion),
+      ('rate', evaluated.rate),
+    )
+  )
+
+
+def end(
+  path: pathlib.Path,
+  config: Config,
+  manifest: Mapping[str, Any],
+  evaluated: evaluation.Evaluation,
+  step: int,
+  likelihood: Mapping[str, float],
+) -> str:
+  """The lines after training: what came out, and what to do next."""
+  examples = counted(manifest['dataset']['shape'])
+  unit = ''
+  if evaluated.has_elbo:
+    unit = f'nats per {examples[:-1]} '
+  lines = [
+    f'test split of {config.dataset}, {evaluated.num_images:,} {examples}, '
+    f'{unit}(± standard error):',
+    f'  {result(evaluated)}',
+  ]
+  if likelihood:
+    lines.append(
+      f'  the likelihood has the scale {likelihood["fitted_scale"]:.4g}: '
+      f'beta is worth {likelihood["equivalent_beta"]:.4g} against half the '
+      'squared error'
+    )
+  if manifest.get('stopped_early'):
+    lines.append(
+      f'stopped early after step {step:,}: no better on the validation split '
+      f'for {config.patience} epochs'
+    )
+  if config.patience:
+    lines.append(
+      f'the weights kept, and evaluated here, are those after step '
+      f'{manifest["best_step"]:,}'
+    )
+  lines += [
+    f'{step:,} steps in {manifest["seconds"]:.1f} s. The run is in {path}',
+    f'next: python -m analysis.loss_curves --run_dir={shlex.quote(str(path))}',
+  ]
+  if config.dataset == 'mnist_5k':
+    lines.append(
+      'WARNING: these are 5,000 images of MNIST, not MNIST: the numbers are '
+      'not comparable with published ones.'
+    )
+  return '\n'.join(lines)

@@ -1,0 +1,237 @@
+"""Writes what figures are drawn from: images that only the model can make."""
+
+import pathlib
+
+import numpy as np
+import scipy.special
+import tensorflow as tf
+import threadpoolctl
+
+from launch import records
+from launch.settings.config import Config
+from vae import models, randomness
+from vae.data import datasets
+from vae.metrics import evaluation
+
+# Test images kept with their reconstructions.
+NUM_RECONSTRUCTIONS = 64
+
+# Samples from the prior.
+NUM_SAMPLES = 64
+
+# Test images around which each latent is moved.
+NUM_TRAVERSED = 4
+
+# The grid over two latents: points a side, and how far it reaches, in standard
+# deviations of the prior.
+GRID_SIZE = 13
+GRID_EXTENT = 3.0
+
+# Of the aggregate posterior of a latent, where its traversal may lie too; and
+# of how many points of equal probability each image's posterior is made.
+QUANTILES = (np.rint(np.linspace(1, 99, GRID_SIZE)) / 100).astype(np.float32)
+_POINTS = 16
+
+# Points a side of the manifold of two latents.
+MANIFOLD_SIZE = 20
+
+# Principal components of the test examples that are kept.
+NUM_COMPONENTS = 50
+
+
+def write(
+  run_dir: pathlib.Path,
+  step: int,
+  model: models.VAE,
+  split: datasets.Split,
+  config: Config,
+  result: evaluation.Evaluation,
+) -> None:
+  """Writes every array of a run.
+
+  Args:
+    run_dir: the run.
+    step: the number of updates of the model.
+    model: the VAE.
+    split: the test split.
+    config: the run's settings.
+    result: the split's evaluation, which says which latents carry most.
+  """
+  floats = datasets.to_float(
+    tf.constant(split.examples[:NUM_RECONSTRUCTIONS]),
+    config.binarize,
+    randomness.key(config.seed, randomness.Purpose.EVALUATION_BINARISATION, 0),
+  )
+  likelihood = model.decode(model.encode(floats).mean())
+  reconstructions = {
+    'images': floats.numpy(),
+    'modes': likelihood.mode().numpy(),
+    'means': likelihood.mean().numpy(),
+  }
+  latents = {
+    'means': result.means,
+    'stddevs': result.stddevs,
+    'pixels_pca': principal_components(split.examples),
+  }
+  if split.labels is not None:
+    reconstructions['labels'] = split.labels[:NUM_RECONSTRUCTIONS]
+    latents['labels'] = split.labels
+  contents = {
+    'reconstructions': reconstructions,
+    'latents': latents,
+    'traversals': traversals(model, floats[:NUM_TRAVERSED], result),
+  }
+  if config.has_elbo:
+    key = randomness.key(config.seed, randomness.Purpose.PRIOR, 0)
+    contents['samples'] = {'modes': model.sample(NUM_SAMPLES, key).numpy()}
+    contents['latent_grid'] = latent_grid(model, result.rate_per_latent)
+  if config.latent_size == 2:
+    contents['manifold'] = manifold(model, result, config.has_elbo)
+  for name, arrays in contents.items():
+    records.write_arrays(run_dir, name, step, arrays)
+
+
+def principal_components(examples: np.ndarray) -> np.ndarray:
+  """Examples on their first principal components, the input of a t-SNE.
+
+  Args:
+    examples: [N, ...].
+
+  Returns:
+    float16 [N, K], with K of `NUM_COMPONENTS` at most.
+  """
+  flat = examples.reshape(len(examples), -1).astype(np.float32)
+  if examples.dtype == np.uint8:
+    flat /= 255.0
+  flat -= flat.mean(axis=0)
+  # The bits depend on the number of threads, which here is not --threads but
+  # what the process may use.
+  with threadpoolctl.threadpool_limits(1):
+    if flat.shape[1] <= 2048:
+      _, vectors = np.linalg.eigh(flat.T @ flat)
+      vectors = vectors[:, ::-1][:, :NUM_COMPONENTS]
+    else:  # Where all of them would take minutes.
+      import scipy.sparse.linalg
+
+      count = min(NUM_COMPONENTS, min(flat.shape) - 1)
+      start = np.ones(min(flat.shape), np.float32)
+      vectors = scipy.sparse.linalg.svds(flat, count, v0=start)[2][::-1].T
+    return (flat @ vectors).astype(np.float16)
+
+
+def manifold(
+  model: models.VAE, result: evaluation.Evaluation, has_prior: bool
+) -> dict[str, np.ndarray]:
+  """Modes decoded on a grid that covers both of two latents evenly.
+
+  Args:
+    model: a VAE of two latents.
+    result: an evaluation, for where an autoencoder's codes lie.
+    has_prior: whether the grid lies at quantiles of the standard normal prior;
+      else it is even over the middle 98% of the codes.
+
+  Returns:
+    `values` [G] and `modes` [G, G, H, W, C], the first latent from left to
+    right and the second from bottom to top.
+  """
+  if has_prior:
+    shares = (np.arange(MANIFOLD_SIZE) + 0.5) / MANIFOLD_SIZE
+    values = scipy.special.ndtri(shares).astype(np.float32)
+  else:
+    low, high = np.quantile(result.means, [0.01, 0.99])
+    values = np.linspace(low, high, MANIFOLD_SIZE, dtype=np.float32)
+  grid = np.stack(np.meshgrid(values, values[::-1]), axis=-1)
+  return {'values': values, 'modes': model.decode(grid).mode().numpy()}
+
+
+def aggregate_quantiles(means: np.ndarray, stddevs: np.ndarray) -> np.ndarray:
+  """Quantiles of each latent's aggregate posterior, the mixture over images.
+
+  Args:
+    means: of normals, [N, L].
+    stddevs: of them, [N, L].
+
+  Returns:
+    float32 [L, Q] at the shares `QUANTILES`.
+  """
+  shares = (np.arange(_POINTS) + 0.5) / _POINTS
+  offsets = scipy.special.ndtri(shares)[:, None].astype(np.float32)
+  # One latent at a time, to bound the memory.
+  return np.stack(
+    [
+      np.quantile(mean + offsets * stddev, QUANTILES)
+      for mean, stddev in zip(means.T, stddevs.T, strict=True)
+    ]
+  ).astype(np.float32)
+
+
+def traversals(
+  model: models.VAE, images: tf.Tensor, result: evaluation.Evaluation
+) -> dict[str, np.ndarray]:
+  """Modes decoded while one latent moves and the others stay.
+
+  Args:
+    model: the VAE.
+    images: [N, H, W, C], whose posterior means the other latents keep.
+    result: an evaluation, for where the latents lie.
+
+  Returns:
+    `values` [G], where the moving latent is; `modes` [N, L, G, H, W, C]; the
+    same at quantiles of its aggregate posterior: `quantiles` [Q], the shares;
+    `quantile_values` [L, Q]; `quantile_modes` [N, L, Q, H, W, C].
+  """
+  values = np.linspace(-GRID_EXTENT, GRID_EXTENT, GRID_SIZE, dtype=np.float32)
+  quantile_values = aggregate_quantiles(result.means, result.stddevs)
+  means = model.encode(images).mean().numpy()  # [N, L]
+  return {
+    'values': values,
+    'modes': _traverse(model, means, np.tile(values, (means.shape[1], 1))),
+    'quantiles': QUANTILES,
+    'quantile_values': quantile_values,
+    'quantile_modes': _traverse(model, means, quantile_values),
+  }
+
+
+def _traverse(
+  model: models.VAE, means: np.ndarray, values: np.ndarray
+) -> np.ndarray:
+  """Modes around means [N, L] with each latent at its values [L, G]."""
+  latent_size, num_values = values.shape
+  latents = np.tile(means[:, None, None], (1, latent_size, num_values, 1))
+  for latent in range(latent_size):
+    latents[:, latent, :, latent] = values[latent]
+  # One image at a time, to bound the memory.
+  return np.stack([model.decode(group).mode().numpy() for group in latents])
+
+
+def latent_grid(
+  model: models.VAE, rate_per_latent: np.ndarray
+) -> dict[str, np.ndarray]:
+  """Modes decoded on an even grid over the two latents of highest rate.
+
+  The other latents are zero, the prior's mean. A model of one latent gets a
+  grid of one row.
+
+  Args:
+    model: the VAE.
+    rate_per_latent: [L], nats.
+
+  Returns:
+    `latents` [2] (or [1]), which two, the one of the higher rate first;
+    `rates` of them in nats; `values` [G], where the grid's points are;
+    `modes` [G, G, H, W, C], the first latent from left to right and the second
+    from bottom to top.
+  """
+  latents = np.argsort(-rate_per_latent, kind='stable')[:2]
+  values = np.linspace(-GRID_EXTENT, GRID_EXTENT, GRID_SIZE, dtype=np.float32)
+  rows = values[::-1] if len(latents) == 2 else np.zeros(1, np.float32)
+  grid = np.zeros((len(rows), len(values), len(rate_per_latent)), np.float32)
+  grid[..., latents[0]] = values
+  if len(latents) == 2:
+    grid[..., latents[1]] = rows[:, None]
+  return {
+    'latents': latents,
+    'rates': rate_per_latent[latents],
+    'values': values,
+    'modes': model.decode(tf.constant(grid)).mode().numpy(),
+  }

@@ -1,0 +1,229 @@
+"""From a config to its data and to a program that is ready to train."""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from launch.experiment import build
+from launch.settings import config as config_lib
+from launch.settings.config import Config
+from vae import models, training
+from vae.data import datasets
+from vae.metrics import evaluation
+
+# Larger data stay with the host, which sends each block's images.
+_DEVICE_BYTES = 2**30
+
+
+def set_threads(threads: int) -> int:
+  """Sets TensorFlow's threads before its first operation; 0 for all cores."""
+  threads = threads or len(os.sched_getaffinity(0))
+  threading = tf.config.threading
+  if threading.get_intra_op_parallelism_threads() != threads:
+    threading.set_intra_op_parallelism_threads(threads)
+    threading.set_inter_op_parallelism_threads(threads)
+  return threads
+
+
+class Program:
+  """A model, and what trains and evaluates it once compiled.
+
+  Attributes:
+    model: the VAE.
+    optimizer: with its slots.
+    variables: of both, by name.
+    evaluator: of the model.
+  """
+
+  def __init__(self, config: Config, model: models.VAE, examples: np.ndarray):
+    """Initializes the program; nothing is compiled before it is used.
+
+    Args:
+      config: all resolved, of its first run. Those of others agree in their
+        `config.compiled_settings`.
+      model: with its variables made.
+      examples: of the training split, [N, ...].
+    """
+    self._config = config
+    self.model = model
+    self.optimizer = training.make_optimizer(
+      config.optimizer,
+      config.learning_rate,
+      list(model.trainable_variables),
+      config.adam_epsilon,
+      config.momentum,
+    )
+    self.variables = build.named_variables(
+      model=model, optimizer=self.optimizer
+    )
+    self.evaluator = evaluation.Evaluator(model, has_elbo=config.has_elbo)
+    self._examples = examples
+
+  @functools.cached_property
+  def engine(self) -> training.Engine:
+    """Trains the model."""
+    config = self._config
+    return training.Engine(
+      self.model,
+      self.optimizer,
+      build.objective(config),
+      self._examples,
+      seed=config.seed,
+      batch_size=config.batch_size,
+      binarize=config.binarize,
+      jit=config.jit == 'on',
+      on_device=config.data_placement == 'device',
+    )
+
+  def restart(self, config: Config, initial: models.VAE) -> None:
+    """Makes it the program of another run, before its first step.
+
+    Args:
+      config: of that run.
+      initial: a model whose variables have their first values.
+    """
+    pairs = zip(self.model.variables, initial.variables, strict=True)
+    for variable, value in pairs:
+      variable.assign(value)
+    training.reset_optimizer(self.optimizer, config.learning_rate)
+    self.engine.seed = config.seed
+
+
+class Prepared(NamedTuple):
+  """What a run trains, on what, by what."""
+
+  config: Config
+  dataset: datasets.Dataset
+  program: Program
+
+
+class Workbench:
+  """Prepares runs; one that is like the last takes over its compiled program.
+
+  Only the last is kept, so that memory does not grow with the runs.
+  """
+
+  def __init__(self):
+    """Initializes a bench without data or program."""
+    self._dataset: tuple[Any, datasets.Dataset] | None = None
+    self._program: tuple[Any, Program] | None = None
+
+  def prepare(
+    self,
+    config: Config,
+    data_dir: str,
+    manifest: Mapping[str, Any] | None,
+    report: Callable[[str], None],
+  ) -> Prepared:
+    """Opens a run's data and makes its program.
+
+    Args:
+      config: the settings, of which some may be left open.
+      data_dir: TFDS's data folder.
+      manifest: of the run that goes on; None for a new run.
+      report: is told what is being tried to get the data.
+
+    Raises:
+      ConfigError, DatasetError: settings or data that cannot be.
+    """
+    threads = set_threads(config.threads)
+    tf.config.experimental.enable_op_determinism()
+    dataset = self._open(config, data_dir, report)
+    if manifest:
+      build.check_dataset(dataset, manifest, data_dir)
+    config = _resolve(dataclasses.replace(config, threads=threads), dataset)
+    examples = dataset.splits['train'].examples
+    mean_image = None
+    if config.output_bias == 'data_mean':
+      mean_image = examples.mean(axis=0) / 255.0
+    model = build.model(config, dataset.shape, mean_image)
+    _check_range(model, dataset)
+    config = dataclasses.replace(config, jit=resolve_jit(config, model))
+    key = (
+      id(dataset),
+      config_lib.compiled_settings(config),
+      build.settings_of_parts(config),
+    )
+    if self._program and self._program[0] == key:
+      program = self._program[1]
+      program.restart(config, model)
+    else:
+      self._program = None  # Its memory, before the next one takes as much.
+      program = Program(config, model, examples)
+      self._program = key, program
+    return Prepared(config, dataset, program)
+
+  def _open(
+    self, config: Config, data_dir: str, report: Callable[[str], None]
+  ) -> datasets.Dataset:
+    static = config.binarize == 'static'
+    key = (config.dataset, data_dir, config.num_validation, static)
+    if not self._dataset or self._dataset[0] != key:
+      self._dataset = self._program = None
+      self._dataset = key, build.open_dataset(config, data_dir, report)
+    return self._dataset[1]
+
+
+def _resolve(config: Config, dataset: datasets.Dataset) -> Config:
+  """Decides what the flags left open, but for `--jit`.
+
+  Raises:
+    ConfigError: settings that do not fit the data.
+  """
+  num_train = len(dataset.splits['train'].examples)
+  if config.batch_size > num_train:
+    raise config_lib.ConfigError(
+      f'--batch_size={config.batch_size}: must be at most the {num_train:,} '
+      f'training images of {dataset.name}'
+    )
+  if not dataset.has_images and config.binarize != 'none':
+    raise config_lib.ConfigError(
+      f'--binarize={config.binarize}: {dataset.name} is a table; only images '
+      'can be made binary'
+    )
+  if config.patience and 'validation' not in dataset.splits:
+    raise config_lib.ConfigError(
+      f'--patience={config.patience}: needs a validation split; give '
+      '--num_validation'
+    )
+  placement = config.data_placement
+  if placement == 'auto':
+    small = dataset.splits['train'].examples.nbytes <= _DEVICE_BYTES
+    placement = 'device' if small else 'host'
+  return dataclasses.replace(
+    config_lib.with_steps(config, num_train),
+    dataset=dataset.name,
+    data_placement=placement,
+  )
+
+
+def resolve_jit(config: Config, model: models.VAE) -> str:
+  """Whether XLA compiles the training loop, 'on' or 'off'."""
+  if config.jit != 'auto':
+    return config.jit
+  # XLA doubles the speed of dense networks and, on CPUs, halves that of
+  # convolutions.
+  convolutions = any(len(v.shape) > 2 for v in model.trainable_variables)
+  gpu = bool(tf.config.list_physical_devices('GPU'))
+  return 'on' if gpu or not convolutions else 'off'
+
+
+def _check_range(model: models.VAE, dataset: datasets.Dataset) -> None:
+  """Refuses values that a likelihood cannot explain, rather than clip them."""
+  assert isinstance(model.decode, models.Decoder)
+  support = getattr(model.decode.likelihood, 'support', None)
+  if support is None or dataset.has_images:  # Whose values lie in [0, 1].
+    return
+  for name, split in dataset.splits.items():
+    low, high = float(split.examples.min()), float(split.examples.max())
+    if low < support[0] or high > support[1]:
+      raise config_lib.ConfigError(
+        f'--likelihood: {dataset.name} has values from {low:.4g} to '
+        f'{high:.4g} in its {name} split, outside of '
+        f'[{support[0]:g}, {support[1]:g}]; give --likelihood=normal'
+      )

@@ -1,0 +1,88 @@
+"""When what happens in a run, as pure functions of its config and data size."""
+
+import dataclasses
+
+import numpy as np
+
+from launch.settings.config import Config
+from vae import training
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+  """The steps of a run at which something happens, counted from 1.
+
+  Attributes:
+    config: all resolved.
+    num_train: N, the number of training examples.
+    checkpoint_steps: steps between checkpoints; 0 where time decides.
+  """
+
+  config: Config
+  num_train: int
+  checkpoint_steps: int = 0
+
+  @property
+  def last(self) -> int:
+    """The last step that is planned."""
+    assert self.config.training_steps is not None
+    return self.config.training_steps
+
+  def is_printed(self, step: int) -> bool:
+    """Powers of two, and the last step."""
+    return step & (step - 1) == 0 or step == self.last
+
+  def is_logged(self, step: int) -> bool:
+    """What is printed, and every `log_every` steps."""
+    every = self.config.log_every
+    return self.is_printed(step) or (every > 0 and step % every == 0)
+
+  def is_evaluated(self, step: int) -> bool:
+    """Whether the test split is evaluated after a step."""
+    every = self.config.eval_every
+    return (every > 0 and step % every == 0) or step == self.last
+
+  def is_validated(self, step: int) -> bool:
+    """Whether an epoch ends at a step, and training may stop early."""
+    return self.config.patience > 0 and step == self._epoch_end(
+      self.epochs(step - 1)
+    )
+
+  def _epoch_end(self, epochs_before: int) -> int:
+    """The step that presents the last example of an epoch."""
+    return -(-(epochs_before + 1) * self.num_train // self.config.batch_size)
+
+  def epochs(self, step: int) -> int:
+    """How many epochs are whole after a step."""
+    return step * self.config.batch_size // self.num_train
+
+  def next_stop(self, step: int) -> int:
+    """The next step after which the loop must be left for a moment."""
+    config = self.config
+    stops = [self.last, 1 << step.bit_length()]
+    stops += [
+      (step // every + 1) * every
+      for every in (config.log_every, config.eval_every, self.checkpoint_steps)
+      if every
+    ]
+    if config.patience:
+      stops.append(self._epoch_end(self.epochs(step)))
+    return min(stops)
+
+  def betas(self, first: int, count: int) -> np.ndarray:
+    """The weight of the rate at `count` steps from `first` on, float32 [K].
+
+    After a warm-up of W steps it is `beta`; at its step k, `beta k / W`.
+    """
+    steps = np.arange(first, first + count)
+    share = np.minimum(1.0, steps / max(1, self.config.beta_warmup_steps))
+    return (self.config.beta * share).astype(np.float32)
+
+  def learning_rates(self, first: int, count: int) -> np.ndarray:
+    """Of `count` steps from `first` on, float32 [K]."""
+    config = self.config
+    if config.learning_rate_schedule == 'constant':
+      return np.full(count, config.learning_rate, np.float32)
+    before = np.arange(first - 1, first - 1 + count)
+    epochs = before * config.batch_size / self.num_train
+    return training.ladder(config.learning_rate, epochs)

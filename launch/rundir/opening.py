@@ -1,0 +1,161 @@
+"""Opening a run directory: fresh, to be resumed, or refused. No TensorFlow."""
+
+import contextlib
+import datetime
+import itertools
+import os
+import pathlib
+from collections.abc import Callable, Iterator
+
+from launch import records
+from launch.settings import config as config_lib
+from launch.settings.config import Config
+
+_LOCK = '.lock'
+
+
+class RunError(ValueError):
+  """A run cannot start, resume or go on; one line that says why."""
+
+
+def make_new(root: str, label: str) -> pathlib.Path:
+  """Makes a folder under `root` whose name tells when, and what it is."""
+  stem = f'{datetime.datetime.now():%Y%m%d-%H%M%S}-{label}'
+  for number in itertools.count(1):
+    path = pathlib.Path(root, stem if number == 1 else f'{stem}-{number}')
+    try:
+      path.mkdir(parents=True)
+    except FileExistsError:
+      if not path.exists():  # A file stands where `root` should be.
+        raise
+    else:
+      return path
+  raise AssertionError
+
+
+@contextlib.contextmanager
+def opened(
+  run_dir: str | None,
+  overwrite: bool = False,
+  make_config: Callable[[Config | None], Config] = config_lib.from_flags,
+) -> Iterator[tuple[pathlib.Path, Config]]:
+  """Makes or finds the run directory, and holds it against other writers.
+
+  Args:
+    run_dir: the flag; None for a new folder under runs/.
+    overwrite: whether the run that the folder holds is to be replaced, so that
+      its settings do not count. Nothing is deleted here.
+    make_config: from the config of the run that the folder holds, or None, the
+      config that is asked for.
+
+  Yields:
+    The folder and the config: of the flags by default, where a run's own
+    settings stand for the flags that were not given. A folder that was
+    made here is removed again where nothing was written to it.
+
+  Raises:
+    RunError: a folder that cannot be written or that holds something else.
+    ConfigError: flags or a config.json that cannot be.
+    LockedError: another process writes the run.
+  """
+  config = make_config(None)
+  made = False
+  try:
+    if run_dir is None:
+      label = (
+        f'beta{config.beta:g}-latents{config.latent_size}-seed{config.seed}'
+      )
+      path, made = make_new('runs', label), True
+    else:
+      path = pathlib.Path(os.path.expanduser(run_dir))
+      if not path.exists():
+        path.mkdir(parents=True)
+        made = True
+    entries = {entry.name for entry in path.iterdir()} - {_LOCK}
+    if records.CONFIG not in entries:
+      # A start that was cut short leaves files of ours, but config.json comes
+      # last; and a write that was cut short a hidden file.
+      entries = {
+        name
+        for name in entries
+        if name not in records.STARTED and not name.startswith('.')
+      }
+    if not os.access(path, os.W_OK):
+      raise PermissionError(13, 'permission denied')
+  except OSError as error:
+    raise RunError(
+      f'--run_dir={run_dir or "runs/..."}: cannot be written: {error.strerror}'
+    ) from error
+  if entries and records.CONFIG not in entries:
+    raise RunError(
+      f'--run_dir={run_dir}: holds other files but no {records.CONFIG}; give '
+      'an empty or a new folder'
+    )
+  with records.locked(path / _LOCK, wait=False):
+    try:
+      if entries and not overwrite:
+        config = make_config(load_config(path))
+      yield path, config
+    finally:
+      if made and not (path / records.CONFIG).exists():
+        (path / _LOCK).unlink()
+        with contextlib.suppress(OSError):
+          path.rmdir()
+
+
+def find(run_dir: str | None) -> pathlib.Path:
+  """The run directory of a flag; None for the newest under runs/.
+
+  Raises:
+    RecordError: no such run.
+  """
+  path = (
+    pathlib.Path(os.path.expanduser(run_dir))
+    if run_dir
+    else records.newest_run()
+  )
+  records.read_manifest(path)
+  return path
+
+
+def load_config(path: pathlib.Path) -> Config:
+  """The config of a run, all of it resolved.
+
+  Raises:
+    ConfigError: a config.json that is damaged or left anything open.
+  """
+  config = config_lib.load(path / records.CONFIG)
+  if config.training_steps is None:
+    raise config_lib.ConfigError(
+      f'{path / records.CONFIG}: training_steps must be a number'
+    )
+  return config
+
+
+def check_same(path: pathlib.Path, stored: Config, config: Config) -> None:
+  """Checks that a run may go on under a config.
+
+  Args:
+    path: the run.
+    stored: its config.
+    config: what was asked for, resolved.
+
+  Raises:
+    RunError: they differ in more than a number of training steps that grew.
+  """
+  differing = [
+    line
+    for line in config_lib.differences(stored, config)
+    if not line.startswith('training_steps:')
+  ]
+  if differing:
+    raise RunError(
+      f'--run_dir={path} holds a run with other settings '
+      f'({"; ".join(differing)}); give another folder, or --overwrite'
+    )
+  assert stored.training_steps and config.training_steps
+  if config.training_steps < stored.training_steps:
+    raise RunError(
+      f'--run_dir={path} holds a run of {stored.training_steps} training '
+      f'steps; it cannot be cut to {config.training_steps}'
+    )

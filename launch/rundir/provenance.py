@@ -1,0 +1,87 @@
+"""What a manifest says about where a run's numbers come from."""
+
+import datetime
+import importlib.metadata
+import pathlib
+import platform
+import subprocess
+from typing import Any
+
+_PACKAGES = (
+  'tensorflow',
+  'tf-keras',
+  'tensorflow-probability',
+  'dm-sonnet',
+  'tensorflow-datasets',
+  'numpy',
+  'scipy',
+)
+
+
+def now() -> str:
+  """The time, in UTC, to the second."""
+  return datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
+
+
+def package_versions() -> dict[str, str]:
+  """Versions of Python and of the packages that make the numbers."""
+  versions = {
+    package: importlib.metadata.version(package) for package in _PACKAGES
+  }
+  return {'python': platform.python_version(), **versions}
+
+
+def _git(root: pathlib.Path, *arguments: str) -> str | None:
+  try:
+    process = subprocess.run(
+      ['git', '-C', str(root), *arguments],
+      capture_output=True,
+      text=True,
+      timeout=10,
+    )
+  except (OSError, subprocess.TimeoutExpired):
+    return None
+  return process.stdout.strip() if process.returncode == 0 else None
+
+
+def source() -> dict[str, Any]:
+  """The git commit of this code and whether the tree was changed; or None."""
+  root = pathlib.Path(__file__).parents[2]
+  if not (root / '.git').exists():
+    return {'commit': None, 'dirty': None}
+  status = _git(root, 'status', '--porcelain')
+  return {
+    'commit': _git(root, 'rev-parse', 'HEAD'),
+    'dirty': None if status is None else bool(status),
+  }
+
+
+def cpu_name() -> str:
+  """The processor's name."""
+  try:
+    for line in pathlib.Path('/proc/cpuinfo').read_text().splitlines():
+      if line.startswith('model name'):
+        return line.split(':', 1)[1].strip()
+  except OSError:
+    pass
+  return platform.processor() or platform.machine()
+
+
+def device() -> dict[str, str]:
+  """The device that trains: the first GPU, else the CPU."""
+  import tensorflow as tf
+
+  gpus = tf.config.list_physical_devices('GPU')
+  if gpus:
+    details = tf.config.experimental.get_device_details(gpus[0])
+    return {'type': 'GPU', 'name': details.get('device_name', gpus[0].name)}
+  return {'type': 'CPU', 'name': cpu_name()}
+
+
+def session() -> dict[str, Any]:
+  """What this process runs by, and on."""
+  return {
+    'packages': package_versions(),
+    'source': source(),
+    'device': device(),
+  }

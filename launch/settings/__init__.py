@@ -1,0 +1,1 @@
+"""What is asked for: settings, flags, presets, parts. No TensorFlow."""

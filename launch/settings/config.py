@@ -1,0 +1,852 @@
+"""The settings of a run: one table for flags, checks and config.json.
+
+Nothing here imports TensorFlow, so that `--help` and a mistyped flag answer at
+once.
+"""
+
+import dataclasses
+import importlib.util
+import json
+import math
+import os
+import pathlib
+import re
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from absl import flags
+
+from launch import records
+from launch.settings import parts, presets
+
+# Of a float32, in which the numbers of a model are kept.
+_LARGEST = 3.4e38
+
+# Units of a layer: above what any machine holds.
+_MOST_UNITS = 2**20
+
+GROUPS = ('Objective', 'Model', 'Data', 'Training', 'Execution')
+
+
+class ConfigError(ValueError):
+  """A setting that cannot be; one line that names it, and what is allowed."""
+
+
+def _setting(
+  default: Any,
+  help: str,
+  group: str,
+  *,
+  choices: Sequence[str] | None = None,
+  lower: float | None = None,
+  above: float | None = None,
+  upper: float | None = None,
+) -> Any:
+  """A field of `Config` with what its flag and its check need."""
+  metadata = {
+    'help': help,
+    'group': group,
+    'choices': choices,
+    'lower': lower,
+    'above': above,
+    'upper': upper,
+  }
+  if isinstance(default, list):
+    default = tuple(default)
+  return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+  """Every setting of a run; each field is a flag."""
+
+  beta: float = _setting(
+    0.01,
+    'weight of the KL against the reconstruction, under --reduction; every run '
+    'prints the effective beta, which weighs nats against nats',
+    'Objective',
+    lower=0.0,
+  )
+  reduction: str = _setting(
+    'mean',
+    'mean: loss = mean over pixels of -log p(x|z) + beta * mean over latents '
+    'of the KL; sum: loss = distortion + beta * rate, both in nats',
+    'Objective',
+    choices=('mean', 'sum'),
+  )
+  objective: str = _setting(
+    'elbo',
+    'what is trained; elbo: with --beta; iwae: the importance-weighted bound '
+    "at --num_samples; dreg: the same with the encoder's doubly "
+    'reparameterized gradient; reconstruction: no rate at all, for '
+    'autoencoders',
+    'Objective',
+    choices=tuple(parts.find('objectives')),
+  )
+  num_samples: int = _setting(
+    1,
+    "posterior samples per image: averaged over by elbo, the bound's own by "
+    'iwae and dreg',
+    'Objective',
+    lower=1,
+  )
+  kl: str = _setting(
+    'exact',
+    'the rate in closed form, or from posterior samples',
+    'Objective',
+    choices=('exact', 'monte_carlo'),
+  )
+  kl_samples: int = _setting(
+    0,
+    'posterior samples of their own for --kl=monte_carlo; 0: those of the '
+    'reconstruction',
+    'Objective',
+    lower=0,
+  )
+  beta_warmup_steps: int = _setting(
+    0,
+    'steps over which beta rises in a line from 0 to --beta; 0: it is constant',
+    'Objective',
+    lower=0,
+  )
+  network: str = _setting(
+    'mlp',
+    'encoder and its mirror, the decoder; strided_conv: 5x5 with stride 2, '
+    'then --hidden_sizes; pooled_conv: 3x3 with max-pooling, decoded by '
+    'upsampling; deep_conv: pairs of 5x5, the second with stride 2',
+    'Model',
+    choices=tuple(
+      sorted(
+        parts.find('architectures', '_encoder').keys()
+        & parts.find('architectures', '_decoder').keys()
+      )
+    ),
+  )
+  encoder: str | None = _setting(
+    None,
+    "the encoder, where it is not --network's",
+    'Model',
+    choices=tuple(parts.find('architectures', '_encoder')),
+  )
+  decoder: str | None = _setting(
+    None,
+    "the decoder, where it is not --network's",
+    'Model',
+    choices=tuple(parts.find('architectures', '_decoder')),
+  )
+  channels: tuple[int, ...] = _setting(
+    [32, 64],
+    'of the convolutions, comma-separated',
+    'Model',
+    lower=1,
+    upper=_MOST_UNITS,
+  )
+  dropout: float = _setting(
+    0.0,
+    "rate before the last layer of pooled_conv's encoder, in training only",
+    'Model',
+    lower=0.0,
+    upper=0.99,
+  )
+  hidden_sizes: tuple[int, ...] = _setting(
+    [100, 100],
+    "widths of the encoder's dense layers (mlp and strided_conv), mirrored in "
+    'the decoder; comma-separated units',
+    'Model',
+    lower=1,
+    upper=_MOST_UNITS,
+  )
+  activation: str = _setting(
+    'relu',
+    'what follows each hidden layer',
+    'Model',
+    choices=(
+      'elu',
+      'gelu',
+      'leaky_relu',
+      'relu',
+      'sigmoid',
+      'softplus',
+      'tanh',
+    ),
+  )
+  latent_size: int = _setting(
+    10, 'number of latents', 'Model', lower=1, upper=_MOST_UNITS
+  )
+  posterior: str = _setting(
+    'normal',
+    'q(z|x); normal and diagonal: independent latents, as Independent(Normal) '
+    'or MultivariateNormalDiag; full_covariance: MultivariateNormalTriL; '
+    'deterministic: a code, as of a plain autoencoder, where beta has no '
+    'meaning',
+    'Model',
+    choices=tuple(parts.find('posteriors')),
+  )
+  code_activation: str = _setting(
+    'linear',
+    'what the code of --posterior=deterministic passes through',
+    'Model',
+    choices=('linear', 'sigmoid', 'tanh'),
+  )
+  prior: str = _setting(
+    'standard',
+    'p(z); standard: N(0, I); mixture: learned, of diagonal normals',
+    'Model',
+    choices=tuple(parts.find('priors')),
+  )
+  prior_components: int = _setting(
+    10, 'components of the mixture', 'Model', lower=1, upper=_MOST_UNITS
+  )
+  likelihood: str = _setting(
+    'bernoulli',
+    'p(x|z) of each value; continuous_bernoulli: a density of grey pixels; '
+    'squared_error: no density, for --objective=reconstruction',
+    'Model',
+    choices=tuple(parts.find('likelihoods')),
+  )
+  likelihood_scale: str = _setting(
+    'optimal',
+    'standard deviation of normal, where pixels lie in [0, 1]: a number; '
+    'global: one learned; per_output: from the decoder; optimal: the root of '
+    "the batch's mean squared error",
+    'Model',
+  )
+  output_activation: str = _setting(
+    'linear',
+    'what the mean of --likelihood=normal or squared_error passes through',
+    'Model',
+    choices=('linear', 'sigmoid', 'tanh'),
+  )
+  posterior_scale: str = _setting(
+    'square',
+    "from the encoder's output to the posterior's standard deviation (plus a "
+    'floor of 1e-6); log_variance: exp of half',
+    'Model',
+    choices=('exp', 'log_variance', 'softplus', 'square'),
+  )
+  init: str = _setting(
+    'sonnet',
+    'initial weights; sonnet: truncated normal, variance 1 / fan-in',
+    'Model',
+    choices=('glorot_uniform', 'he_uniform', 'sonnet'),
+  )
+  output_bias: str = _setting(
+    'zero',
+    "initial biases of the decoder's output; data_mean: logits of the mean "
+    'grey training image, clipped to [0.001, 0.999]',
+    'Model',
+    choices=('data_mean', 'zero'),
+  )
+  dataset: str = _setting(
+    'auto',
+    'mnist_5k, wine (a table), a TFDS name (mnist, fashion_mnist, kmnist, '
+    '...), or the path of a folder of images or IDX files, or of a .csv table; '
+    'auto: mnist, or mnist_5k where that cannot be had',
+    'Data',
+  )
+  binarize: str = _setting(
+    'none',
+    'grey pixels to zeros and ones; none keeps them grey, threshold cuts at '
+    'one half, static draws them once, dynamic at every presentation',
+    'Data',
+    choices=('none', 'threshold', 'static', 'dynamic'),
+  )
+  num_validation: int = _setting(
+    0,
+    'training images, from the end of the split, that become the validation '
+    'split',
+    'Data',
+    lower=0,
+  )
+  batch_size: int = _setting(64, 'images per step', 'Training', lower=1)
+  training_steps: int | None = _setting(
+    1024, 'updates of the weights', 'Training', lower=1
+  )
+  num_epochs: float | None = _setting(
+    None,
+    'passes over the training images, instead of --training_steps',
+    'Training',
+    above=0.0,
+  )
+  optimizer: str = _setting(
+    'adam',
+    'what updates the weights; rmsprop with decay 0.9 and epsilon 1e-10',
+    'Training',
+    choices=('adam', 'momentum', 'rmsprop', 'sgd'),
+  )
+  learning_rate: float = _setting(
+    1e-3, 'step size of the optimizer', 'Training', above=0.0
+  )
+  learning_rate_schedule: str = _setting(
+    'constant',
+    'ladder: 3^i epochs at --learning_rate * 10^(-i/7) for i = 0, 1, 2, ... '
+    '(Burda et al. 2015)',
+    'Training',
+    choices=('constant', 'ladder'),
+  )
+  adam_epsilon: float = _setting(
+    1e-8,
+    "added to the root of Adam's second moment",
+    'Training',
+    above=0.0,
+  )
+  momentum: float = _setting(
+    0.9,
+    'decay of the sum of gradients that --optimizer=momentum follows',
+    'Training',
+    lower=0.0,
+    upper=0.9999,
+  )
+  patience: int = _setting(
+    0,
+    'epochs without a better elbo (at beta 1) on the validation split, after '
+    'which training stops; the best weights are kept. 0: train to the end and '
+    'keep the last',
+    'Training',
+    lower=0,
+  )
+  seed: int = _setting(
+    0, 'of every random number in the run', 'Training', lower=0
+  )
+  log_every: int = _setting(
+    0,
+    'steps between rows of train.csv, beside powers of two and the last step; '
+    '0 for none',
+    'Training',
+    lower=0,
+  )
+  eval_every: int = _setting(
+    0,
+    'steps between evaluations on the test split, beside the one at the end; '
+    '0 for none',
+    'Training',
+    lower=0,
+  )
+  checkpoint_every: str = _setting(
+    '60s',
+    'between checkpoints: a number of steps, or of seconds with an s at the '
+    'end; there is always one at the end',
+    'Execution',
+  )
+  jit: str = _setting(
+    'auto',
+    'whether XLA compiles the training loop; auto: yes for dense networks and '
+    'on GPUs, no for convolutions on CPUs',
+    'Execution',
+    choices=('auto', 'on', 'off'),
+  )
+  data_placement: str = _setting(
+    'auto',
+    "who gathers a batch's images; auto: the device where all training "
+    'images take at most 1 GiB, else the host',
+    'Execution',
+    choices=('auto', 'device', 'host'),
+  )
+  threads: int = _setting(
+    0,
+    'CPU threads; 0: as many as there are cores. Part of what makes a run '
+    'repeat bit for bit',
+    'Execution',
+    lower=0,
+    upper=4096,
+  )
+
+  def __post_init__(self):
+    for field in fields():
+      _check(field, getattr(self, field.name))
+    parse_interval(self.checkpoint_every)
+    if (self.training_steps is None) == (self.num_epochs is None):
+      raise ConfigError('give one of --training_steps and --num_epochs')
+    self.parse_likelihood_scale()
+    self._check_elbo()
+    if self.objective in ('iwae', 'dreg'):
+      self._check_importance_weighted()
+    self._check_activations()
+    if (
+      self.training_steps is not None
+      and self.training_steps < self.beta_warmup_steps
+    ):
+      raise ConfigError(
+        f'--beta_warmup_steps={self.beta_warmup_steps}: training would end '
+        f'before, after {self.training_steps} steps'
+      )
+    if self.output_bias == 'data_mean' and (
+      (self.decoder or self.network) != 'mlp' or self.likelihood != 'bernoulli'
+    ):
+      raise ConfigError(
+        '--output_bias=data_mean: needs --decoder=mlp, which has a bias for '
+        'each pixel, and --likelihood=bernoulli'
+      )
+
+  def parse_likelihood_scale(self) -> float | str:
+    """Reads `--likelihood_scale`: a number, or the name of a method.
+
+    Raises:
+      ConfigError: text that is neither.
+    """
+    text = self.likelihood_scale
+    if text in ('global', 'per_output', 'optimal'):
+      return text
+    try:
+      number = float(text)
+    except ValueError:
+      number = math.nan
+    if not 0.0 < number < math.inf:
+      raise ConfigError(
+        f'--likelihood_scale={text}: must be a number above 0, global, '
+        'per_output or optimal'
+      )
+    return number
+
+  @property
+  def has_density(self) -> bool:
+    """Whether log p(x|z) is that of the targets: not a Bernoulli's of grey."""
+    if self.likelihood == 'squared_error':
+      return False
+    return self.likelihood != 'bernoulli' or self.binarize != 'none'
+
+  @property
+  def has_elbo(self) -> bool:
+    """Whether there is a rate and a distortion in nats; not in autoencoders."""
+    return (
+      self.posterior != 'deterministic' and self.likelihood != 'squared_error'
+    )
+
+  @property
+  def has_effective_beta(self) -> bool:
+    """Whether beta weighs a rate, and in a way that is known."""
+    return self.has_elbo and self.objective in ('elbo', 'iwae', 'dreg')
+
+  def _check_elbo(self) -> None:
+    """An elbo needs a posterior with a rate and a likelihood with a density."""
+    if self.objective in ('elbo', 'iwae', 'dreg'):
+      if self.posterior == 'deterministic':
+        raise ConfigError(
+          '--posterior=deterministic: a code without noise has no rate, and so '
+          f'no --objective={self.objective}; give --objective=reconstruction'
+        )
+      if self.likelihood == 'squared_error':
+        raise ConfigError(
+          '--likelihood=squared_error: is no density, and so has no '
+          f'--objective={self.objective}; give --likelihood=normal '
+          '--likelihood_scale=0.7071 for squared errors in nats, or '
+          '--objective=reconstruction with --posterior=deterministic'
+        )
+    if self.objective == 'reconstruction' and self.posterior != 'deterministic':
+      raise ConfigError(
+        f'--objective=reconstruction: has no rate to keep the noise of '
+        f'--posterior={self.posterior}; give --posterior=deterministic, or '
+        '--objective=elbo --beta=0'
+      )
+    if not self.has_elbo and self.beta_warmup_steps:
+      raise ConfigError(
+        f'--beta_warmup_steps={self.beta_warmup_steps}: an autoencoder has no '
+        'rate for beta to weigh'
+      )
+    if self.prior == 'mixture' and self.posterior == 'deterministic':
+      raise ConfigError(
+        '--prior=mixture: --posterior=deterministic has no rate that could '
+        'train it'
+      )
+    if self.likelihood == 'continuous_bernoulli' and self.binarize != 'none':
+      raise ConfigError(
+        f'--likelihood=continuous_bernoulli: is a density of grey pixels; '
+        f'those of --binarize={self.binarize} have probabilities: give '
+        '--likelihood=bernoulli'
+      )
+
+  def _check_activations(self) -> None:
+    if self.code_activation != 'linear' and self.posterior != 'deterministic':
+      raise ConfigError(
+        f'--code_activation={self.code_activation}: needs '
+        '--posterior=deterministic'
+      )
+    if self.output_activation != 'linear' and self.likelihood not in (
+      'normal',
+      'squared_error',
+    ):
+      raise ConfigError(
+        f'--output_activation={self.output_activation}: needs '
+        '--likelihood=normal or squared_error; the others take logits'
+      )
+
+  def _check_importance_weighted(self) -> None:
+    for name, value, why in (
+      ('reduction', 'sum', 'the bound is in nats per image'),
+      ('beta', 1.0, 'the bound has no beta'),
+      ('kl', 'exact', 'the bound has no KL of its own'),
+      ('beta_warmup_steps', 0, 'the bound has no beta'),
+    ):
+      if getattr(self, name) != value:
+        raise ConfigError(
+          f'--{name}={getattr(self, name)}: --objective={self.objective} '
+          f'needs --{name}={value}: {why}'
+        )
+    if not self.has_density:
+      raise ConfigError(
+        f'--objective={self.objective}: needs --binarize=dynamic, static or '
+        'threshold, or another --likelihood: grey pixels have no log-density '
+        'under a Bernoulli, so that their importance-weighted bound bounds '
+        'nothing'
+      )
+
+  def to_json(self) -> str:
+    """All settings, sorted, as text."""
+    return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True) + '\n'
+
+
+def fields() -> tuple[dataclasses.Field, ...]:
+  """The fields of `Config`, in the order of the help."""
+  return dataclasses.fields(Config)
+
+
+def _base_type(field: dataclasses.Field) -> tuple[type, bool]:
+  """The type of a setting's value or items, and whether None is allowed."""
+  annotation: Any = field.type
+  optional = isinstance(annotation, types.UnionType)
+  if optional:
+    annotation = typing.get_args(annotation)[0]
+  if typing.get_origin(annotation) is tuple:
+    annotation = typing.get_args(annotation)[0]
+  return annotation, optional
+
+
+def _is_list(field: dataclasses.Field) -> bool:
+  return typing.get_origin(field.type) is tuple
+
+
+def _check(field: dataclasses.Field, value: Any) -> None:
+  """Raises ConfigError unless a setting's value is allowed."""
+  kind, optional = _base_type(field)
+  if value is None and optional:
+    return
+  problem = None
+  items = value if _is_list(field) else (value,)
+  if not isinstance(items, tuple):
+    problem = f'must be a list of {kind.__name__}'
+    items = ()
+  for item in items:
+    accepted = (int, float) if kind is float else kind
+    if isinstance(item, bool) or not isinstance(item, accepted):
+      problem = f'must be of type {kind.__name__}'
+    elif kind is float and not abs(item) <= _LARGEST:
+      problem = 'must be finite, and fit into 32 bits'
+    elif kind is int and abs(item) >= 2**63:
+      problem = 'must fit into 63 bits'
+    elif (choices := field.metadata['choices']) and item not in choices:
+      problem = f'must be one of {", ".join(choices)}'
+    elif (lower := field.metadata['lower']) is not None and item < lower:
+      problem = f'must be at least {lower:g}'
+    elif (above := field.metadata['above']) is not None and item <= above:
+      problem = f'must be greater than {above:g}'
+    elif (upper := field.metadata['upper']) is not None and item > upper:
+      problem = f'must be at most {upper:g}'
+  if problem:
+    shown = ','.join(map(str, value)) if isinstance(value, tuple) else value
+    raise ConfigError(f'--{field.name}={shown}: {problem}')
+
+
+def parse_interval(text: str) -> tuple[float, str]:
+  """Reads `--checkpoint_every`.
+
+  Args:
+    text: '500' (steps) or '60s' (seconds).
+
+  Returns:
+    The number and its unit, 'steps' or 'seconds'.
+
+  Raises:
+    ConfigError: text of another form, or zero.
+  """
+  match = re.fullmatch(r'(\d+(?:\.\d+)?)s|(\d+)', text)
+  if not match or not 0 < float(match[1] or match[2]) < math.inf:
+    raise ConfigError(
+      f'--checkpoint_every={text}: must be a number of steps such as 500, or '
+      'of seconds such as 60s'
+    )
+  if match[1]:
+    return float(match[1]), 'seconds'
+  return float(match[2]), 'steps'
+
+
+# Inputs of a compiled program, initial values, and what happens between its
+# calls.
+_NOT_COMPILED = frozenset(
+  {
+    'beta',
+    'beta_warmup_steps',
+    'checkpoint_every',
+    'eval_every',
+    'init',
+    'learning_rate',
+    'learning_rate_schedule',
+    'log_every',
+    'num_epochs',
+    'output_bias',
+    'patience',
+    'seed',
+    'training_steps',
+  }
+)
+
+
+def compiled_settings(config: Config) -> tuple[tuple[str, Any], ...]:
+  """The settings that make a compiled program, by name.
+
+  Runs that agree in them are trained by one program.
+  """
+  settings = dataclasses.asdict(config).items()
+  return tuple(item for item in settings if item[0] not in _NOT_COMPILED)
+
+
+# -- config.json --------------------------------------------------------------
+
+
+def from_dict(settings: Mapping[str, Any], where: str) -> Config:
+  """Makes a config from what config.json holds.
+
+  A setting that is missing takes its default: a run that is older than a
+  setting did what the setting's default does.
+
+  Args:
+    settings: settings by name.
+    where: the file, for the error message.
+
+  Raises:
+    ConfigError: unknown settings, or values that cannot be.
+  """
+  names = {field.name for field in fields()}
+  if unknown := sorted(settings.keys() - names):
+    raise ConfigError(f'{where}: unknown settings {", ".join(unknown)}')
+  values: dict[str, Any] = {
+    field.name: tuple(settings[field.name])
+    if _is_list(field) and isinstance(settings[field.name], list)
+    else settings[field.name]
+    for field in fields()
+    if field.name in settings
+  }
+  if values.get('num_epochs') is not None:  # As by hand: instead of steps.
+    values.setdefault('training_steps', None)
+  try:
+    return Config(**values)
+  except ConfigError as error:
+    raise ConfigError(f'{where}: {error}') from error
+
+
+def load(path: str | os.PathLike) -> Config:
+  """Reads a config.json.
+
+  Raises:
+    RecordError: a file that cannot be read.
+    ConfigError: settings that cannot be.
+  """
+  return from_dict(records.read_object(pathlib.Path(path)), str(path))
+
+
+def differences(old: Config, new: Config) -> list[str]:
+  """The settings in which two configs differ, as `name: old -> new`."""
+  return [
+    f'{field.name}: {getattr(old, field.name)} -> {getattr(new, field.name)}'
+    for field in fields()
+    if getattr(old, field.name) != getattr(new, field.name)
+  ]
+
+
+# -- Flags --------------------------------------------------------------------
+
+
+def define_flags(axes: bool = False) -> None:
+  """Defines --preset, and one absl flag for every setting.
+
+  Args:
+    axes: whether a setting may be given several values: a scalar's between
+      commas, a list's by repeating its flag.
+  """
+  flags.DEFINE_string(
+    'preset',
+    'beta_vae',
+    'settings of a known experiment, which other flags override; list prints '
+    'them all',
+  )
+  flags.DEFINE_string(
+    'config',
+    None,
+    'the config.json of a run, whose settings stand where --preset would: it '
+    'is run again, in a new folder unless --run_dir is given',
+  )
+  flags.DEFINE_bool(
+    'tensorboard',
+    False,
+    "also write a run's tables, pictures and settings as event files for "
+    'TensorBoard, into tensorboard/ in the run; of a finished run too',
+  )
+  for field in fields():
+    kind, _ = _base_type(field)
+    default: Any = field.default
+    help_text = field.metadata['help']
+    if _is_list(field):
+      define = flags.DEFINE_multi_string if axes else flags.DEFINE_list
+      define(field.name, ','.join(map(str, default)), help_text)
+    elif axes:
+      shown = None if default is None else str(default)
+      flags.DEFINE_list(field.name, shown, help_text)
+    elif kind is int:
+      flags.DEFINE_integer(field.name, default, help_text)
+    elif kind is float:
+      flags.DEFINE_float(field.name, default, help_text)
+    else:
+      flags.DEFINE_string(field.name, default, help_text)
+
+
+# The values that stand for "decide for me"; config.json holds the decision.
+_UNDECIDED = {
+  'dataset': 'auto',
+  'jit': 'auto',
+  'data_placement': 'auto',
+  'threads': 0,
+}
+
+
+def from_flags(stored: Config | None = None) -> Config:
+  """The config that the command line asks for, as `make` says.
+
+  Args:
+    stored: the config of the run that goes on.
+
+  Raises:
+    ConfigError: a value that is not allowed, or flags that contradict.
+    RecordError: a --config that cannot be read.
+  """
+  given = {}
+  for field in fields():
+    flag = flags.FLAGS[field.name]
+    if flag.present:
+      value: Any = flag.value
+      given[field.name] = (
+        _parse_list(field, value) if _is_list(field) else value
+      )
+  return decided(make(given, stored), stored)
+
+
+def tensorboard_from_flags() -> bool:
+  """Whether event files are asked for.
+
+  Raises:
+    ConfigError: they are, and TensorBoard is not installed.
+  """
+  wanted = bool(flags.FLAGS['tensorboard'].value)
+  if wanted and importlib.util.find_spec('tensorboard') is None:
+    raise ConfigError(
+      '--tensorboard: the package tensorboard is missing; pip install -c '
+      "requirements.lock -e '.[tensorboard]'"
+    )
+  return wanted
+
+
+def axes_from_flags() -> dict[str, list[Any]]:
+  """The values that the command line gives to settings, all of each.
+
+  Raises:
+    ConfigError: text that is no value of a setting, or a value twice.
+  """
+  axes = {}
+  for field in fields():
+    flag = flags.FLAGS[field.name]
+    if not flag.present:
+      continue
+    texts: Any = flag.value
+    values = [
+      _parse_list(field, text.split(',') if text else [])
+      if _is_list(field)
+      else _parse_list(field, [text])[0]
+      for text in texts
+    ]
+    if not values:
+      raise ConfigError(f'--{field.name}=: give a value')
+    if len(set(values)) < len(values):
+      raise ConfigError(f'--{field.name}={",".join(texts)}: a value is twice')
+    axes[field.name] = values
+  return axes
+
+
+def make(given: Mapping[str, Any], stored: Config | None = None) -> Config:
+  """A config from what the command line says of some settings.
+
+  Where it says nothing, --config or --preset decides, else the stored config,
+  else the defaults.
+
+  Args:
+    given: settings by name.
+    stored: the config of the run that goes on.
+
+  Raises:
+    ConfigError: a value that is not allowed, or settings that contradict.
+    RecordError: a --config that cannot be read.
+  """
+  path, preset = flags.FLAGS['config'].value, flags.FLAGS['preset']
+  if path is not None and preset.present:
+    raise ConfigError('give one of --config and --preset')
+  settings: dict[str, Any] = dict(_preset_settings(str(preset.value)))
+  if path is not None:
+    settings = dataclasses.asdict(load(os.path.expanduser(str(path))))
+  elif stored is not None and not preset.present:
+    settings = dataclasses.asdict(stored)
+  # Steps or epochs: what the command line says wins over all else.
+  if {'training_steps', 'num_epochs'} <= given.keys():
+    raise ConfigError('give one of --training_steps and --num_epochs')
+  settings |= given
+  if 'training_steps' in given:
+    settings['num_epochs'] = None
+  elif settings.get('num_epochs') is not None:
+    settings['training_steps'] = None
+  return Config(**settings)
+
+
+def decided(config: Config, stored: Config | None) -> Config:
+  """A config whose open settings are as a run has decided them.
+
+  Args:
+    config: what is asked for.
+    stored: the config of the run that goes on; None for a new run.
+  """
+  if stored is None:
+    return config
+  return dataclasses.replace(
+    config,
+    **{
+      name: getattr(stored, name)
+      for name, undecided in _UNDECIDED.items()
+      if getattr(config, name) == undecided
+    },
+  )
+
+
+def with_steps(config: Config, num_train: int) -> Config:
+  """A config in steps, where it may be in epochs of `num_train` examples."""
+  if config.num_epochs is None:
+    return config
+  steps = math.ceil(config.num_epochs * num_train / config.batch_size)
+  return dataclasses.replace(config, training_steps=steps, num_epochs=None)
+
+
+def _preset_settings(name: str) -> Mapping[str, Any]:
+  if name not in presets.PRESETS:
+    raise ConfigError(
+      f'--preset={name}: must be list, or one of {", ".join(presets.PRESETS)}'
+    )
+  return presets.PRESETS[name].settings
+
+
+def _parse_list(
+  field: dataclasses.Field, items: Sequence[str]
+) -> tuple[Any, ...]:
+  kind, _ = _base_type(field)
+  try:
+    return tuple(kind(item) for item in items)
+  except ValueError:
+    raise ConfigError(
+      f'--{field.name}={",".join(items)}: must be a comma-separated list of '
+      f'{kind.__name__}'
+    ) from None

@@ -1,0 +1,282 @@
+"""Carries out a plan of runs: who trains what next, and what came of it."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import shlex
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from launch import cli, records
+from launch.experiment import stop
+from launch.rundir import opening
+from launch.settings import config as config_lib
+from launch.settings.config import Config
+from launch.sweeps import executors, grid, worker
+from launch.sweeps.worker import Ended
+
+# -- The table ----------------------------------------------------------------
+
+
+class Table:
+  """The rows of sweep.csv: a run each, with its settings, end and results."""
+
+  def __init__(
+    self,
+    folder: pathlib.Path,
+    settings: Sequence[str],
+    ended: Sequence[tuple[Mapping[str, Any], Ended]],
+  ):
+    """Writes the table anew; the run directories hold all that it says.
+
+    Args:
+      folder: of the sweep.
+      settings: the columns of settings.
+      ended: settings and end of the runs that need not be trained.
+    """
+    self._path = folder / records.SWEEP
+    self._columns = ['run_dir', 'status', 'error', *settings]
+    self._rows = {end.name: _row(values, end) for values, end in ended}
+    self._write()
+
+  def add(self, values: Mapping[str, Any], ended: Ended) -> None:
+    """Adds a run that ended."""
+    row = self._rows[ended.name] = _row(values, ended)
+    if row.keys() - set(self._columns):
+      self._write()
+      return
+    records.append_text(self._path, records.to_csv([self._cells(row)]))
+
+  def _cells(self, row: Mapping[str, Any]) -> list[Any]:
+    return [row.get(name) for name in self._columns]
+
+  def _write(self) -> None:
+    for row in self._rows.values():
+      self._columns += [name for name in row if name not in self._columns]
+    lines = [self._columns, *map(self._cells, self._rows.values())]
+    records.replace_file(self._path, records.to_csv(lines).encode())
+
+
+def _row(values: Mapping[str, Any], ended: Ended) -> dict[str, Any]:
+  return {
+    'run_dir': ended.name,
+    'status': ended.status,
+    'error': cli.printable(ended.error),
+    **{name: records.text(value) for name, value in values.items()},
+    **ended.results,
+  }
+
+
+# -- Carrying out -------------------------------------------------------------
+
+
+def _check_same(folder: pathlib.Path, plan: grid.Plan) -> None:
+  """Notes what all runs of a sweep share; refuses another sweep's folder.
+
+  Raises:
+    RecordError: the folder holds a sweep over other axes, or of other settings.
+  """
+  path = folder / records.SWEEP_PLAN
+  free = {*plan.axes, 'training_steps', 'num_epochs'}
+  shared = dataclasses.asdict(plan.runs[0].config)
+  content = json.dumps(
+    {
+      'axes': list(plan.axes),
+      **{name: shared[name] for name in shared.keys() - free},
+    },
+    indent=2,
+    sort_keys=True,
+  )
+  if not path.exists():
+    records.replace_file(path, content.encode() + b'\n')
+    return
+  old, new = records.read_object(path), json.loads(content)
+  differing = [
+    f'{name}: {records.text(old.get(name))} -> {records.text(new.get(name))}'
+    for name in sorted(old.keys() | new.keys())
+    if old.get(name) != new.get(name)
+  ]
+  if differing:
+    raise records.RecordError(
+      f'{folder} holds another sweep ({"; ".join(differing)}); give another '
+      '--sweep_dir'
+    )
+
+
+def _read_finished(
+  path: pathlib.Path, config: Config | None = None
+) -> tuple[Config, Ended] | None:
+  """A run that need not be trained; None for one that must.
+
+  Args:
+    path: of the run.
+    config: what is asked for; None for whatever the run did.
+  """
+  if not (path / records.CONFIG).exists():
+    return None
+  try:
+    manifest = records.read_manifest(path)
+    stored = opening.load_config(path)
+    asked = stored
+    if config is not None:
+      asked = config_lib.with_steps(
+        config_lib.decided(config, stored),
+        manifest['dataset']['num_images'].get('train', 0),
+      )
+    if manifest['status'] != 'finished' or asked != stored:
+      return None
+    return stored, worker.read_ended(path.name, path)
+  except (records.RecordError, config_lib.ConfigError):
+    return None  # Whoever trains it says what is wrong.
+
+
+def carry_out(
+  folder: pathlib.Path,
+  plan: grid.Plan,
+  executor: executors.Executor,
+  threads: int,
+  data_dir: str,
+  tensorboard: bool = False,
+) -> int:
+  """Trains what is not finished of a plan, and writes sweep.csv.
+
+  Args:
+    folder: of the sweep.
+    plan: its runs.
+    executor: trains them.
+    threads: of each run.
+    data_dir: TFDS's data folder.
+    tensorboard: whether each run writes event files too.
+
+  Returns:
+    The exit code: 0 all finished, 1 some failed, 130 or 143 stopped by a
+    signal.
+
+  Raises:
+    RecordError: another process writes the sweep, or the folder holds another.
+  """
+  folder.mkdir(parents=True, exist_ok=True)
+  with records.locked(folder / '.lock', wait=False):
+    _check_same(folder, plan)
+    names = {planned.name for planned in plan.runs}
+    settings = [*plan.runs[0].values]
+    # Of runs that a larger or an other part of the same sweep has trained.
+    ended: list[tuple[Mapping[str, Any], Ended]] = [
+      ({name: getattr(config, name) for name in settings}, end)
+      for path in sorted(folder.iterdir())
+      if path.name not in names and (found := _read_finished(path))
+      for config, end in [found]
+    ]
+    tasks = []
+    for planned in plan.runs:
+      path = folder / planned.name
+      # Event files are added to a finished run by whoever trains it.
+      found = None if tensorboard else _read_finished(path, planned.config)
+      if found:
+        ended.append((planned.values, found[1]))
+        continue
+      tasks.append(
+        worker.Task(
+          planned.name,
+          path.resolve(),
+          planned.config,
+          os.path.abspath(os.path.expanduser(data_dir)),
+          cli.command_line(),
+          os.getcwd(),
+          tensorboard,
+        )
+      )
+    table = Table(folder, settings, ended)
+    finished = len(plan.runs) - len(tasks)
+    print(
+      f'sweep    {folder}: {len(plan.runs)} runs'
+      + (f', of which {finished} are finished' if finished else ''),
+      flush=True,
+    )
+    values = {planned.name: planned.values for planned in plan.runs}
+    with stop.Stop() as stopping:
+      progress = _Progress(len(plan.runs), len(tasks))
+      asked_to_stop = lambda: stopping.signal is not None
+      for event in executor(tasks, threads, asked_to_stop):
+        if isinstance(event, int):
+          progress.print(event)
+          continue
+        progress.ended.append(event)
+        if event.status != 'interrupted':
+          table.add(values[event.name], event)
+      progress.print(0)
+    statuses = [ended.status for ended in progress.ended]
+    return _end(folder, len(plan.runs), statuses, stopping.signal)
+
+
+class _Progress:
+  """A line for each run that ends: how many did, and when all will have.
+
+  Attributes:
+    ended: so far, in this process.
+  """
+
+  def __init__(self, num_planned: int, num_tasks: int):
+    self._num_planned = num_planned
+    self._num_tasks = num_tasks
+    self._num_printed = 0
+    self._started = time.monotonic()
+    self.ended: list[Ended] = []
+
+  def print(self, num_running: int) -> None:
+    """Prints what ended since the last call."""
+    new = self.ended[self._num_printed :]
+    if not new:
+      return
+    self._num_printed = len(self.ended)
+    done = self._num_planned - self._num_tasks + len(self.ended)
+    failed = sum(ended.status == 'failed' for ended in self.ended)
+    for ended in new:
+      print(_describe(ended))
+    seconds = time.monotonic() - self._started
+    left = seconds / len(self.ended) * (self._num_planned - done)
+    print(
+      f'  {done} of {self._num_planned} ended, {num_running} running, '
+      f'{failed} failed, about {left // 60:.0f} min {left % 60:.0f} s left',
+      flush=True,
+    )
+
+
+def _describe(ended: Ended) -> str:
+  """A run's end in a few words."""
+  if ended.status != 'finished':
+    line = f'{ended.name} {ended.status}'
+    return cli.printable(f'{line}: {ended.error}' if ended.error else line)
+  metrics = ('elbo_nats', 'distortion_nats', 'rate_nats', 'squared_error')
+  return f'{ended.name} ' + ', '.join(
+    f'{name.removesuffix("_nats").replace("_", " ")} {ended.results[name]:.5g}'
+    for name in metrics
+    if name in ended.results
+  )
+
+
+def _end(
+  folder: pathlib.Path,
+  num_runs: int,
+  statuses: Sequence[str],
+  signal: int | None,
+) -> int:
+  """Prints what came out and what to do next; returns the exit code."""
+  quoted = shlex.quote(str(folder))
+  if signal is not None:
+    given = any(a.startswith('--sweep_dir') for a in sys.argv)
+    line = cli.command_line() + ('' if given else f' --sweep_dir={quoted}')
+    print(f'{folder} stopped. To go on:\n{line}')
+    return 128 + signal
+  failed = statuses.count('failed')
+  if failed:
+    print(
+      f'{failed} of {num_runs} runs failed; {folder / records.SWEEP}, and the '
+      f'{records.LOG} of each, say why',
+      file=sys.stderr,
+    )
+  print(f'next: python -m analysis.report --sweep_dir={quoted}')
+  return 1 if failed else 0

@@ -1,0 +1,235 @@
+"""Who trains the runs of a sweep: processes of this machine, or a cluster.
+
+An executor is a generator function of tasks, threads for each of them, and a
+function that tells whether to stop. It yields how each task ended, as they do,
+and now and then how many are being trained. Asked to stop, it lets these save,
+and starts no other.
+"""
+
+import collections
+import logging
+import multiprocessing
+import os
+import pathlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import connection
+from typing import Any, Protocol
+
+from launch.sweeps import worker
+from launch.sweeps.worker import Ended, Task
+
+# How often an executor looks whether it is to stop, and a process whether it
+# still works for anyone.
+_SECONDS = 0.5
+
+
+# How often a run is begun again whose process or node was lost.
+_RETRIES = 10
+
+
+class ExecutorError(ValueError):
+  """An executor cannot start; one line that says what it needs."""
+
+
+class Executor(Protocol):
+  """Trains the runs of a sweep."""
+
+  def __call__(
+    self, tasks: Sequence[Task], threads: int, is_stopping: Callable[[], bool]
+  ) -> Iterator[Ended | int]:
+    """Yields how each task ended, and how many are being trained."""
+    ...
+
+
+# -- This machine -------------------------------------------------------------
+
+
+def core_groups(threads: int) -> list[list[int]]:
+  """The cores that each process is pinned to, `threads` of them at most."""
+  cores = sorted(os.sched_getaffinity(0))
+  count = max(1, len(cores) // threads)
+  return [
+    cores[index * threads : (index + 1) * threads] for index in range(count)
+  ]
+
+
+def _serve(
+  pipe: connection.Connection, cores: Sequence[int], parent: int
+) -> None:
+  """The process of a `_Worker`: trains what comes through the pipe."""
+  # A Ctrl-C goes to the sweep alone, which hands it on once.
+  os.setsid()
+  os.sched_setaffinity(0, cores)
+
+  def leave_with_the_sweep() -> None:
+    while os.getppid() == parent:
+      time.sleep(_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)  # As by hand: the run is saved.
+
+  threading.Thread(target=leave_with_the_sweep, daemon=True).start()
+  while True:
+    try:
+      task = pipe.recv()
+    except EOFError:
+      os._exit(0)  # Taking TensorFlow apart takes a second.
+    pipe.send(worker.train(task))
+
+
+class _Worker:
+  """A process that trains one run at a time, as the sweep sees it."""
+
+  def __init__(self, cores: Sequence[int]):
+    context = multiprocessing.get_context('spawn')
+    self.pipe, theirs = context.Pipe()
+    self._process = context.Process(
+      target=_serve, args=(theirs, cores, os.getpid()), daemon=True
+    )
+    self._process.start()
+    theirs.close()  # So that its end is the end of the pipe.
+    self.cores = cores
+    self.task: Task | None = None
+
+  def start(self, task: Task) -> None:
+    self.task = task
+    self.pipe.send(task)
+
+  def take(self) -> tuple[Task, Ended]:
+    """Its task, and how it ended; a process that died ends it too."""
+    assert self.task is not None
+    task, self.task = self.task, None
+    try:
+      return task, self.pipe.recv()
+    except (EOFError, ConnectionResetError):
+      self._process.join()
+      code = self._process.exitcode or 0
+      how = signal.Signals(-code).name if code < 0 else f'exit code {code}'
+      return task, Ended(task.name, 'failed', f'its process died ({how})', {})
+
+  @property
+  def is_alive(self) -> bool:
+    return self._process.is_alive()
+
+  def interrupt(self) -> None:
+    self._process.terminate()
+
+  def close(self) -> None:
+    """Lets the process end."""
+    self.pipe.close()
+    self._process.join()
+
+
+def local(
+  tasks: Sequence[Task], threads: int, is_stopping: Callable[[], bool]
+) -> Iterator[Ended | int]:
+  """One process for every `threads` cores, pinned to them."""
+  waiting = collections.deque(tasks)
+  workers = [_Worker(cores) for cores in core_groups(threads)[: len(tasks)]]
+  interrupted = False
+  try:
+    while True:
+      for index, one in enumerate(workers):
+        if one.task is None and waiting and not is_stopping():
+          if not one.is_alive:
+            one.close()
+            workers[index] = one = _Worker(one.cores)
+          one.start(waiting.popleft())
+      busy = [one for one in workers if one.task is not None]
+      if not busy:
+        return
+      if is_stopping() and not interrupted:
+        interrupted = True
+        for one in busy:
+          one.interrupt()
+      yield len(busy)
+      ready = connection.wait([one.pipe for one in busy], _SECONDS)
+      for one in busy:
+        if one.pipe not in ready:
+          continue
+        task, ended = one.take()
+        if interrupted and not one.is_alive:
+          # It had nothing to save yet, or had saved all.
+          ended = Ended(ended.name, 'interrupted', '', {})
+        elif ended.status == 'interrupted' and not is_stopping():
+          waiting.append(task)  # Somebody stopped it alone.
+          continue
+        yield ended
+  finally:
+    for one in workers:
+      if one.task is not None:  # An error of the sweep: its run is saved.
+        one.interrupt()
+      one.close()
+
+
+# -- A cluster ----------------------------------------------------------------
+
+
+def ray(
+  tasks: Sequence[Task], threads: int, is_stopping: Callable[[], bool]
+) -> Iterator[Ended | int]:
+  """A Ray cluster: that of `ray start` on this machine, or a new one of it.
+
+  Run and data folders must be on a file system that all nodes share. The runs
+  of a node that is lost go on elsewhere from their checkpoints.
+  """
+  try:
+    import ray
+  except ImportError:
+    raise ExecutorError(
+      "--executor=ray: Ray is not installed; pip install -e '.[ray]' does so"
+    ) from None
+  root = str(pathlib.Path(__file__).parents[2])
+  paths = [root, *filter(None, [os.environ.get('PYTHONPATH')])]
+  handler = signal.getsignal(signal.SIGTERM)
+  ray.init(
+    log_to_driver=False,
+    logging_level=logging.ERROR,
+    runtime_env={'env_vars': {'PYTHONPATH': os.pathsep.join(paths)}},
+  )
+  signal.signal(signal.SIGTERM, handler)  # Ray puts one of its own.
+  try:
+    if not _capacity(ray.nodes(), threads):
+      raise ExecutorError(
+        f'--threads={threads}: no node of the cluster has as many cores'
+      )
+    # Ray keeps a process for the next task of the same kind, which so finds
+    # what the last one compiled. It retries what lost its process or node.
+    train = ray.remote(num_cpus=threads, max_retries=_RETRIES)(worker.train)
+    pending = {train.remote(task): task for task in tasks}
+    interrupted = False
+    while pending:
+      if is_stopping() and not interrupted:
+        interrupted = True
+        for reference in pending:
+          ray.cancel(reference)
+      yield min(len(pending), _capacity(ray.nodes(), threads))
+      ready, _ = ray.wait([*pending], num_returns=1, timeout=_SECONDS)
+      for reference in ready:
+        task = pending.pop(reference)
+        try:
+          ended = ray.get(reference)
+        except ray.exceptions.TaskCancelledError:
+          ended = Ended(task.name, 'interrupted', '', {})
+        except ray.exceptions.RayError as error:
+          line = ' '.join(str(error).split())
+          ended = Ended(task.name, 'failed', line[:300], {})
+        if ended.status == 'interrupted' and not is_stopping():
+          pending[train.remote(task)] = task  # Its node is leaving.
+          continue
+        yield ended
+  finally:
+    ray.shutdown()
+
+
+def _capacity(nodes: Sequence[dict[str, Any]], threads: int) -> int:
+  """How many runs the nodes of a cluster can train at once."""
+  return sum(
+    int(node['Resources'].get('CPU', 0)) // threads
+    for node in nodes
+    if node['Alive']
+  )
+
+
+EXECUTORS: dict[str, Executor] = {'local': local, 'ray': ray}

@@ -1,0 +1,154 @@
+"""Trains runs of a sweep in one process, whoever sends them."""
+
+import contextlib
+import functools
+import os
+import pathlib
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from launch import records
+from launch.rundir import opening
+from launch.settings import config as config_lib
+from launch.settings.config import Config
+
+# A process whose sweep was killed gives up its run when it next looks around,
+# and one on a lost node when that node's system does.
+_ORPHAN_SECONDS = 180.0
+
+
+class Task(NamedTuple):
+  """A run that is to be trained to its end.
+
+  Attributes:
+    name: of the run in its sweep.
+    path: its folder, absolute.
+    config: its settings, of which some may be left open.
+    data_dir: TFDS's data folder.
+    command: what a person typed, for the manifest.
+    cwd: where it was typed, for a dataset that is a path.
+    tensorboard: whether to write event files too.
+  """
+
+  name: str
+  path: pathlib.Path
+  config: Config
+  data_dir: str
+  command: str
+  cwd: str
+  tensorboard: bool
+
+
+class Ended(NamedTuple):
+  """How a run ended.
+
+  Attributes:
+    name: of the run in its sweep.
+    status: as in a manifest.
+    error: why it failed, in one line.
+    results: of the test split, by metric.
+  """
+
+  name: str
+  status: str
+  error: str
+  results: dict[str, float]
+
+
+def read_ended(name: str, path: pathlib.Path) -> Ended:
+  """How a run ended, from its folder.
+
+  Raises:
+    RecordError: no run, or a damaged one.
+  """
+  manifest = records.read_manifest(path)
+  return Ended(
+    name,
+    manifest['status'],
+    str(manifest.get('error', '')),
+    records.read_results(path, manifest),
+  )
+
+
+@functools.cache
+def _bench() -> Any:
+  """What the runs of this process share."""
+  from launch import cli
+
+  # Several processes may share a GPU, whose memory the first would take.
+  os.environ.setdefault('TF_FORCE_GPU_ALLOW_GROWTH', 'true')
+  cli.import_tensorflow()
+  from launch.experiment import programs
+
+  return programs.Workbench()
+
+
+@contextlib.contextmanager
+def _output_to(path: pathlib.Path) -> Iterator[None]:
+  """Appends to a file what is printed, by TensorFlow too."""
+  sys.stdout.flush()
+  sys.stderr.flush()
+  before = os.dup(1), os.dup(2)
+  try:
+    with path.open('a') as file:
+      os.dup2(file.fileno(), 1)
+      os.dup2(file.fileno(), 2)
+    yield
+  finally:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    for number, descriptor in enumerate(before, 1):
+      os.dup2(descriptor, number)
+      os.close(descriptor)
+
+
+def train(task: Task) -> Ended:
+  """Trains a run, or goes on with it; what it prints goes to its log.txt.
+
+  The next task of the same process finds TensorFlow imported and, where it
+  differs in nothing that is compiled, the program compiled.
+  """
+  try:
+    os.chdir(task.cwd)
+    task.path.mkdir(parents=True, exist_ok=True)
+    with _output_to(task.path / records.LOG):
+      try:
+        _train(task)
+      except BaseException:
+        traceback.print_exc()
+        raise
+    return read_ended(task.name, task.path)
+  except KeyboardInterrupt:
+    return Ended(task.name, 'interrupted', '', {})
+  except Exception as error:
+    # The errors of users have a class of their own.
+    message = str(error)
+    if not isinstance(error, ValueError) or type(error) is ValueError:
+      message = f'{type(error).__name__}: {error}'
+    return Ended(task.name, 'failed', ' '.join(message.split()), {})
+
+
+def _train(task: Task) -> None:
+  bench = _bench()
+  from launch.experiment import loop
+
+  make_config = functools.partial(config_lib.decided, task.config)
+  deadline = time.monotonic() + _ORPHAN_SECONDS
+  while True:
+    try:
+      with opening.opened(str(task.path), False, make_config) as opened:
+        loop.run(
+          *opened,
+          task.data_dir,
+          task.command,
+          bench=bench,
+          tensorboard=task.tensorboard,
+        )
+        return
+    except records.LockedError:
+      if time.monotonic() > deadline:
+        raise
+      time.sleep(0.2)

@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+import scipy.stats
+
+from launch import records, runs
+from launch.experiment import pictures
+
+
+@pytest.mark.parametrize('size', [(5, 5, 1), (30, 30, 3)])
+def test_principal_components_hold_the_most_variance_there_is(size):
+  generator = np.random.default_rng(0)
+  low_rank = generator.normal(size=(80, 3)) @ generator.normal(
+    size=(3, np.prod(size))
+  )
+  examples = low_rank + 0.1 * generator.normal(size=low_rank.shape)
+  components = pictures.principal_components(
+    examples.astype(np.float32).reshape(80, *size)
+  )
+  assert components.shape == (80, min(25 if size[2] == 1 else 50, 50))
+  # Against the singular values of the centred data.
+  centred = examples - examples.mean(axis=0)
+  expected = np.linalg.svd(centred, compute_uv=False)[: components.shape[1]]
+  actual = np.sort(np.linalg.norm(components.astype('f8'), axis=0))[::-1]
+  np.testing.assert_allclose(actual[:3], expected[:3], rtol=1e-2)
+  np.testing.assert_allclose(actual, expected, rtol=0.1, atol=0.1)
+
+
+def test_quantiles_are_those_of_the_mixture_over_images():
+  generator = np.random.default_rng(0)
+  means = generator.normal(scale=2, size=(40, 3)).astype(np.float32)
+  stddevs = generator.uniform(0.1, 1.5, size=(40, 3)).astype(np.float32)
+  stddevs[:, 2] = 1e-6  # As of a code without noise.
+  values = pictures.aggregate_quantiles(means, stddevs)
+  assert values.shape == (3, len(pictures.QUANTILES))
+  for latent in range(3):
+    mixture = scipy.stats.norm(means[:, latent], stddevs[:, latent])
+    shares = mixture.cdf(values[latent][:, None]).mean(axis=1)
+    # Between the codes of two images any value is the quantile.
+    tolerance = 0.01 if latent < 2 else 1 / 40
+    np.testing.assert_allclose(shares, pictures.QUANTILES, atol=tolerance)
+
+
+def test_traversals_and_reconstructions_are_what_the_model_decodes(
+  launch_train, tmp_path
+):
+  run = tmp_path / 'run'
+  assert launch_train(run_dir=run).code == 0
+  model = runs.load(run).model
+  kept = records.read_arrays(run, 'reconstructions')
+  codes = model.encode(kept['images']).mean().numpy()
+  means = model.decode(codes).mean().numpy()
+  np.testing.assert_allclose(kept['means'], means, atol=1e-6)
+  assert 0.0 < means.min() < means.max() < 1.0
+  np.testing.assert_array_equal(kept['modes'], kept['means'] > 0.5)
+  moved = records.read_arrays(run, 'traversals')
+  codes = codes[1]
+  for values, modes in (
+    (moved['values'], moved['modes'][1, 2]),
+    (moved['quantile_values'][2], moved['quantile_modes'][1, 2]),
+  ):
+    latents = np.tile(codes, (len(values), 1))
+    latents[:, 2] = values
+    expected = model.decode(latents).mode().numpy()
+    assert (modes == expected).mean() > 0.999  # But where p is one half.
+  assert (np.diff(moved['quantile_values']) > 0).all()

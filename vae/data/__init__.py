@@ -1,0 +1,1 @@
+"""Data: where examples come from, how they are prepared, split and batched."""

@@ -1,0 +1,1 @@
+"""Measures of a trained model, in nats, with standard errors."""

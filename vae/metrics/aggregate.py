@@ -1,0 +1,119 @@
+"""The rate taken apart by the aggregate posterior of a split.
+
+With q(z) = (1/N) sum_j q(z|x_j) over the N images of a split (Hoffman & Johnson
+2016; Chen et al. 2018, https://arxiv.org/abs/1802.04942, equation 2),
+
+    rate = I(x; z)                          mutual information
+         + KL(q(z) || prod_u q(z_u))        total correlation
+         + sum_u KL(q(z_u) || p(z_u))       dimension-wise KL
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from vae import distributions, models, randomness
+from vae.metrics import evaluation
+
+tfd = tfp.distributions
+
+# Log-densities of one latent under one posterior that are held at once.
+_MOST_DENSITIES = 2**24
+
+
+class Decomposition(NamedTuple):
+  """The parts of the rate, in nats per image.
+
+  The mixture over the split's posteriors is exact; only z is sampled, once for
+  each image. The mutual information is that between z and which image of the
+  split it came from: it cannot exceed log N.
+
+  Attributes:
+    num_images: N.
+    mutual_information: I(x; z), at most log N.
+    total_correlation: KL(q(z) || prod_u q(z_u)).
+    dimension_wise_kl: sum_u KL(q(z_u) || p(z_u)).
+  """
+
+  num_images: int
+  mutual_information: evaluation.Estimate
+  total_correlation: evaluation.Estimate
+  dimension_wise_kl: evaluation.Estimate
+
+
+def aggregate_posterior(
+  model: models.VAE, images: np.ndarray, binarize: str, seed: int
+) -> tfd.Distribution:
+  """The posteriors of all images of a split as one batch [N], event [L]."""
+  parts = []
+  for count, _, floats, _ in evaluation.batches(images, binarize, seed):
+    posterior = model.encode(floats)
+    parts.append(
+      tf.nest.map_structure(
+        lambda tensor, count=count: tensor[:count],
+        posterior,
+        expand_composites=True,
+      )
+    )
+  return tf.nest.map_structure(
+    lambda *tensors: tf.concat(tensors, axis=0), *parts, expand_composites=True
+  )
+
+
+def decompose(
+  posterior: tfd.Distribution,
+  prior: tfd.Distribution,
+  seed: int,
+  progress: Callable[[int], None] = lambda num_images: None,
+) -> Decomposition:
+  """Takes the rate of a split apart.
+
+  Args:
+    posterior: batch [N], event [L], with normal marginals.
+    prior: event [L], with independent latents.
+    seed: the run's seed.
+    progress: is told how many images are done.
+
+  Raises:
+    ValueError: fewer than two images.
+  """
+  num_images, latent_size = posterior.batch_shape[0], posterior.event_shape[0]
+  if num_images < 2:
+    raise ValueError(
+      f'the rate of {num_images} image cannot be taken apart; at least 2 are '
+      'needed'
+    )
+  key = randomness.key(seed, randomness.Purpose.EVALUATION_AGGREGATE, 0)
+  latents = distributions.sample(posterior, 1, key)[0]  # [N, L]
+  marginals = tfd.Normal(posterior.mean(), posterior.stddev())  # [N, L]
+
+  @tf.function(jit_compile=True, autograph=False)
+  def log_densities(chunk):
+    """Log q(z) and log prod_u q(z_u) of latents [M, L], each [M]."""
+    log_n = tf.math.log(tf.cast(num_images, tf.float32))
+    joint = tf.reduce_logsumexp(posterior.log_prob(chunk[:, None]), axis=1)
+    each = tf.reduce_logsumexp(marginals.log_prob(chunk[:, None]), axis=1)
+    return joint - log_n, tf.reduce_sum(each - log_n, axis=-1)
+
+  size = max(1, min(num_images, _MOST_DENSITIES // (num_images * latent_size)))
+  joints, products = [], []
+  for start in range(0, num_images, size):
+    chunk = latents[start : start + size]
+    missing = size - chunk.shape[0]
+    joint, product = log_densities(tf.pad(chunk, [[0, missing], [0, 0]]))
+    joints.append(joint.numpy()[: chunk.shape[0]])
+    products.append(product.numpy()[: chunk.shape[0]])
+    progress(min(start + size, num_images))
+  log_joint = np.concatenate(joints).astype('f8')
+  log_product = np.concatenate(products).astype('f8')
+  log_conditional = posterior.log_prob(latents).numpy().astype('f8')
+  log_prior = prior.log_prob(latents).numpy().astype('f8')
+  return Decomposition(
+    num_images,
+    evaluation.estimate(log_conditional - log_joint),
+    evaluation.estimate(log_joint - log_product),
+    evaluation.estimate(log_product - log_prior),
+  )

@@ -1,0 +1,204 @@
+"""Metrics of a whole split, in nats, with their standard errors."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from vae import losses, models, randomness
+from vae.data import datasets
+
+# Images in one evaluation batch. Part of what the evaluation's noise means.
+BATCH_SIZE = 500
+
+
+class Estimate(NamedTuple):
+  """A mean over images.
+
+  Attributes:
+    value: the mean.
+    se: its standard error: the sample standard deviation over images divided
+      by the root of their number; not a number for a single image.
+  """
+
+  value: float
+  se: float
+
+
+# A unit whose posterior mean varies more than this over images is active
+# (Burda et al. 2015, section 5.2).
+ACTIVE_VARIANCE = 0.01
+
+
+class Evaluation(NamedTuple):
+  """Metrics of a split.
+
+  Attributes:
+    num_images: N.
+    elbo: nats per image, beta = 1; not a number for an autoencoder.
+    distortion: nats per image; not a number for an autoencoder.
+    rate: nats per image; not a number for an autoencoder.
+    squared_error: of an autoencoder's reconstruction, mean over the values of
+      an image; else not a number.
+    means: E[z_u] under q(z|x), float32 [N, L].
+    stddevs: standard deviation of z_u under q(z|x), float32 [N, L].
+  """
+
+  num_images: int
+  elbo: Estimate
+  distortion: Estimate
+  rate: Estimate
+  squared_error: Estimate
+  means: np.ndarray
+  stddevs: np.ndarray
+
+  @property
+  def has_elbo(self) -> bool:
+    """Whether the model has one, or is an autoencoder."""
+    return not np.isnan(self.elbo.value)
+
+  @property
+  def rate_per_latent(self) -> np.ndarray:
+    """Mean KL(q(z_u|x) || N(0, 1)) of each latent's marginal, nats, [L].
+
+    Adds up to the rate for a factorized posterior and the standard normal
+    prior only (Kingma & Welling 2013, appendix B). Not a number for an
+    autoencoder.
+    """
+    if not self.has_elbo:
+      return np.full(self.means.shape[1], np.nan)
+    means, stddevs = self.means.astype('f8'), self.stddevs.astype('f8')
+    kl = 0.5 * (means**2 + stddevs**2 - 1.0) - np.log(stddevs)
+    return kl.mean(axis=0)
+
+  @property
+  def mean_variance(self) -> np.ndarray:
+    """Var_x(E[z_u]), the activity of each latent, [L]."""
+    return self.means.astype('f8').var(axis=0)
+
+  @property
+  def active_units(self) -> int:
+    """The number of latents whose activity exceeds `ACTIVE_VARIANCE`."""
+    return int((self.mean_variance > ACTIVE_VARIANCE).sum())
+
+
+def estimate(values: np.ndarray) -> Estimate:
+  """Mean and standard error of per-image values [N], in float64."""
+  values = np.asarray(values, np.float64)
+  if values.ndim != 1 or not len(values):
+    raise ValueError(f'expected values of shape [N], got {values.shape}')
+  se = np.nan
+  if len(values) > 1:
+    se = values.std(ddof=1) / np.sqrt(len(values))
+  return Estimate(float(values.mean()), float(se))
+
+
+def batches(
+  images: np.ndarray, binarize: str, seed: int
+) -> Iterator[tuple[int, int, tf.Tensor, tf.Tensor]]:
+  """The batches of an evaluation, with fixed noise.
+
+  The noise depends on the seed and the image's place alone, so that models
+  and steps are compared on the same draws. The last batch is filled up with
+  the first image, for a single shape to be compiled.
+
+  Args:
+    images: uint8 [N, H, W, C].
+    binarize: one of `datasets.BINARISATIONS`.
+    seed: the run's seed.
+
+  Yields:
+    How many images count, the batch's number, float32 images
+    [BATCH_SIZE, H, W, C], and the key of the posterior's noise.
+  """
+  size = min(BATCH_SIZE, len(images))
+  for index, start in enumerate(range(0, len(images), size)):
+    batch = images[start : start + size]
+    count = len(batch)
+    if count < size:
+      batch = np.concatenate([batch, np.repeat(images[:1], size - count, 0)])
+    key = lambda purpose, index=index: randomness.key(seed, purpose, index)
+    floats = datasets.to_float(
+      tf.constant(batch),
+      binarize,
+      key(randomness.Purpose.EVALUATION_BINARISATION),
+    )
+    yield count, index, floats, key(randomness.Purpose.EVALUATION_POSTERIOR)
+
+
+_NONE = Estimate(np.nan, np.nan)
+
+
+class Evaluator:
+  """Evaluates one model; compiles once, whatever the number of images."""
+
+  def __init__(
+    self,
+    model: models.VAE,
+    num_samples: int = 1,
+    has_elbo: bool = True,
+  ):
+    """Initializes the evaluator.
+
+    Args:
+      model: the VAE; its variables may change between evaluations. Its rate is
+        exact where a closed form is known, else by Monte Carlo.
+      num_samples: posterior samples per image.
+      has_elbo: False for an autoencoder, whose posterior is deterministic or
+        whose likelihood is no density: its squared error is measured instead.
+    """
+
+    def elbo_terms(images, key):
+      sampled = losses.sample(model, images, key, num_samples)
+      posterior = sampled.posterior
+      exact = losses.has_closed_form(posterior, model.prior)
+      kl = 'exact' if exact else 'monte_carlo'
+      distortion = tf.reduce_mean(sampled.distortions, axis=0)
+      rate = losses.rate(model, posterior, sampled.latents, kl)
+      return distortion, rate, posterior.mean(), posterior.stddev()
+
+    def squared_error(images, key):
+      del key
+      posterior = model.encode(images)
+      errors = tf.math.squared_difference(
+        images, model.decode(posterior.mean()).mean()
+      )
+      error = tf.reduce_mean(errors, axis=list(range(1, images.shape.rank)))
+      return error, posterior.mean(), posterior.stddev()
+
+    self._has_elbo = has_elbo
+    self._per_image = tf.function(
+      elbo_terms if has_elbo else squared_error, autograph=False
+    )
+
+  def __call__(
+    self, images: np.ndarray, binarize: str, seed: int
+  ) -> Evaluation:
+    """Evaluates every image of a split once.
+
+    Args:
+      images: uint8 [N, H, W, C].
+      binarize: one of `datasets.BINARISATIONS`.
+      seed: the run's seed.
+    """
+    parts = []
+    for count, _, batch, key in batches(images, binarize, seed):
+      outputs = self._per_image(batch, key)
+      parts.append([output.numpy()[:count] for output in outputs])
+    *terms, means, stddevs = (
+      np.concatenate(part) for part in zip(*parts, strict=True)
+    )
+    if not self._has_elbo:
+      error = estimate(terms[0])
+      return Evaluation(len(images), _NONE, _NONE, _NONE, error, means, stddevs)
+    distortion, rate = (term.astype('f8') for term in terms)
+    return Evaluation(
+      num_images=len(images),
+      elbo=estimate(-(distortion + rate)),
+      distortion=estimate(distortion),
+      rate=estimate(rate),
+      squared_error=_NONE,
+      means=means,
+      stddevs=stddevs,
+    )
