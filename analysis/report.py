@@ -269,8 +269,7 @@ def _write(arguments: argparse.Namespace) -> Iterator[pathlib.Path]:
   runs = command.find_runs(arguments)
   stem = arguments.output or runs.folder / records.FIGURES / 'report'
   path = pathlib.Path(f'{stem}.html').expanduser()
-  path.parent.mkdir(parents=True, exist_ok=True)
-  records.replace_file(path, render(runs, command.origin(runs)).encode())
+  records.write_figure(path, render(runs, command.origin(runs)).encode())
   yield path
 
 

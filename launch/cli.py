@@ -1,18 +1,15 @@
 """What every command shares: parsing, help, and errors in one line."""
 
-import gc
 import os
 import pathlib
-import re
-import shlex
 import sys
-import tempfile
 import textwrap
 import typing
 from collections.abc import Callable, Sequence
 
 from absl import app, flags, logging
 
+from launch import process
 from launch.settings import config
 
 FLAGS = flags.FLAGS
@@ -37,12 +34,6 @@ DATA_DIR = flags.DEFINE_string(
   default_data_dir(),
   "TFDS's data folder, where prepared data are kept",
 )
-
-
-def command_line() -> str:
-  """What was typed to start this process."""
-  module = f'launch.{pathlib.Path(sys.argv[0]).stem}'
-  return shlex.join(['python', '-m', module, *sys.argv[1:]])
 
 
 def _print_help(summary: str) -> None:
@@ -78,46 +69,6 @@ def _print_help(summary: str) -> None:
   print('--helpfull lists the flags of the libraries too.')
 
 
-# What TensorFlow's libraries print before they read how much to print.
-_NOISE = re.compile(
-  rb'[IW]0000 |E0000 .* failed call to cuInit|WARNING: All log messages before'
-)
-
-
-def import_tensorflow() -> None:
-  """Imports TensorFlow as `vae` sets it up, without its start-up chatter.
-
-  Raises:
-    ImportError: packages that do not fit together, in one line with the cure.
-  """
-  import vae  # Before TensorFlow: says how that is to start.
-
-  del vae
-  sys.stderr.flush()
-  stderr = os.dup(2)
-  # A million objects that will all stay: looking for garbage among them, now
-  # and at every later collection, costs about 0.7 s of a run.
-  gc.disable()
-  with tempfile.TemporaryFile() as captured:
-    os.dup2(captured.fileno(), 2)
-    try:
-      import tensorflow as tf
-
-      tf.config.list_physical_devices()
-      import tensorflow_probability as tfp
-
-      del tfp
-      gc.freeze()
-    finally:
-      gc.enable()
-      os.dup2(stderr, 2)
-      os.close(stderr)
-      captured.seek(0)
-      for line in captured:
-        if not _NOISE.match(line):
-          sys.stderr.write(line.decode(errors='replace'))
-
-
 def start(
   main: Callable[..., int | None], summary: str, arguments: Sequence[str] = ()
 ) -> typing.NoReturn:
@@ -133,11 +84,7 @@ def start(
   except SystemExit as end:
     if 'tensorflow' not in sys.modules or not isinstance(end.code, int | None):
       raise
-    # Taking TensorFlow apart object by object takes a second. All files are
-    # closed by now, and the system takes the memory back at once.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(end.code or 0)
+    process.leave(end.code or 0)
   raise AssertionError
 
 
@@ -202,11 +149,6 @@ def _is_ours(error: Exception) -> bool:
   return type(error).__module__.split('.')[0] in ('launch', 'vae', 'analysis')
 
 
-def printable(text: str) -> str:
-  """Text on one line that does not steer a terminal, whatever it was."""
-  return ''.join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
 def _fail(name: str, message: str, code: int) -> typing.NoReturn:
-  print(f'{name}: error: {printable(message)}', file=sys.stderr)
+  print(f'{name}: error: {process.printable(message)}', file=sys.stderr)
   sys.exit(code)

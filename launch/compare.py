@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from launch import cli, records
+from launch import cli, process, records
 from launch.rundir import opening
 from launch.settings import config
 
@@ -232,7 +232,7 @@ def table(
       lines += [(f'  {line.name}', *line[1:]) for line in differences]
     else:
       lines += [(f'{name}: the same', '', '', '')]
-  lines = [tuple(map(cli.printable, line)) for line in lines]
+  lines = [tuple(map(process.printable, line)) for line in lines]
   shown = [line for line in lines if line[1]]
   widths = [max(len(line[column]) for line in shown) for column in range(3)]
   return '\n'.join(

@@ -4,7 +4,7 @@ import sys
 
 from absl import flags
 
-from launch import cli
+from launch import cli, process
 from launch.experiment import progress
 from launch.rundir import opening
 
@@ -37,7 +37,7 @@ def main() -> int:
       f'{_MOST_SAMPLES:,}'
     )
   path = opening.find(cli.RUN_DIR.value)
-  cli.import_tensorflow()
+  process.import_tensorflow()
   from launch import runs
   from launch.experiment import metrics, programs
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from launch import cli, records
+from launch import cli, process, records
 from launch.rundir import opening
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def main() -> int:
     raise opening.RunError(
       f'--export_dir={path}: exists; delete it or give another'
     )
-  cli.import_tensorflow()
+  process.import_tensorflow()
   import tensorflow as tf
 
   from launch import runs

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from absl import flags
 
-from launch import cli, records
+from launch import cli, files, process, records
 from launch.rundir import provenance
 from launch.settings import config
 
@@ -149,7 +149,7 @@ def main() -> int:
   parameters = _parameters()
   _check_descent()
   folder = _make_folder()
-  cli.import_tensorflow()
+  process.import_tensorflow()
   from vae import density_fit
 
   p = density_fit.target(parameters)
@@ -171,7 +171,7 @@ def main() -> int:
     'versions': provenance.package_versions(),
   }
   text = json.dumps(target, indent=2, sort_keys=True) + '\n'
-  records.replace_file(folder / records.DENSITY_FIT_TARGET, text.encode())
+  files.replace_file(folder / records.DENSITY_FIT_TARGET, text.encode())
   records.write_table(
     folder,
     records.DENSITY_FIT,

@@ -5,18 +5,18 @@ The one module of `launch` that `analysis` may import. No TensorFlow here.
 
 import contextlib
 import csv
-import fcntl
 import io
 import json
 import math
 import os
 import pathlib
 import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from launch import files
 
 if TYPE_CHECKING:
   import pandas as pd
@@ -109,10 +109,6 @@ STATUSES = ('running', 'finished', 'failed', 'interrupted')
 
 class RecordError(ValueError):
   """A run directory or one of its files cannot be read or written."""
-
-
-class LockedError(RecordError):
-  """Another process writes a run."""
 
 
 # -- What a file may hold -----------------------------------------------------
@@ -240,31 +236,10 @@ def text(value: Any) -> str:
 # -- Whole files --------------------------------------------------------------
 
 
-def replace_file(path: pathlib.Path, content: bytes) -> None:
-  """Replaces a file in one step: readers see the old one or the new one."""
-  handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
-  try:
-    with open(handle, 'wb') as file:
-      file.write(content)
-      file.flush()
-      os.fsync(file.fileno())
-    os.chmod(name, 0o644)
-    os.replace(name, path)
-  except BaseException:
-    with contextlib.suppress(FileNotFoundError):
-      os.unlink(name)
-    raise
-  folder = os.open(path.parent, os.O_RDONLY)
-  try:
-    os.fsync(folder)
-  finally:
-    os.close(folder)
-
-
 def write_manifest(run_dir: pathlib.Path, manifest: Mapping[str, Any]) -> None:
   """Replaces manifest.json."""
   text = json.dumps(manifest, indent=2, sort_keys=True) + '\n'
-  replace_file(run_dir / MANIFEST, text.encode())
+  files.replace_file(run_dir / MANIFEST, text.encode())
 
 
 def read_manifest(run_dir: str | os.PathLike) -> dict[str, Any]:
@@ -360,17 +335,6 @@ def to_csv(lines: Iterable[Sequence[Any]]) -> str:
   return buffer.getvalue()
 
 
-def append_text(path: pathlib.Path, text: str) -> None:
-  """Appends to a file in one write, so that a kill leaves whole lines."""
-  content = text.encode()
-  handle = os.open(path, os.O_WRONLY | os.O_APPEND)
-  try:
-    if os.write(handle, content) != len(content):
-      raise OSError(f'{path}: the disk took only part of a row')
-  finally:
-    os.close(handle)
-
-
 def _lines(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
   columns = COLUMNS[name]
   for row in rows:
@@ -395,7 +359,7 @@ def write_table(
     ValueError: a key that is unknown or missing.
   """
   content = ','.join(COLUMNS[name]) + '\n' + _lines(name, rows)
-  replace_file(run_dir / name, content.encode())
+  files.replace_file(run_dir / name, content.encode())
 
 
 def create_table(run_dir: pathlib.Path, name: str) -> None:
@@ -414,7 +378,7 @@ def append(run_dir: pathlib.Path, name: str, row: Mapping[str, Any]) -> None:
   Raises:
     ValueError: a key that is unknown or missing.
   """
-  append_text(run_dir / name, _lines(name, [row]))
+  files.append_text(run_dir / name, _lines(name, [row]))
 
 
 def read_lines(path: pathlib.Path) -> list[list[str]]:
@@ -513,7 +477,7 @@ def keep_rows(
   Raises:
     RecordError: a damaged table.
   """
-  with locked(run_dir / f'.{name}.lock'):
+  with files.locked(run_dir / f'.{name}.lock'):
     rows = [
       row for row in read_rows(run_dir, name) if keep(int(row['step']), row)
     ]
@@ -528,7 +492,7 @@ def upsert(
   Safe beside other processes that do the same to the same run.
   """
   key = lambda row: tuple(_text(row[column]) for column in KEYS[name])
-  with locked(run_dir / f'.{name}.lock'):
+  with files.locked(run_dir / f'.{name}.lock'):
     merged: dict[tuple[str, ...], Mapping[str, Any]] = {
       key(row): row for row in read_rows(run_dir, name)
     }
@@ -558,12 +522,12 @@ def write_arrays(
   folder = run_dir / ARRAYS
   folder.mkdir(exist_ok=True)
   # Evaluating an old checkpoint may end after training has.
-  with locked(run_dir / f'.{ARRAYS}.lock'):
+  with files.locked(run_dir / f'.{ARRAYS}.lock'):
     newer = False
     with contextlib.suppress(RecordError, KeyError):
       newer = int(read_arrays(run_dir, name)['step']) > step
     if not newer:
-      replace_file(folder / f'{name}.npz', buffer.getvalue())
+      files.replace_file(folder / f'{name}.npz', buffer.getvalue())
 
 
 def read_arrays(
@@ -599,28 +563,16 @@ def read_arrays(
   return found
 
 
-# -- Locks and run directories ------------------------------------------------
+# -- Figures ------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def locked(path: pathlib.Path, wait: bool = True) -> Iterator[None]:
-  """Holds a lock that the system ends with the process; none can be stale.
+def write_figure(path: pathlib.Path, content: bytes) -> None:
+  """Replaces a file that shows runs, in a folder made where it is missing."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  files.replace_file(path, content)
 
-  Args:
-    path: the lock's file, made where it is missing.
-    wait: whether to wait for another holder.
 
-  Raises:
-    LockedError: another process holds the lock and `wait` is false.
-  """
-  with path.open('a') as file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-      raise LockedError(
-        f'{path.parent} is being written by another process'
-      ) from None
-    yield
+# -- Run directories ----------------------------------------------------------
 
 
 def newest_run(root: str | os.PathLike = 'runs') -> pathlib.Path:

@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from launch import cli
+from launch import cli, process
 from launch.rundir import opening
 from launch.settings import config, presets
 
@@ -28,14 +28,14 @@ def main() -> int:
   tensorboard = config.tensorboard_from_flags()
   with opening.opened(cli.RUN_DIR.value, _OVERWRITE.value) as (path, settings):
     # TensorFlow takes seconds to import: only now that the flags are good.
-    cli.import_tensorflow()
+    process.import_tensorflow()
     from launch.experiment import loop
 
     return loop.run(
       path,
       settings,
       cli.DATA_DIR.value,
-      cli.command_line(),
+      process.command_line(),
       overwrite=_OVERWRITE.value,
       original=flags.FLAGS.config,
       tensorboard=tensorboard,

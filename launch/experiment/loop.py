@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from launch import compare, records
+from launch import compare, files, records
 from launch.experiment import (
   build,
   messages,
@@ -125,7 +125,7 @@ class _Experiment:
       for name in records.RUN_TABLES:
         records.create_table(path, name)
       records.write_manifest(path, self._manifest)
-      records.replace_file(path / records.CONFIG, config.to_json().encode())
+      files.replace_file(path / records.CONFIG, config.to_json().encode())
       return True
     stored = config_lib.load(path / records.CONFIG)
     opening.check_same(path, stored, config)
@@ -154,7 +154,7 @@ class _Experiment:
       {'step': self._step, **self._session()}
     )
     self._update_manifest('running', training_steps=self._schedule.last)
-    records.replace_file(path / records.CONFIG, config.to_json().encode())
+    files.replace_file(path / records.CONFIG, config.to_json().encode())
     print(f'resuming {path} after step {self._step:,}')
     return True
 

@@ -10,7 +10,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from launch import records
+from launch import files, records
 
 # Checkpoints kept of each run: the newest, and one should it be damaged.
 KEPT = 2
@@ -64,7 +64,7 @@ def save(
   # One entry: safetensors writes several in an order that varies.
   header = {'sha256': _digest(step, tensors), 'step': step}
   metadata = {_HEADER: json.dumps(header)}
-  records.replace_file(path, safetensors.numpy.save(dict(tensors), metadata))
+  files.replace_file(path, safetensors.numpy.save(dict(tensors), metadata))
   for old in paths(run_dir)[KEPT:]:
     if best_step is None or old != path_of(run_dir, best_step):
       old.unlink()

@@ -7,7 +7,7 @@ import os
 import pathlib
 from collections.abc import Callable, Iterator
 
-from launch import records
+from launch import files, records
 from launch.settings import config as config_lib
 from launch.settings.config import Config
 
@@ -91,7 +91,7 @@ def opened(
       f'--run_dir={run_dir}: holds other files but no {records.CONFIG}; give '
       'an empty or a new folder'
     )
-  with records.locked(path / _LOCK, wait=False):
+  with files.locked(path / _LOCK, wait=False):
     try:
       if entries and not overwrite:
         config = make_config(load_config(path))

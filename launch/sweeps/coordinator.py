@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from launch import cli, records
+from launch import files, process, records
 from launch.experiment import stop
 from launch.rundir import opening
 from launch.settings import config as config_lib
@@ -48,7 +48,7 @@ class Table:
     if row.keys() - set(self._columns):
       self._write()
       return
-    records.append_text(self._path, records.to_csv([self._cells(row)]))
+    files.append_text(self._path, records.to_csv([self._cells(row)]))
 
   def _cells(self, row: Mapping[str, Any]) -> list[Any]:
     return [row.get(name) for name in self._columns]
@@ -57,14 +57,14 @@ class Table:
     for row in self._rows.values():
       self._columns += [name for name in row if name not in self._columns]
     lines = [self._columns, *map(self._cells, self._rows.values())]
-    records.replace_file(self._path, records.to_csv(lines).encode())
+    files.replace_file(self._path, records.to_csv(lines).encode())
 
 
 def _row(values: Mapping[str, Any], ended: Ended) -> dict[str, Any]:
   return {
     'run_dir': ended.name,
     'status': ended.status,
-    'error': cli.printable(ended.error),
+    'error': process.printable(ended.error),
     **{name: records.text(value) for name, value in values.items()},
     **ended.results,
   }
@@ -91,7 +91,7 @@ def _check_same(folder: pathlib.Path, plan: grid.Plan) -> None:
     sort_keys=True,
   )
   if not path.exists():
-    records.replace_file(path, content.encode() + b'\n')
+    files.replace_file(path, content.encode() + b'\n')
     return
   old, new = records.read_object(path), json.loads(content)
   differing = [
@@ -159,7 +159,7 @@ def carry_out(
     RecordError: another process writes the sweep, or the folder holds another.
   """
   folder.mkdir(parents=True, exist_ok=True)
-  with records.locked(folder / '.lock', wait=False):
+  with files.locked(folder / '.lock', wait=False):
     _check_same(folder, plan)
     names = {planned.name for planned in plan.runs}
     settings = [*plan.runs[0].values]
@@ -184,7 +184,7 @@ def carry_out(
           path.resolve(),
           planned.config,
           os.path.abspath(os.path.expanduser(data_dir)),
-          cli.command_line(),
+          process.command_line(),
           os.getcwd(),
           tensorboard,
         )
@@ -249,7 +249,7 @@ def _describe(ended: Ended) -> str:
   """A run's end in a few words."""
   if ended.status != 'finished':
     line = f'{ended.name} {ended.status}'
-    return cli.printable(f'{line}: {ended.error}' if ended.error else line)
+    return process.printable(f'{line}: {ended.error}' if ended.error else line)
   metrics = ('elbo_nats', 'distortion_nats', 'rate_nats', 'squared_error')
   return f'{ended.name} ' + ', '.join(
     f'{name.removesuffix("_nats").replace("_", " ")} {ended.results[name]:.5g}'
@@ -268,7 +268,7 @@ def _end(
   quoted = shlex.quote(str(folder))
   if signal is not None:
     given = any(a.startswith('--sweep_dir') for a in sys.argv)
-    line = cli.command_line() + ('' if given else f' --sweep_dir={quoted}')
+    line = process.command_line() + ('' if given else f' --sweep_dir={quoted}')
     print(f'{folder} stopped. To go on:\n{line}')
     return 128 + signal
   failed = statuses.count('failed')

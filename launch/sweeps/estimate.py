@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from launch import cli
+from launch import process
 from launch.settings import config as config_lib
 from launch.settings.config import Config
 from launch.sweeps import executors, grid
@@ -59,7 +59,7 @@ def describe(plan: grid.Plan, threads: int, data_dir: str) -> str:
   Raises:
     ConfigError, DatasetError: settings or data that cannot be.
   """
-  cli.import_tensorflow()
+  process.import_tensorflow()
   from launch.experiment import programs
 
   bench = programs.Workbench()

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from launch import records
+from launch import files, process, records
 from launch.rundir import opening
 from launch.settings import config as config_lib
 from launch.settings.config import Config
@@ -76,11 +76,9 @@ def read_ended(name: str, path: pathlib.Path) -> Ended:
 @functools.cache
 def _bench() -> Any:
   """What the runs of this process share."""
-  from launch import cli
-
   # Several processes may share a GPU, whose memory the first would take.
   os.environ.setdefault('TF_FORCE_GPU_ALLOW_GROWTH', 'true')
-  cli.import_tensorflow()
+  process.import_tensorflow()
   from launch.experiment import programs
 
   return programs.Workbench()
@@ -148,7 +146,7 @@ def _train(task: Task) -> None:
           tensorboard=task.tensorboard,
         )
         return
-    except records.LockedError:
+    except files.LockedError:
       if time.monotonic() > deadline:
         raise
       time.sleep(0.2)

@@ -1,7 +1,3 @@
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
@@ -150,46 +146,6 @@ def test_manifests_of_other_formats_are_refused(tmp_path, content):
   (tmp_path / records.MANIFEST).write_bytes(content)
   with pytest.raises(records.RecordError, match=r'manifest\.json'):
     records.read_manifest(tmp_path)
-
-
-def test_a_failed_replacement_leaves_the_old_file(tmp_path, monkeypatch):
-  path = tmp_path / 'x'
-  records.replace_file(path, b'old')
-
-  def fail(handle):
-    raise OSError(28, 'No space left on device')
-
-  monkeypatch.setattr(os, 'fsync', fail)
-  with pytest.raises(OSError, match='No space'):
-    records.replace_file(path, b'new')
-  assert path.read_bytes() == b'old'
-  assert [p.name for p in tmp_path.iterdir()] == ['x']
-
-
-def test_a_lock_is_refused_while_its_process_lives_and_ends_with_it(tmp_path):
-  script = (
-    'import pathlib, sys; from launch import records\n'
-    'with records.locked(pathlib.Path(sys.argv[1])):\n'
-    '  print("held", flush=True); input()'
-  )
-  lock = tmp_path / 'lock'
-  process = subprocess.Popen(
-    [sys.executable, '-c', script, lock],
-    stdin=subprocess.PIPE,
-    stdout=subprocess.PIPE,
-  )
-  try:
-    assert process.stdout.readline() == b'held\n'
-    with (
-      pytest.raises(records.RecordError, match='by another process'),
-      records.locked(lock, wait=False),
-    ):
-      pass
-  finally:
-    process.kill()
-    process.communicate()
-  with records.locked(lock, wait=False):
-    pass
 
 
 def test_the_newest_run_is_the_one_started_last(tmp_path):

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from analysis import frames
-from launch import records
+from launch import files, records
 from launch.experiment import build
 from launch.rundir import checkpoints
 from launch.settings import config
@@ -233,8 +233,8 @@ def test_another_sweep_in_the_folder_is_refused(tmp_path, axes, message):
 
 def test_one_process_writes_a_sweep(tmp_path):
   with (
-    records.locked(tmp_path / '.lock'),
-    pytest.raises(records.LockedError, match='another process'),
+    files.locked(tmp_path / '.lock'),
+    pytest.raises(files.LockedError, match='another process'),
   ):
     carry_out(tmp_path, finish, beta=[0.5, 2.0])
 

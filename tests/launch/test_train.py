@@ -12,7 +12,7 @@ import pytest
 import scipy.stats
 import tensorflow as tf
 
-from launch import records, runs
+from launch import files, records, runs
 from launch.experiment import build
 from launch.rundir import checkpoints
 from launch.settings import config, presets
@@ -596,7 +596,7 @@ def test_weights_that_are_not_finite_are_not_saved(
 def test_a_second_writer_is_refused(launch_train, tmp_path):
   run = tmp_path / 'run'
   run.mkdir()
-  with records.locked(run / '.lock'):
+  with files.locked(run / '.lock'):
     assert_one_line_error(
       launch_train(run_dir=run), 'is being written by another process'
     )
