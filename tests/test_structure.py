@@ -226,10 +226,10 @@ def test_the_commands_of_the_readme_exist_and_take_the_flags_shown():
 
 def test_choices_of_the_config_are_those_of_the_library():
   from vae import losses, networks, posteriors
-  from vae.data import datasets
+  from vae.data import batches
 
   choices = {f.name: f.metadata['choices'] for f in config.fields()}
-  assert set(choices['binarize']) == set(datasets.BINARISATIONS)
+  assert set(choices['binarize']) == set(batches.BINARISATIONS)
   assert set(choices['posterior_scale']) == set(posteriors.SCALES)
   assert set(choices['reduction']) == set(losses.REDUCTIONS)
   assert set(choices['init']) == set(networks.Initializer.SCHEMES)

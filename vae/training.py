@@ -16,7 +16,7 @@ import sonnet as snt
 import tensorflow as tf
 
 from vae import losses, mode, models, randomness
-from vae.data import datasets
+from vae.data import batches
 
 # Bytes of images that one block may hold when the host gathers them; and of
 # those that it gathers before it gives the pages that they lie on back.
@@ -218,7 +218,7 @@ class Engine:
       images: uint8 [N, H, W, C], or a table, float32 [N, F].
       seed: of all draws.
       batch_size: B, at most N.
-      binarize: one of `datasets.BINARISATIONS`.
+      binarize: one of `batches.BINARISATIONS`.
       jit: whether XLA compiles the loop.
       on_device: whether the device holds all images, or the host sends each
         block's.
@@ -243,7 +243,7 @@ class Engine:
 
     def step(seed, index, images, beta, learning_rate):
       draw = lambda purpose: randomness.key(seed, purpose, index)
-      images = datasets.to_float(
+      images = batches.to_float(
         images, binarize, draw(randomness.Purpose.BINARISATION)
       )
       optimizer.learning_rate.assign(learning_rate)
@@ -353,7 +353,7 @@ class Engine:
     return images
 
   def _indices(self, seed: int, first: int, count: int) -> np.ndarray:
-    return datasets.batch_indices(
+    return batches.indices(
       seed, len(self._images), self._batch_size, first, count
     )
 

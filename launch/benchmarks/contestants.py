@@ -22,7 +22,7 @@ from launch.experiment import build, programs
 from launch.settings import config as config_lib
 from launch.settings.config import Config
 from vae import randomness
-from vae.data import datasets
+from vae.data import batches
 from vae.metrics import evaluation, importance
 
 vae.check_installed()
@@ -73,7 +73,7 @@ def make_task(
     )
 
   recorded = contest.Recorded(
-    datasets.batch_indices(
+    batches.indices(
       config.seed, len(images), config.batch_size, 1, record_steps
     ),
     draws(randomness.normal, randomness.Purpose.POSTERIOR, config.latent_size),

@@ -10,7 +10,7 @@ import threadpoolctl
 from launch import records
 from launch.settings.config import Config
 from vae import models, randomness
-from vae.data import datasets
+from vae.data import batches, datasets
 from vae.metrics import evaluation
 
 # Test images kept with their reconstructions.
@@ -57,7 +57,7 @@ def write(
     config: the run's settings.
     result: the split's evaluation, which says which latents carry most.
   """
-  floats = datasets.to_float(
+  floats = batches.to_float(
     tf.constant(split.examples[:NUM_RECONSTRUCTIONS]),
     config.binarize,
     randomness.key(config.seed, randomness.Purpose.EVALUATION_BINARISATION, 0),

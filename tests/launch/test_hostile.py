@@ -19,7 +19,7 @@ from launch import compare, evaluate, records
 from launch.experiment import loop, metrics, programs
 from launch.rundir import checkpoints
 from tests.launch import conftest
-from vae.data import datasets, sources
+from vae.data import chain, datasets, idx, sources
 
 # What a setting or an entry of a manifest should not be.
 VALUES = (
@@ -139,7 +139,7 @@ def in_place_of_work(original):
     def unknown(name, *_):
       raise sources.SourceError(f'{name} cannot be had')
 
-    patch.setattr(sources, 'tfds_name', unknown)
+    patch.setattr(chain, '_tfds_name', unknown)
     yield
 
 
@@ -340,11 +340,11 @@ def test_idx_files(content, is_compressed, data):
       content = data.draw(damaged_bytes(gzip.compress(content)))
     path.write_bytes(content)
     with contextlib.suppress(sources.DamagedError):
-      assert sources.read_idx(path).dtype == np.uint8
+      assert idx.read(path).dtype == np.uint8
     with contextlib.suppress(sources.DamagedError):
-      for stem in sources._IDX_FILES.values():
+      for stem in idx.FILES.values():
         pathlib.Path(folder, stem).write_bytes(content)
-      sources.idx_folder(pathlib.Path(folder))
+      idx.folder(pathlib.Path(folder))
 
 
 @pytest.mark.parametrize(
@@ -361,7 +361,7 @@ def test_names_of_datasets_do_not_lead_out_of_the_data_folder(
   here.mkdir(parents=True)
   monkeypatch.chdir(here)
   asked = []
-  monkeypatch.setattr(sources, 'tfds_name', lambda *given: asked.append(given))
+  monkeypatch.setattr(chain, 'find', lambda *given: asked.append(given))
   data_dir = tmp_path / 'data' / 'dir'
   with pytest.raises(datasets.DatasetError):
     datasets.load(name, data_dir, lambda line: None)

@@ -111,7 +111,7 @@ def tables(monkeypatch):
     del binarize, seed
     yield len(x), 0, tf.constant(x), key()
 
-  monkeypatch.setattr(evaluation, 'batches', batches)
+  monkeypatch.setattr(evaluation, 'fixed_batches', batches)
 
 
 def test_the_importance_weighted_bound_meets_log_p_within_its_error(tables):

@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from tests.vae import builders
 from vae import losses, randomness, training
-from vae.data import datasets
+from vae.data import batches
 
 
 def make(
@@ -84,9 +84,9 @@ def test_the_engine_does_what_a_plain_loop_does(jit):
   adam = NumpyAdam([v.numpy() for v in variables])
   images = builders.byte_images(30)
   for step in range(1, 13):
-    batch = images[datasets.batch_indices(0, 30, 8, step, 1)[0]]
+    batch = images[batches.indices(0, 30, 8, step, 1)[0]]
     draw = lambda purpose, step=step: randomness.key(0, purpose, step)
-    floats = datasets.to_float(
+    floats = batches.to_float(
       tf.constant(batch), 'dynamic', draw(randomness.Purpose.BINARISATION)
     )
     with tf.GradientTape() as tape:

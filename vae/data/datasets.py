@@ -1,6 +1,6 @@
-"""Datasets as memory-mapped arrays: preparing, splits, batches, binarisation.
+"""Datasets as memory-mapped arrays: preparing, opening, splitting.
 
-Every source of `vae.sources` is prepared once into files of NumPy under
+What `vae.data.chain` finds is prepared once into files of NumPy under
 `DATA_DIR/prepared`, so that a run opens its data in milliseconds and reads
 only the images that it needs.
 """
@@ -8,7 +8,6 @@ only the images that it needs.
 import contextlib
 import dataclasses
 import fcntl
-import functools
 import hashlib
 import json
 import os
@@ -19,14 +18,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from vae import randomness
-from vae.data import sources
-
-_SPLITS = ('train', 'validation', 'test')
-
-BINARISATIONS = ('none', 'threshold', 'static', 'dynamic')
+from vae.data import batches, chain, sources
 
 # What `auto` stands for: the first, or the second where it cannot be had.
 _FULL, _FALLBACK = 'mnist', 'mnist_5k'
@@ -81,7 +74,9 @@ class Dataset:
   def statically_binarised(self) -> 'Dataset':
     """The dataset with one fixed Bernoulli draw of every pixel."""
     splits = {
-      name: Split(statically_binarised(split.examples, name), split.labels)
+      name: Split(
+        batches.statically_binarised(split.examples, name), split.labels
+      )
       for name, split in self.splits.items()
     }
     return dataclasses.replace(self, splits=splits)
@@ -216,18 +211,11 @@ def _prepare(
     if prepared.is_dir():  # Another process was faster.
       return prepared
     report(f'preparing {name}')
-    if source is not None and source.is_file():
-      raw = sources.table_file(source)
-    elif source is not None:
-      raw = sources.idx_folder(source) or sources.image_folder(source)
-    elif name in sources.SHIPPED:
-      raw = sources.SHIPPED[name]()
-    else:
-      raw = sources.tfds_name(name, data_dir, report)
+    data = chain.find(name, data_dir, report)
     with tempfile.TemporaryDirectory(dir=prepared.parent) as folder:
       complete = pathlib.Path(folder, 'complete')
       complete.mkdir()
-      _write(name, raw, complete)
+      _write(name, data, complete)
       complete.replace(prepared)
   return prepared
 
@@ -240,35 +228,35 @@ def _sha256(images: np.memmap) -> str:
     return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
-def _write(name: str, raw: sources.Raw, folder: pathlib.Path) -> None:
+def _write(name: str, data: sources.SourceData, folder: pathlib.Path) -> None:
   """Writes the arrays of each split and their provenance."""
   provenance: dict[str, Any] = {
     'name': name,
-    'version': raw.version,
-    'source': raw.source,
-    'shape': list(raw.splits['train'].shape),
+    'version': data.version,
+    'source': data.source,
+    'shape': list(data.splits['train'].shape),
     'num_images': {},
     'sha256': {},
   }
   arrays = {}
-  for split, raw_split in raw.splits.items():
+  for split, part in data.splits.items():
     images = np.lib.format.open_memmap(
       folder / f'{split}_images.npy',
       mode='w+',
-      dtype=raw_split.dtype,
-      shape=(raw_split.num_examples, *raw_split.shape),
+      dtype=part.dtype,
+      shape=(part.num_examples, *part.shape),
     )
     labels = []
     filled = 0
-    for batch, batch_labels in raw_split.batches():
+    for batch, batch_labels in part.batches():
       images[filled : filled + len(batch)] = batch
       filled += len(batch)
       if batch_labels is not None:
         labels.append(batch_labels)
-    if filled != raw_split.num_examples:
+    if filled != part.num_examples:
       raise sources.SourceError(
-        f'{raw.source} gave {filled:,} {split} images instead of '
-        f'{raw_split.num_examples:,}'
+        f'{data.source} gave {filled:,} {split} images instead of '
+        f'{part.num_examples:,}'
       )
     if labels:
       np.save(folder / f'{split}_labels.npy', np.concatenate(labels))
@@ -295,7 +283,7 @@ def _open(name: str, folder: pathlib.Path) -> Dataset:
     provenance = json.loads((folder / 'provenance.json').read_text())
     splits = {}
     for split, expected in provenance['sha256'].items():
-      if split not in _SPLITS:
+      if split not in sources.SPLITS:
         raise KeyError(split)
       images = np.load(
         folder / f'{split}_images.npy', mmap_mode='r', allow_pickle=False
@@ -316,112 +304,3 @@ def _open(name: str, folder: pathlib.Path) -> Dataset:
   except Exception as error:  # JSON and NumPy raise many kinds.
     raise DatasetError(f'{folder} is damaged ({error!r}); {cure}') from error
   return Dataset(name, splits, provenance)
-
-
-# -- Batches ------------------------------------------------------------------
-
-
-@functools.lru_cache(maxsize=4)
-def _permutation(seed: int, epoch: int, num_examples: int) -> np.ndarray:
-  generator = randomness.host_generator(
-    seed, randomness.Purpose.PERMUTATION, epoch
-  )
-  return generator.permutation(num_examples).astype(np.int32)
-
-
-def batch_indices(
-  seed: int, num_examples: int, batch_size: int, first_step: int, num_steps: int
-) -> np.ndarray:
-  """Which images make up the batches of some steps.
-
-  The epochs' permutations are laid end to end and cut into batches: every
-  image is seen once an epoch, none is left out, and a batch may hold the end
-  of one epoch and the start of the next.
-
-  Args:
-    seed: the run's seed.
-    num_examples: N.
-    batch_size: B, at most N.
-    first_step: the first step, counted from 1.
-    num_steps: K.
-
-  Returns:
-    int32 indices of shape [K, B].
-
-  Raises:
-    ValueError: a batch larger than the data.
-  """
-  if not 1 <= batch_size <= num_examples:
-    raise ValueError(
-      f'batch_size must be between 1 and the {num_examples} examples, '
-      f'got {batch_size}'
-    )
-  start = (first_step - 1) * batch_size
-  stop = start + num_steps * batch_size
-  pieces = []
-  for epoch in range(start // num_examples, -(-stop // num_examples)):
-    offset = epoch * num_examples
-    pieces.append(
-      _permutation(seed, epoch, num_examples)[
-        max(start - offset, 0) : stop - offset
-      ]
-    )
-  return np.concatenate(pieces).reshape(num_steps, batch_size)
-
-
-# -- From bytes to what a model sees ------------------------------------------
-
-
-def statically_binarised(images: np.ndarray, split: str) -> np.ndarray:
-  """One fixed Bernoulli draw of the pixels, the same for every run and seed.
-
-  Args:
-    images: uint8 [N, H, W, C].
-    split: name of the split, each of which has a draw of its own.
-
-  Returns:
-    uint8 images of zeros and 255s, of the same shape.
-  """
-  binary = np.empty(images.shape, np.uint8)
-  stream = _SPLITS.index(split)
-  generator = randomness.host_generator(
-    0, randomness.Purpose.STATIC_BINARISATION, stream
-  )
-  for start in range(0, len(images), 1000):
-    chunk = images[start : start + 1000]
-    draws = generator.random(chunk.shape, np.float32)
-    binary[start : start + 1000] = (draws * np.float32(255) < chunk) * 255
-  return binary
-
-
-def to_float(images: tf.Tensor, binarize: str, key: tf.Tensor) -> tf.Tensor:
-  """Turns bytes into what a model sees; rows of a table are that already.
-
-  Args:
-    images: uint8 [B, H, W, C], or float32 [B, F] with 'none'.
-    binarize: 'none' keeps grey values; 'threshold' makes what is above one
-      half white; 'dynamic' draws every pixel anew, white with probability
-      value / 255; 'static' expects `statically_binarised` images.
-    key: of the dynamic draw, from `randomness.key`.
-
-  Returns:
-    float32 [B, H, W, C] in [0, 1], or [B, F].
-
-  Raises:
-    ValueError: a binarisation that does not exist.
-  """
-  if binarize not in BINARISATIONS:
-    raise ValueError(f'binarize must be one of {BINARISATIONS}, got {binarize}')
-  if images.dtype == tf.float32:
-    if binarize != 'none':
-      raise ValueError(f'binarize must be none for a table, got {binarize}')
-    return images
-  values = tf.cast(images, tf.float32) / 255.0
-  if binarize == 'threshold':
-    return tf.cast(values > 0.5, tf.float32)
-  if binarize == 'dynamic':
-    shape = images.shape
-    if not shape.is_fully_defined():
-      shape = tf.shape(images)
-    return tf.cast(randomness.uniform(key, shape) < values, tf.float32)
-  return values

@@ -49,7 +49,7 @@ def aggregate_posterior(
 ) -> tfd.Distribution:
   """The posteriors of all images of a split as one batch [N], event [L]."""
   parts = []
-  for count, _, floats, _ in evaluation.batches(images, binarize, seed):
+  for count, _, floats, _ in evaluation.fixed_batches(images, binarize, seed):
     posterior = model.encode(floats)
     parts.append(
       tf.nest.map_structure(

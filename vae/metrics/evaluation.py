@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from vae import losses, models, randomness
-from vae.data import datasets
+from vae.data import batches
 
 # Images in one evaluation batch. Part of what the evaluation's noise means.
 BATCH_SIZE = 500
@@ -94,7 +94,7 @@ def estimate(values: np.ndarray) -> Estimate:
   return Estimate(float(values.mean()), float(se))
 
 
-def batches(
+def fixed_batches(
   images: np.ndarray, binarize: str, seed: int
 ) -> Iterator[tuple[int, int, tf.Tensor, tf.Tensor]]:
   """The batches of an evaluation, with fixed noise.
@@ -105,7 +105,7 @@ def batches(
 
   Args:
     images: uint8 [N, H, W, C].
-    binarize: one of `datasets.BINARISATIONS`.
+    binarize: one of `batches.BINARISATIONS`.
     seed: the run's seed.
 
   Yields:
@@ -119,7 +119,7 @@ def batches(
     if count < size:
       batch = np.concatenate([batch, np.repeat(images[:1], size - count, 0)])
     key = lambda purpose, index=index: randomness.key(seed, purpose, index)
-    floats = datasets.to_float(
+    floats = batches.to_float(
       tf.constant(batch),
       binarize,
       key(randomness.Purpose.EVALUATION_BINARISATION),
@@ -179,11 +179,11 @@ class Evaluator:
 
     Args:
       images: uint8 [N, H, W, C].
-      binarize: one of `datasets.BINARISATIONS`.
+      binarize: one of `batches.BINARISATIONS`.
       seed: the run's seed.
     """
     parts = []
-    for count, _, batch, key in batches(images, binarize, seed):
+    for count, _, batch, key in fixed_batches(images, binarize, seed):
       outputs = self._per_image(batch, key)
       parts.append([output.numpy()[:count] for output in outputs])
     *terms, means, stddevs = (

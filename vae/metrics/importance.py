@@ -114,7 +114,7 @@ class Estimator:
 
     Args:
       images: uint8 [N, H, W, C].
-      binarize: one of `datasets.BINARISATIONS`; with 'none' the likelihood
+      binarize: one of `batches.BINARISATIONS`; with 'none' the likelihood
         must be a density of grey pixels, which a Bernoulli is not.
       seed: the run's seed.
       counts: increasing numbers of samples, at most `MOST_SAMPLES`; the
@@ -134,7 +134,9 @@ class Estimator:
     log_p: list[list[np.ndarray]] = [[] for _ in counts]
     ess: list[list[np.ndarray]] = [[] for _ in counts]
     seen = 0
-    for valid, batch, floats, _ in evaluation.batches(images, binarize, seed):
+    for valid, batch, floats, _ in evaluation.fixed_batches(
+      images, binarize, seed
+    ):
       states = self._states(floats, batch, seed, counts)
       for index, (count, state) in enumerate(zip(counts, states, strict=True)):
         largest, total, squares = state.numpy().astype('f8')[:, :valid]

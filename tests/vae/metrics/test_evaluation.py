@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from tests.vae import builders
 from vae import losses, priors
-from vae.data import datasets
+from vae.data import batches
 from vae.metrics import evaluation
 
 
@@ -15,7 +15,7 @@ def test_every_image_counts_once_in_a_ragged_split(monkeypatch):
   result = evaluation.Evaluator(model)(images, 'none', seed=3)
 
   rates, distortions = [], []
-  for count, _, floats, key in evaluation.batches(images, 'none', 3):
+  for count, _, floats, key in evaluation.fixed_batches(images, 'none', 3):
     terms = losses.terms(model, floats, key)
     rates.append(terms.rate.numpy()[:count])
     distortions.append(terms.distortion.numpy()[:count])
@@ -35,7 +35,7 @@ def test_the_batches_hold_every_image_in_order(monkeypatch):
   images = builders.byte_images(10)
   parts = [
     floats.numpy()[:count]
-    for count, _, floats, _ in evaluation.batches(images, 'none', 0)
+    for count, _, floats, _ in evaluation.fixed_batches(images, 'none', 0)
   ]
   assert [len(part) for part in parts] == [4, 4, 2]
   np.testing.assert_allclose(np.concatenate(parts), images / 255, rtol=1e-6)
@@ -47,7 +47,8 @@ def test_noise_is_fixed_by_the_seed_and_varies_between_batches(monkeypatch):
 
   def draw(seed):
     return [
-      x.numpy() for _, _, x, _ in evaluation.batches(images, 'dynamic', seed)
+      x.numpy()
+      for _, _, x, _ in evaluation.fixed_batches(images, 'dynamic', seed)
     ]
 
   first, again, other = draw(0), draw(0), draw(1)
@@ -64,7 +65,7 @@ def test_rate_per_latent_adds_up_to_the_rate():
   assert result.rate_per_latent.sum() == pytest.approx(
     result.rate.value, rel=1e-5
   )
-  posterior = model.encode(datasets.to_float(tf.constant(images), 'none', None))
+  posterior = model.encode(batches.to_float(tf.constant(images), 'none', None))
   mean, std = posterior.mean().numpy(), posterior.stddev().numpy()
   expected = (0.5 * (mean**2 + std**2 - 1) - np.log(std)).mean(0)
   np.testing.assert_allclose(result.rate_per_latent, expected, rtol=1e-4)

@@ -13,7 +13,9 @@ IMAGES = builders.byte_images(7)
 def reference(model, seed, count):
   """L_k of each image by NumPy, from the same draws, all held at once."""
   bounds, sizes = [], []
-  for valid, batch, floats, _ in evaluation.batches(IMAGES, 'dynamic', seed):
+  for valid, batch, floats, _ in evaluation.fixed_batches(
+    IMAGES, 'dynamic', seed
+  ):
     posterior = model.encode(floats)
     weights = []
     for chunk in range(-(-count // importance._CHUNK)):

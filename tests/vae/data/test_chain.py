@@ -13,11 +13,11 @@ import time
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
+import tensorflow_datasets
 
-from vae.data import datasets, sources
+from vae.data import chain, datasets, hosts, idx, tfds
 
-ROLES = sources._IDX_FILES
+ROLES = idx.FILES
 
 
 def quiet(line):
@@ -69,7 +69,7 @@ def digests(monkeypatch):
   import hashlib
 
   monkeypatch.setitem(
-    sources._IDX_MD5,
+    idx.MD5,
     'mnist',
     tuple(
       hashlib.md5(idx_bytes(mnist_like()[role])).hexdigest() for role in ROLES
@@ -87,9 +87,9 @@ def offline(monkeypatch):
     monkeypatch.setenv(name, f'http://127.0.0.1:{port}')
   monkeypatch.delenv('no_proxy', raising=False)
   monkeypatch.delenv('NO_PROXY', raising=False)
-  sources._bucket_answers.cache_clear()
+  tfds._bucket_answers.cache_clear()
   yield
-  sources._bucket_answers.cache_clear()
+  tfds._bucket_answers.cache_clear()
 
 
 def install_npm(monkeypatch, folder, script):
@@ -267,7 +267,7 @@ def test_idx_files_of_another_dataset_are_refused(tmp_path, offline, name):
 def test_debians_folder_serves_fashion_mnist(tmp_path, monkeypatch, offline):
   write_idx(tmp_path / 'debian', small_arrays(), compress=True)
   monkeypatch.setitem(
-    sources.DEBIAN_FOLDERS, 'fashion_mnist', str(tmp_path / 'debian')
+    chain.DEBIAN_FOLDERS, 'fashion_mnist', str(tmp_path / 'debian')
   )
   # Its files are found and opened, and told from the real ones.
   with pytest.raises(
@@ -305,29 +305,27 @@ def test_a_host_that_never_answers_is_found_out_within_five_seconds():
     server.bind(('127.0.0.1', 0))
     server.listen()
     started = time.monotonic()
-    reason = sources._unreachable(
-      f'http://127.0.0.1:{server.getsockname()[1]}/x'
-    )
+    reason = hosts.unreachable(f'http://127.0.0.1:{server.getsockname()[1]}/x')
   assert 'does not answer within 4 s' in reason
   assert time.monotonic() - started < 5
 
 
 def test_a_host_that_refuses_is_found_out(offline):
-  assert 'cannot be reached' in sources._unreachable('http://example.org/x')
+  assert 'cannot be reached' in hosts.unreachable('http://example.org/x')
 
 
-class _Images(tfds.core.GeneratorBasedBuilder):
+class _Images(tensorflow_datasets.core.GeneratorBasedBuilder):
   """A dataset of TFDS whose file lies on a local server."""
 
   name = 'local_images'
-  VERSION = tfds.core.Version('1.0.0')
+  VERSION = tensorflow_datasets.core.Version('1.0.0')
   url = ''
 
   def _info(self):
-    return tfds.core.DatasetInfo(
+    return tensorflow_datasets.core.DatasetInfo(
       builder=self,
-      features=tfds.features.FeaturesDict(
-        {'image': tfds.features.Image(shape=(4, 4, 3))}
+      features=tensorflow_datasets.features.FeaturesDict(
+        {'image': tensorflow_datasets.features.Image(shape=(4, 4, 3))}
       ),
     )
 

