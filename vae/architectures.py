@@ -373,3 +373,158 @@ def deep_conv_decoder(
     snt.Conv2D(output_shape[-1], 5, w_init=w_init),
   ]
   return _Layers(layers, output_shape, 'deep_conv_decoder')
+
+
+# -- The networks of two studies ----------------------------------------------
+
+
+def _halvings(size: tuple[int, int]) -> int:
+  """How often the shorter side can be halved down to 4."""
+  count = (min(size) // 4).bit_length() - 1
+  if (
+    count < 1
+    or any(side % 2**count for side in size)
+    or min(size) != (4 << count)
+  ):
+    raise _refuse(
+      size,
+      'halving down to 4',
+      'the shorter side must be 8, 16, 32, 64, ..., and the other a multiple '
+      'of a quarter of it',
+    )
+  return count
+
+
+def burgess_conv_encoder(
+  data_shape: Sequence[int],
+  output_shape: Sequence[int],
+  w_init: networks.Initializer | None = None,
+) -> snt.Module:
+  """Convolutions of 32 channels, 4x4 with stride 2, down to 4x4; then 256, 256.
+
+  Burgess et al. 2018 (https://arxiv.org/abs/1804.03599), section A.1: relu
+  after every layer but the last; at 64x64, one channel and ten latents 252,052
+  parameters. Meant for `--init=he_uniform`.
+
+  Args:
+    data_shape: [H, W, C].
+    output_shape: shape of one example's output.
+    w_init: initial weights; biases start at zero.
+
+  Raises:
+    ValueError: an image size that cannot be halved down to 4.
+  """
+  layers: list[Callable] = []
+  for _ in range(_halvings(_image_size(data_shape))):
+    layers += [snt.Conv2D(32, 4, 2, w_init=w_init), tf.nn.relu]
+  layers.append(networks.MLP([256, 256], output_shape, w_init=w_init))
+  return _Layers(layers, output_shape, 'burgess_conv_encoder')
+
+
+def burgess_conv_decoder(
+  output_shape: Sequence[int], w_init: networks.Initializer | None = None
+) -> snt.Module:
+  """The mirror of `burgess_conv_encoder`; 249,953 parameters, likewise.
+
+  Args:
+    output_shape: [H, W, C'].
+    w_init: initial weights; biases start at zero.
+
+  Raises:
+    ValueError: an image size that cannot be halved down to 4.
+  """
+  size = _image_size(output_shape)
+  count = _halvings(size)
+  start = (size[0] >> count, size[1] >> count, 32)
+  layers = _upwards(
+    start, [256, 256], [32] * (count - 1) + [output_shape[-1]], w_init
+  )
+  return _Layers(layers, output_shape, 'burgess_conv_decoder')
+
+
+def _upwards(
+  start: tuple[int, int, int],
+  hidden_sizes: Sequence[int],
+  channels: Sequence[int],
+  w_init: networks.Initializer | None,
+) -> list[Callable]:
+  """Dense layers to `start`, then doublings by transposed 4x4 convolutions."""
+  layers: list[Callable] = [networks.MLP(hidden_sizes, start, w_init=w_init)]
+  for size in channels:
+    layers += [
+      tf.nn.relu,
+      snt.Conv2DTranspose(
+        size, 4, stride=2, w_init=w_init and w_init.transposed()
+      ),
+    ]
+  return layers
+
+
+def locatello_conv_encoder(
+  data_shape: Sequence[int],
+  output_shape: Sequence[int],
+  w_init: networks.Initializer | None = None,
+) -> snt.Module:
+  """Convolutions 32, 32 of 4x4 and 64, 64 of 2x2 with stride 2; then 256.
+
+  The network of Locatello et al. 2019 (https://arxiv.org/abs/1811.12359), as
+  its code has it: relu after every layer but the last; at 64x64, one channel
+  and ten latents 309,204 parameters. Meant for `--init=glorot_uniform`.
+
+  Args:
+    data_shape: [H, W, C].
+    output_shape: shape of one example's output.
+    w_init: initial weights; biases start at zero.
+
+  Raises:
+    ValueError: sides that are no multiples of 16.
+  """
+  _deep_extent(_image_size(data_shape), 4)
+  layers: list[Callable] = []
+  for size, kernel in ((32, 4), (32, 4), (64, 2), (64, 2)):
+    layers += [snt.Conv2D(size, kernel, 2, w_init=w_init), tf.nn.relu]
+  layers.append(networks.MLP([256], output_shape, w_init=w_init))
+  return _Layers(layers, output_shape, 'locatello_conv_encoder')
+
+
+def locatello_conv_decoder(
+  output_shape: Sequence[int], w_init: networks.Initializer | None = None
+) -> snt.Module:
+  """The decoder beside `locatello_conv_encoder`; 381,313 parameters, likewise.
+
+  Args:
+    output_shape: [H, W, C'].
+    w_init: initial weights; biases start at zero.
+
+  Raises:
+    ValueError: sides that are no multiples of 16.
+  """
+  start = (*_deep_extent(_image_size(output_shape), 4), 64)
+  layers = _upwards(start, [256], [64, 32, 32, output_shape[-1]], w_init)
+  return _Layers(layers, output_shape, 'locatello_conv_decoder')
+
+
+def higgins_mlp_encoder(
+  output_shape: Sequence[int], w_init: networks.Initializer | None = None
+) -> snt.Module:
+  """Two dense layers of 1,200 with relu, as of Higgins et al. 2017.
+
+  https://openreview.net/forum?id=Sy2fzU9gl, table 1, for sprites.
+
+  Args:
+    output_shape: shape of one example's output.
+    w_init: initial weights; biases start at zero.
+  """
+  return networks.MLP([1200, 1200], output_shape, tf.nn.relu, w_init)
+
+
+def higgins_mlp_decoder(
+  output_shape: Sequence[int], w_init: networks.Initializer | None = None
+) -> snt.Module:
+  """Three dense layers of 1,200 with tanh, beside `higgins_mlp_encoder`.
+
+  Args:
+    output_shape: shape of one example's output.
+    w_init: initial weights; biases start at zero.
+  """
+  return networks.MLP([1200, 1200, 1200], output_shape, tf.nn.tanh, w_init)

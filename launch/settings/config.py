@@ -115,7 +115,8 @@ class Config:
     'mlp',
     'encoder and its mirror, the decoder; strided_conv: 5x5 with stride 2, '
     'then --hidden_sizes; pooled_conv: 3x3 with max-pooling, decoded by '
-    'upsampling; deep_conv: pairs of 5x5, the second with stride 2',
+    'upsampling; deep_conv: pairs of 5x5, the second with stride 2; '
+    'burgess_conv, locatello_conv and higgins_mlp: of the studies of sprites',
     'Model',
     choices=tuple(
       sorted(
