@@ -3,7 +3,6 @@
 import ast
 import graphlib
 import pathlib
-import re
 import subprocess
 import sys
 
@@ -199,31 +198,6 @@ def test_a_wrong_combination_of_packages_is_one_line_with_the_cure():
   assert result.stderr.count('\n') == 1
   assert 'tf-keras 2.19.0 does not fit tensorflow' in result.stderr
   assert 'pip install -c requirements.lock' in result.stderr
-
-
-# -- The README ---------------------------------------------------------------
-
-
-def readme_commands():
-  text = (ROOT / 'README.md').read_text()
-  blocks = re.findall(r'```(?:sh|bash)\n(.*?)```', text, re.DOTALL)
-  joined = '\n'.join(blocks).replace('\\\n', ' ')
-  return re.findall(r'python -m ((?:launch|analysis)\.\w+)(.*)', joined)
-
-
-def test_the_commands_of_the_readme_exist_and_take_the_flags_shown():
-  commands = readme_commands()
-  assert commands
-  for module, arguments in commands:
-    help_text = subprocess.run(
-      [sys.executable, '-m', module, '--help'],
-      cwd=ROOT,
-      capture_output=True,
-      text=True,
-      check=True,
-    ).stdout
-    for flag in re.findall(r'--(\w+)', arguments):
-      assert f'--{flag}' in help_text, f'{module} has no --{flag}'
 
 
 def test_choices_of_the_config_are_those_of_the_library():

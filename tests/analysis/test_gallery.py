@@ -1,4 +1,4 @@
-"""The figures of the README are those that its commands draw."""
+"""The figures of the documents are those that its commands draw."""
 
 import re
 
@@ -8,24 +8,22 @@ import pytest
 
 from analysis import benchmark, gallery
 from launch import records
+from tests import documents
 from tests.analysis import builders
 from tests.launch import conftest
 
-README = (conftest.ROOT / 'README.md').read_text('utf-8')
-ANSWERS = (conftest.ROOT / gallery.RESULTS / 'answers.md').read_text('utf-8')
 SHOWN = re.findall(
-  r'!\[[^]]+\]\((?:analysis/results/)?(\w+)\.png\)\n+`python -m (.*?)`',
-  README + ANSWERS,
+  r'!\[[^]]+\]\((?:[\w./]+/)?(\w+)\.png\)\n+`python -m (.*?)`', documents.TEXT
 )
 
 
-def test_the_readme_shows_every_figure_with_its_command_under_it():
+def test_the_documents_show_every_figure_with_its_command_under_it():
   assert dict(SHOWN) == gallery.FIGURES
   for command in gallery.RUNS:
-    assert f'\npython -m {command}\n' in README
+    assert f'\npython -m {command}\n' in documents.TEXT
 
 
-def test_the_folder_holds_what_the_readme_shows():
+def test_the_folder_holds_what_the_documents_show():
   folder = conftest.ROOT / gallery.RESULTS
   assert {path.stem for path in folder.glob('*.png')} == set(dict(SHOWN))
 
@@ -59,7 +57,7 @@ def test_a_figure_gets_smaller_and_keeps_its_metadata_and_look(tmp_path):
   assert max(high for _, high in difference.getextrema()) < 40
 
 
-def test_the_readme_says_how_fast_the_kept_timings_are():
+def test_the_documents_say_how_fast_the_kept_timings_are():
   frame = records.read_table(
     conftest.ROOT / gallery.RESULTS / 'benchmark', records.BENCHMARK
   )
@@ -77,4 +75,4 @@ def test_the_readme_says_how_fast_the_kept_timings_are():
       )
     )
     cells = [f'{ratios[t]:.2f}' if t in ratios else '' for t in tasks]
-    assert f'| {peer} | {" | ".join(cells)} |' in README, peer
+    assert f'| {peer} | {" | ".join(cells)} |' in documents.TEXT, peer
