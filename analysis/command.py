@@ -63,7 +63,7 @@ class Figure(NamedTuple):
 
 
 def parser(
-  name: str, summary: str, joint: bool, output: str
+  name: str, summary: str, joint: bool, output: str | None
 ) -> argparse.ArgumentParser:
   """A parser with the flags that say which runs, and where to write.
 
@@ -71,7 +71,7 @@ def parser(
     name: of the command.
     summary: what --help prints.
     joint: whether it takes a sweep.
-    output: the help of --output.
+    output: the help of --output; None for a command without it.
   """
   result = argparse.ArgumentParser(
     prog=f'python -m analysis.{name}', description=summary, allow_abbrev=False
@@ -86,7 +86,8 @@ def parser(
     result.add_argument(
       '--sweep_dir', help='folder of a sweep, instead of --run_dir'
     )
-  result.add_argument('--output', help=output)
+  if output:
+    result.add_argument('--output', help=output)
   return result
 
 
@@ -188,7 +189,7 @@ def main(name: str, body: Callable[[], Iterator[object] | None]) -> None:
         failed = True
         print(f'analysis.{name}: error: {line}', file=sys.stderr)
       else:
-        print(line)
+        print(line, flush=True)
   except (records.RecordError, figures.FigureError, OSError) as error:
     print(f'analysis.{name}: error: {error}', file=sys.stderr)
     failed = True

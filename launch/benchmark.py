@@ -387,14 +387,14 @@ _ALONE = 'one run alone'
 
 
 def _finish(
-  tasks: Sequence[worker.Task], threads: int, is_stopping: Callable[[], bool]
-) -> Iterator[worker.Ended | int]:
+  tasks: Sequence[worker.RunTask], threads: int, is_stopping: Callable[[], bool]
+) -> Iterator[worker.Outcome | int]:
   """An executor that trains nothing."""
   del threads, is_stopping
   for task in tasks:
     yield 1
     results = dict.fromkeys(('elbo_nats', 'distortion_nats', 'rate_nats'), 0.5)
-    yield worker.Ended(task.name, 'finished', '', results)
+    yield worker.Outcome(task.name, 'finished', '', results)
 
 
 def _seconds_to_schedule(folder: pathlib.Path) -> float:

@@ -88,7 +88,6 @@ def main() -> int:
     raise config_lib.ConfigError(
       '--run_dir: a sweep makes its own run folders, in --sweep_dir'
     )
-  tensorboard = config_lib.tensorboard_from_flags()
   axes = _axes()
   plan = grid.plan(axes, config_lib.make)
   threads = axes['threads'][0]
@@ -107,7 +106,6 @@ def main() -> int:
     executors.EXECUTORS[_EXECUTOR.value],
     threads,
     cli.DATA_DIR.value,
-    tensorboard,
   )
 
 

@@ -25,7 +25,6 @@ def main() -> int:
   if flags.FLAGS.preset == 'list':
     print(presets.listing())
     return 0
-  tensorboard = config.tensorboard_from_flags()
   with opening.opened(cli.RUN_DIR.value, _OVERWRITE.value) as (path, settings):
     # TensorFlow takes seconds to import: only now that the flags are good.
     process.import_tensorflow()
@@ -38,7 +37,6 @@ def main() -> int:
       process.command_line(),
       overwrite=_OVERWRITE.value,
       original=flags.FLAGS.config,
-      tensorboard=tensorboard,
     )
 
 

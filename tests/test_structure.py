@@ -58,7 +58,6 @@ MAY_USE = {
 # To be mended.
 EXCEPTIONS = {
   ('launch.experiment.loop', 'launch.compare'),
-  ('launch.experiment.loop', 'launch.tensorboard'),
   ('launch.experiment.metrics', 'launch.runs'),
   ('launch.runs', 'launch.cli'),
   ('launch.sweeps.coordinator', 'launch.cli'),
@@ -158,7 +157,6 @@ def test_importing_loads_no_tensorflow():
   rooms = {'analysis', 'launch.cli', 'launch.rundir'} | SETTINGS
   light = [n for n in OURS if room(n) in rooms]
   commands = [n for n in OURS if room(n) == 'launch command']
-  commands.remove('launch.tensorboard')
   script = f"""
 import importlib, os, sys
 def load(name):

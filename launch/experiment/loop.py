@@ -7,7 +7,7 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -48,7 +48,6 @@ def run(
   overwrite: bool = False,
   original: str | None = None,
   bench: programs.Workbench | None = None,
-  tensorboard: bool = False,
 ) -> int:
   """Trains, evaluates and writes a run directory; resumes where one exists.
 
@@ -61,7 +60,6 @@ def run(
       known that the new one can start.
     original: the config.json of the run that is repeated.
     bench: of a process that trains several runs; None for a new one.
-    tensorboard: whether to write event files too.
 
   Returns:
     The exit code: 0 finished, 1 failed, 130 or 143 stopped by a signal.
@@ -82,12 +80,7 @@ def run(
   if overwrite:
     records.clear(path)
   started = experiment.start_or_resume()
-  if not tensorboard:
-    return experiment.train() if started else 0
-  from launch import tensorboard as event_files  # Not everyone has it.
-
-  with event_files.watching(path) as look:
-    return experiment.train(look) if started else 0
+  return experiment.train() if started else 0
 
 
 class _Experiment:
@@ -222,15 +215,8 @@ class _Experiment:
 
   # -- Training ---------------------------------------------------------------
 
-  def train(self, watch: Callable[[], None] = lambda: None) -> int:
-    """Trains to the last step and evaluates.
-
-    Args:
-      watch: is called whenever the tables may have got new rows.
-
-    Returns:
-      The exit code.
-    """
+  def train(self) -> int:
+    """Trains to the last step and evaluates; returns the exit code."""
     config, schedule = self._config, self._schedule
     print(
       messages.start(
@@ -266,7 +252,6 @@ class _Experiment:
             self._log(metrics, shown, last)
           if schedule.is_evaluated(self._step):
             self._evaluate()
-          watch()
           every = schedule.checkpoint_steps
           due = (every and self._step % every == 0) or (
             time.monotonic() - saved > self._checkpoint_seconds

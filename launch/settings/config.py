@@ -5,7 +5,6 @@ once.
 """
 
 import dataclasses
-import importlib.util
 import json
 import math
 import os
@@ -677,12 +676,6 @@ def define_flags(axes: bool = False) -> None:
     'the config.json of a run, whose settings stand where --preset would: it '
     'is run again, in a new folder unless --run_dir is given',
   )
-  flags.DEFINE_bool(
-    'tensorboard',
-    False,
-    "also write a run's tables, pictures and settings as event files for "
-    'TensorBoard, into tensorboard/ in the run; of a finished run too',
-  )
   for field in fields():
     kind, _ = _base_type(field)
     default: Any = field.default
@@ -729,21 +722,6 @@ def from_flags(stored: Config | None = None) -> Config:
         _parse_list(field, value) if _is_list(field) else value
       )
   return decided(make(given, stored), stored)
-
-
-def tensorboard_from_flags() -> bool:
-  """Whether event files are asked for.
-
-  Raises:
-    ConfigError: they are, and TensorBoard is not installed.
-  """
-  wanted = bool(flags.FLAGS['tensorboard'].value)
-  if wanted and importlib.util.find_spec('tensorboard') is None:
-    raise ConfigError(
-      '--tensorboard: the package tensorboard is missing; pip install -c '
-      "requirements.lock -e '.[tensorboard]'"
-    )
-  return wanted
 
 
 def axes_from_flags() -> dict[str, list[Any]]:

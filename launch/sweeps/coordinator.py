@@ -16,7 +16,7 @@ from launch.rundir import opening
 from launch.settings import config as config_lib
 from launch.settings.config import Config
 from launch.sweeps import executors, grid, worker
-from launch.sweeps.worker import Ended
+from launch.sweeps.worker import Outcome
 
 # -- The table ----------------------------------------------------------------
 
@@ -28,7 +28,7 @@ class Table:
     self,
     folder: pathlib.Path,
     settings: Sequence[str],
-    ended: Sequence[tuple[Mapping[str, Any], Ended]],
+    ended: Sequence[tuple[Mapping[str, Any], Outcome]],
   ):
     """Writes the table anew; the run directories hold all that it says.
 
@@ -42,7 +42,7 @@ class Table:
     self._rows = {end.name: _row(values, end) for values, end in ended}
     self._write()
 
-  def add(self, values: Mapping[str, Any], ended: Ended) -> None:
+  def add(self, values: Mapping[str, Any], ended: Outcome) -> None:
     """Adds a run that ended."""
     row = self._rows[ended.name] = _row(values, ended)
     if row.keys() - set(self._columns):
@@ -60,7 +60,7 @@ class Table:
     files.replace_file(self._path, records.to_csv(lines).encode())
 
 
-def _row(values: Mapping[str, Any], ended: Ended) -> dict[str, Any]:
+def _row(values: Mapping[str, Any], ended: Outcome) -> dict[str, Any]:
   return {
     'run_dir': ended.name,
     'status': ended.status,
@@ -108,7 +108,7 @@ def _check_same(folder: pathlib.Path, plan: grid.Plan) -> None:
 
 def _read_finished(
   path: pathlib.Path, config: Config | None = None
-) -> tuple[Config, Ended] | None:
+) -> tuple[Config, Outcome] | None:
   """A run that need not be trained; None for one that must.
 
   Args:
@@ -128,7 +128,7 @@ def _read_finished(
       )
     if manifest['status'] != 'finished' or asked != stored:
       return None
-    return stored, worker.read_ended(path.name, path)
+    return stored, worker.read_outcome(path.name, path)
   except (records.RecordError, config_lib.ConfigError):
     return None  # Whoever trains it says what is wrong.
 
@@ -139,7 +139,6 @@ def carry_out(
   executor: executors.Executor,
   threads: int,
   data_dir: str,
-  tensorboard: bool = False,
 ) -> int:
   """Trains what is not finished of a plan, and writes sweep.csv.
 
@@ -149,7 +148,6 @@ def carry_out(
     executor: trains them.
     threads: of each run.
     data_dir: TFDS's data folder.
-    tensorboard: whether each run writes event files too.
 
   Returns:
     The exit code: 0 all finished, 1 some failed, 130 or 143 stopped by a
@@ -164,7 +162,7 @@ def carry_out(
     names = {planned.name for planned in plan.runs}
     settings = [*plan.runs[0].values]
     # Of runs that a larger or an other part of the same sweep has trained.
-    ended: list[tuple[Mapping[str, Any], Ended]] = [
+    ended: list[tuple[Mapping[str, Any], Outcome]] = [
       ({name: getattr(config, name) for name in settings}, end)
       for path in sorted(folder.iterdir())
       if path.name not in names and (found := _read_finished(path))
@@ -173,20 +171,17 @@ def carry_out(
     tasks = []
     for planned in plan.runs:
       path = folder / planned.name
-      # Event files are added to a finished run by whoever trains it.
-      found = None if tensorboard else _read_finished(path, planned.config)
-      if found:
+      if found := _read_finished(path, planned.config):
         ended.append((planned.values, found[1]))
         continue
       tasks.append(
-        worker.Task(
+        worker.RunTask(
           planned.name,
           path.resolve(),
           planned.config,
           os.path.abspath(os.path.expanduser(data_dir)),
           process.command_line(),
           os.getcwd(),
-          tensorboard,
         )
       )
     table = Table(folder, settings, ended)
@@ -224,7 +219,7 @@ class _Progress:
     self._num_tasks = num_tasks
     self._num_printed = 0
     self._started = time.monotonic()
-    self.ended: list[Ended] = []
+    self.ended: list[Outcome] = []
 
   def print(self, num_running: int) -> None:
     """Prints what ended since the last call."""
@@ -245,7 +240,7 @@ class _Progress:
     )
 
 
-def _describe(ended: Ended) -> str:
+def _describe(ended: Outcome) -> str:
   """A run's end in a few words."""
   if ended.status != 'finished':
     line = f'{ended.name} {ended.status}'

@@ -19,7 +19,7 @@ from multiprocessing import connection
 from typing import Any, Protocol
 
 from launch.sweeps import worker
-from launch.sweeps.worker import Ended, Task
+from launch.sweeps.worker import Outcome, RunTask
 
 # How often an executor looks whether it is to stop, and a process whether it
 # still works for anyone.
@@ -38,8 +38,11 @@ class Executor(Protocol):
   """Trains the runs of a sweep."""
 
   def __call__(
-    self, tasks: Sequence[Task], threads: int, is_stopping: Callable[[], bool]
-  ) -> Iterator[Ended | int]:
+    self,
+    tasks: Sequence[RunTask],
+    threads: int,
+    is_stopping: Callable[[], bool],
+  ) -> Iterator[Outcome | int]:
     """Yields how each task ended, and how many are being trained."""
     ...
 
@@ -90,13 +93,13 @@ class _Worker:
     self._process.start()
     theirs.close()  # So that its end is the end of the pipe.
     self.cores = cores
-    self.task: Task | None = None
+    self.task: RunTask | None = None
 
-  def start(self, task: Task) -> None:
+  def start(self, task: RunTask) -> None:
     self.task = task
     self.pipe.send(task)
 
-  def take(self) -> tuple[Task, Ended]:
+  def take(self) -> tuple[RunTask, Outcome]:
     """Its task, and how it ended; a process that died ends it too."""
     assert self.task is not None
     task, self.task = self.task, None
@@ -106,7 +109,7 @@ class _Worker:
       self._process.join()
       code = self._process.exitcode or 0
       how = signal.Signals(-code).name if code < 0 else f'exit code {code}'
-      return task, Ended(task.name, 'failed', f'its process died ({how})', {})
+      return task, Outcome(task.name, 'failed', f'its process died ({how})', {})
 
   @property
   def is_alive(self) -> bool:
@@ -122,8 +125,8 @@ class _Worker:
 
 
 def local(
-  tasks: Sequence[Task], threads: int, is_stopping: Callable[[], bool]
-) -> Iterator[Ended | int]:
+  tasks: Sequence[RunTask], threads: int, is_stopping: Callable[[], bool]
+) -> Iterator[Outcome | int]:
   """One process for every `threads` cores, pinned to them."""
   waiting = collections.deque(tasks)
   workers = [_Worker(cores) for cores in core_groups(threads)[: len(tasks)]]
@@ -151,7 +154,7 @@ def local(
         task, ended = one.take()
         if interrupted and not one.is_alive:
           # It had nothing to save yet, or had saved all.
-          ended = Ended(ended.name, 'interrupted', '', {})
+          ended = Outcome(ended.name, 'interrupted', '', {})
         elif ended.status == 'interrupted' and not is_stopping():
           waiting.append(task)  # Somebody stopped it alone.
           continue
@@ -167,8 +170,8 @@ def local(
 
 
 def ray(
-  tasks: Sequence[Task], threads: int, is_stopping: Callable[[], bool]
-) -> Iterator[Ended | int]:
+  tasks: Sequence[RunTask], threads: int, is_stopping: Callable[[], bool]
+) -> Iterator[Outcome | int]:
   """A Ray cluster: that of `ray start` on this machine, or a new one of it.
 
   Run and data folders must be on a file system that all nodes share. The runs
@@ -211,10 +214,10 @@ def ray(
         try:
           ended = ray.get(reference)
         except ray.exceptions.TaskCancelledError:
-          ended = Ended(task.name, 'interrupted', '', {})
+          ended = Outcome(task.name, 'interrupted', '', {})
         except ray.exceptions.RayError as error:
           line = ' '.join(str(error).split())
-          ended = Ended(task.name, 'failed', line[:300], {})
+          ended = Outcome(task.name, 'failed', line[:300], {})
         if ended.status == 'interrupted' and not is_stopping():
           pending[train.remote(task)] = task  # Its node is leaving.
           continue

@@ -20,7 +20,7 @@ from launch.settings.config import Config
 _ORPHAN_SECONDS = 180.0
 
 
-class Task(NamedTuple):
+class RunTask(NamedTuple):
   """A run that is to be trained to its end.
 
   Attributes:
@@ -30,7 +30,6 @@ class Task(NamedTuple):
     data_dir: TFDS's data folder.
     command: what a person typed, for the manifest.
     cwd: where it was typed, for a dataset that is a path.
-    tensorboard: whether to write event files too.
   """
 
   name: str
@@ -39,10 +38,9 @@ class Task(NamedTuple):
   data_dir: str
   command: str
   cwd: str
-  tensorboard: bool
 
 
-class Ended(NamedTuple):
+class Outcome(NamedTuple):
   """How a run ended.
 
   Attributes:
@@ -58,14 +56,14 @@ class Ended(NamedTuple):
   results: dict[str, float]
 
 
-def read_ended(name: str, path: pathlib.Path) -> Ended:
+def read_outcome(name: str, path: pathlib.Path) -> Outcome:
   """How a run ended, from its folder.
 
   Raises:
     RecordError: no run, or a damaged one.
   """
   manifest = records.read_manifest(path)
-  return Ended(
+  return Outcome(
     name,
     manifest['status'],
     str(manifest.get('error', '')),
@@ -103,7 +101,7 @@ def _output_to(path: pathlib.Path) -> Iterator[None]:
       os.close(descriptor)
 
 
-def train(task: Task) -> Ended:
+def train(task: RunTask) -> Outcome:
   """Trains a run, or goes on with it; what it prints goes to its log.txt.
 
   The next task of the same process finds TensorFlow imported and, where it
@@ -118,18 +116,18 @@ def train(task: Task) -> Ended:
       except BaseException:
         traceback.print_exc()
         raise
-    return read_ended(task.name, task.path)
+    return read_outcome(task.name, task.path)
   except KeyboardInterrupt:
-    return Ended(task.name, 'interrupted', '', {})
+    return Outcome(task.name, 'interrupted', '', {})
   except Exception as error:
     # The errors of users have a class of their own.
     message = str(error)
     if not isinstance(error, ValueError) or type(error) is ValueError:
       message = f'{type(error).__name__}: {error}'
-    return Ended(task.name, 'failed', ' '.join(message.split()), {})
+    return Outcome(task.name, 'failed', ' '.join(message.split()), {})
 
 
-def _train(task: Task) -> None:
+def _train(task: RunTask) -> None:
   bench = _bench()
   from launch.experiment import loop
 
@@ -138,13 +136,7 @@ def _train(task: Task) -> None:
   while True:
     try:
       with opening.opened(str(task.path), False, make_config) as opened:
-        loop.run(
-          *opened,
-          task.data_dir,
-          task.command,
-          bench=bench,
-          tensorboard=task.tensorboard,
-        )
+        loop.run(*opened, task.data_dir, task.command, bench=bench)
         return
     except files.LockedError:
       if time.monotonic() > deadline:

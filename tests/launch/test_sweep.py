@@ -13,7 +13,7 @@ from launch.experiment import build
 from launch.rundir import checkpoints
 from launch.settings import config
 from launch.sweeps import coordinator, executors, grid
-from launch.sweeps.worker import Ended
+from launch.sweeps.worker import Outcome
 from tests.launch import faults
 from vae import objectives
 
@@ -176,7 +176,7 @@ def finish(tasks, threads, is_stopping):
   del threads, is_stopping
   for task in tasks:
     yield 1
-    yield Ended(task.name, 'finished', '', {'elbo_nats': -task.config.beta})
+    yield Outcome(task.name, 'finished', '', {'elbo_nats': -task.config.beta})
 
 
 def carry_out(folder, executor, **axes):
@@ -187,9 +187,9 @@ def test_the_table_holds_settings_ends_and_results(tmp_path, capsys):
   def executor(tasks, threads, is_stopping):
     assert threads == 1
     assert not is_stopping()
-    yield Ended(tasks[1].name, 'failed', 'rate is nan,\nat step 3', {})
+    yield Outcome(tasks[1].name, 'failed', 'rate is nan,\nat step 3', {})
     yield 1
-    yield Ended(tasks[0].name, 'finished', '', {'elbo_nats': -1.5})
+    yield Outcome(tasks[0].name, 'finished', '', {'elbo_nats': -1.5})
 
   assert carry_out(tmp_path, executor, beta=[0.5, 2.0], seed=[4]) == 1
   assert rows(tmp_path) == {
