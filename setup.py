@@ -47,6 +47,7 @@ setuptools.setup(
       'nbformat',
       'pyrefly',
       'pytest',
+      'pytest-xdist',
       'ray>=2.9',
       'ruff',
       'tensorboard',

@@ -6,7 +6,7 @@ import pytest
 # Sets TensorFlow up, so it must come before anything imports that.
 import vae  # isort: split
 
-import tensorflow as tf
+from launch import files
 
 vae.check_installed()
 
@@ -19,16 +19,41 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile('here')
 
-_THREADS = len(os.sched_getaffinity(0))
-tf.config.threading.set_intra_op_parallelism_threads(_THREADS)
-tf.config.threading.set_inter_op_parallelism_threads(_THREADS)
+
+def pytest_configure(config):
+  if config.getoption('numprocesses', None):
+    return  # Only starts the processes that run the tests.
+  import tensorflow as tf
+
+  threads = len(os.sched_getaffinity(0))
+  tf.config.threading.set_intra_op_parallelism_threads(threads)
+  tf.config.threading.set_inter_op_parallelism_threads(threads)
 
 
 @pytest.fixture(scope='session')
-def data_dir(tmp_path_factory):
+def made_once(tmp_path_factory):
+  """Makes a folder that all processes of the session share: the first does."""
+
+  def make(name, fill):
+    base = tmp_path_factory.getbasetemp()
+    parallel = 'PYTEST_XDIST_WORKER' in os.environ
+    folder = (base.parent if parallel else base) / f'once-{name}'
+    done = folder.with_suffix('.done')
+    with files.locked(folder.with_suffix('.lock')):
+      if not done.exists():
+        folder.mkdir()
+        fill(folder)
+        done.touch()
+    return folder
+
+  return make
+
+
+@pytest.fixture(scope='session')
+def data_dir(made_once):
   """A data folder that the whole session shares; mnist_5k is prepared once."""
   from vae.data import datasets
 
-  folder = tmp_path_factory.mktemp('data')
-  datasets.load('mnist_5k', folder, lambda line: None)
-  return folder
+  return made_once(
+    'data', lambda folder: datasets.load('mnist_5k', folder, lambda line: None)
+  )

@@ -12,15 +12,12 @@ from vae.metrics import evaluation, importance
 
 
 @pytest.fixture(scope='session')
-def trained(tmp_path_factory, data_dir):
+def trained(made_once, data_dir):
   """A run on binary images, and one on grey ones, trained once."""
-  from launch import train
 
-  folder = tmp_path_factory.mktemp('runs')
-  for name, binarize in (('binary', 'dynamic'), ('grey', 'none')):
-    result = conftest.call(
-      train.main,
-      [
+  def train(folder):
+    for name, binarize in (('binary', 'dynamic'), ('grey', 'none')):
+      result = conftest.call_train(
         f'--run_dir={folder / name}',
         f'--data_dir={data_dir}',
         f'--binarize={binarize}',
@@ -31,10 +28,10 @@ def trained(tmp_path_factory, data_dir):
         '--num_validation=500',
         '--reduction=sum',
         '--beta=1',
-      ],
-    )
-    assert result.code == 0, result.stderr
-  return folder
+      )
+      assert result.code == 0, result.stderr
+
+  return made_once('trained', train)
 
 
 @pytest.fixture
