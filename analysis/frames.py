@@ -286,27 +286,55 @@ def check_rates(run: Run, lacking: str) -> None:
     )
 
 
-def rates(run: Run) -> pd.DataFrame:
-  """The last rate of each latent on the test split.
+def result_rows(run: Run, name: str, step: int | None = None) -> pd.DataFrame:
+  """Returns the rows of eval.csv or rate_per_latent.csv that are the result.
+
+  Args:
+    run: the run.
+    name: of the table.
+    step: the step of weights that something else is of; None for that of
+      `records.result_step`.
+
+  Raises:
+    RecordError: a table that is missing, damaged, or without such a row.
+  """
+  frame = records.read_table(run.path, name)
+  if step is None:
+    step = records.result_step(run.manifest, frame.to_dict('records'))
+  rows = frame[frame['step'] == step]
+  if rows.empty:
+    at = '' if step is None else f' of step {step:,}'
+    raise records.RecordError(
+      f'{run.path / name} has no rows{at} yet; python -m launch.evaluate '
+      f'--run_dir={run.path} writes them'
+    )
+  return rows
+
+
+def rates(run: Run, step: int | None = None) -> pd.DataFrame:
+  """Returns the rate of each latent on the test split.
+
+  Args:
+    run: the run.
+    step: as in `result_rows`.
 
   Returns:
     Columns latent, rate_nats, mean_variance, the highest rate first. Latents
     of a plain autoencoder have no rates, and are in their own order.
 
   Raises:
-    RecordError: a table that is missing, damaged, or without a row.
+    RecordError: a table that is missing, damaged, or without such a row.
   """
   columns = ['latent', 'rate_nats', 'mean_variance']
   if not run.has_rates:
     latents = range(run.config['latent_size'])
     return pd.DataFrame({'latent': latents}).reindex(columns=columns)
-  frame = records.read_table(run.path, records.RATE_PER_LATENT)
+  frame = result_rows(run, records.RATE_PER_LATENT, step)
   frame = frame[frame['split'] == 'test']
-  frame = frame[frame['step'] == frame['step'].max()]
   if frame.empty:
     raise records.RecordError(
-      f'{run.path / records.RATE_PER_LATENT} has no rows yet; python -m '
-      f'launch.evaluate --run_dir={run.path} writes them'
+      f'{run.path / records.RATE_PER_LATENT} has no rows of the test split yet;'
+      f' python -m launch.evaluate --run_dir={run.path} writes them'
     )
   order = frame.sort_values('rate_nats', ascending=False, kind='stable')
   return order[columns].reset_index(drop=True)

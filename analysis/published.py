@@ -207,7 +207,10 @@ def obtained(result: Result, runs: pathlib.Path = _RUNS) -> pd.DataFrame:
       & (frame['num_samples'] == result.num_samples)
     ]
     figures.check_columns(frame, ['value', 'se'])
-    last = frame[frame['step'] == frame['step'].max()].set_index('metric')
+    step = records.result_step(
+      records.read_manifest(run), frame.to_dict('records')
+    )
+    last = frame[frame['step'] == step].set_index('metric')
     weights = pd.Series(result.metrics)
     timing = records.read_table(run, records.TIMING)
     rows.append(

@@ -10,22 +10,27 @@ from launch import records
 
 
 def load(run: frames.Run) -> pd.DataFrame:
-  """The rows of rate_per_latent.csv on the test split.
+  """Returns the rows of rate_per_latent.csv on the test split.
+
+  Returns:
+    Also the column is_result, whether a row is of the weights that count.
 
   Raises:
     FigureError: a run without rates.
     RecordError: a table that is missing, damaged, or without a row.
   """
   frames.check_rates(run, 'its latents have no rate')
-  frames.rates(run)  # Says what to do where there are none yet.
+  # Says what to do where there are none yet.
+  result = frames.result_rows(run, records.RATE_PER_LATENT)
   frame = records.read_table(run.path, records.RATE_PER_LATENT)
-  return frame[frame['split'] == 'test']
+  frame = frame[frame['split'] == 'test']
+  return frame.assign(is_result=frame['step'] == result['step'].iloc[0])
 
 
 def plot_rate_per_latent(
   frame: pd.DataFrame, title: str = '', width: float = figures.SINGLE_COLUMN
 ) -> gg.ggplot:
-  """Draws the rates, the latent of the highest last rate on top.
+  """Draws the rates, the latent of the highest rate in the result on top.
 
   Args:
     frame: from `load`.
@@ -35,10 +40,16 @@ def plot_rate_per_latent(
   Raises:
     FigureError: missing columns, or no rows.
   """
-  figures.check_columns(frame, ['step', 'latent', 'rate_nats', 'mean_variance'])
+  figures.check_columns(
+    frame, ['step', 'latent', 'rate_nats', 'mean_variance', 'is_result']
+  )
   steps = np.sort(frame['step'].unique())
-  last = frame[frame['step'] == steps[-1]]
-  order = last.sort_values('rate_nats', kind='stable', na_position='first')
+  result = frame[frame['is_result']]
+  if result.empty:
+    raise figures.FigureError(
+      'the weights that count were not evaluated on the test split yet'
+    )
+  order = result.sort_values('rate_nats', kind='stable', na_position='first')
   latents = list(order['latent'])
   cells = frame[frame['latent'].isin(latents)].copy()
   cells['place'] = cells['latent'].map({u: i for i, u in enumerate(latents)})
@@ -52,8 +63,7 @@ def plot_rate_per_latent(
   cells['left'], cells['right'] = edges[place], edges[place + 1]
   cells['low'], cells['high'] = cells['place'] - 0.5, cells['place'] + 0.5
   active = cells[
-    (cells['step'] == steps[-1])
-    & (cells['mean_variance'] > frames.ACTIVE_VARIANCE)
+    cells['is_result'] & (cells['mean_variance'] > frames.ACTIVE_VARIANCE)
   ].assign(x=edges[-1] + 0.03 * (edges[-1] - edges[0]))
   panel = min(figures.PAGE_HEIGHT - 1.5, max(1.2, 0.13 * len(latents)))
   points = 0.75 * 72 * panel / len(latents)
@@ -98,7 +108,12 @@ def plot_rate_per_latent(
       panel + 0.9,
       title,
       f'Active latents (dots): {len(active)} of {len(latents)}; their mean '
-      f'varies over images by more than {frames.ACTIVE_VARIANCE}.',
+      f'varies over images by more than {frames.ACTIVE_VARIANCE}'
+      + (
+        '.'
+        if (kept := result['step'].iloc[0]) == steps[-1]
+        else f' after step {kept:,}, whose weights were kept.'
+      ),
     )
     + gg.theme(
       panel_grid_major=gg.element_blank(),

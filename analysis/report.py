@@ -149,12 +149,9 @@ def _numbers(runs: frames.Runs) -> str:
     shown = pd.DataFrame(rows, columns=header)
     return _frame('Mean ± 1 standard error over seeds, test split', shown)
   try:
-    frame = records.read_table(runs.runs[0].path, records.EVAL)
+    frame = frames.result_rows(runs.runs[0], records.EVAL)
   except records.RecordError as error:
     return _note(error)
-  if frame.empty:
-    return _note(f'not evaluated yet; {_evaluate(runs.runs[0])} does it')
-  frame = frame[frame['step'] == frame['step'].max()]
   shown = pd.DataFrame(
     {
       'metric': frame['metric'],
@@ -168,10 +165,6 @@ def _numbers(runs: frames.Runs) -> str:
     }
   )
   return _frame(f'After step {frame["step"].iloc[0]:,}', shown)
-
-
-def _evaluate(run: frames.Run) -> str:
-  return f'python -m launch.evaluate --run_dir={run.path}'
 
 
 def _figures(runs: frames.Runs, chosen: Sequence[command.Figure]) -> str:

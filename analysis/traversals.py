@@ -37,16 +37,14 @@ def load(
     RecordError: files that are missing or damaged.
   """
   frames.check_images(run)
-  rates = frames.rates(run)
-  if columns == 'even':
-    keys = ['values', 'modes']
-    arrays = records.read_arrays(run.path, 'traversals', keys)
-    places, modes = arrays['values'], arrays['modes']
-    values = np.tile(places, (len(rates), 1))
-  else:
+  keys = ['values', 'modes']
+  if columns == 'quantiles':
     keys = ['quantiles', 'quantile_values', 'quantile_modes']
-    arrays = records.read_arrays(run.path, 'traversals', keys)
-    places, values, modes = (arrays[key] for key in keys)
+  arrays = records.read_arrays(run.path, 'traversals', ['step', *keys])
+  # Of the weights that made the images, which others may have followed.
+  rates = frames.rates(run, int(arrays['step']))
+  places, *values, modes = (arrays[key] for key in keys)
+  values = values[0] if values else np.tile(places, (len(rates), 1))
   if (
     modes.ndim != 6
     or values.shape != (len(rates), *places.shape)

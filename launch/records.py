@@ -436,13 +436,35 @@ def read_table(run_dir: str | os.PathLike, name: str) -> 'pd.DataFrame':
   return frame
 
 
+def result_step(
+  manifest: Mapping[str, Any], rows: Iterable[Mapping[Any, Any]]
+) -> int | None:
+  """Returns the step whose rows are the result of a run, which all must show.
+
+  That of the weights which a run with `--patience` keeps, also while it trains,
+  whatever was measured of others since; else the last that was evaluated on
+  the test split, or, where none was, on another.
+
+  Args:
+    manifest: of the run.
+    rows: of its eval.csv or rate_per_latent.csv.
+
+  Returns:
+    The step; None where nothing was evaluated.
+  """
+  if 'best_step' in manifest:
+    return manifest['best_step']
+  rows = list(rows)
+  tested = [row for row in rows if row['split'] == 'test']
+  return max((int(row['step']) for row in tested or rows), default=None)
+
+
 def read_results(
   run_dir: str | os.PathLike, manifest: Mapping[str, Any]
 ) -> dict[str, float]:
-  """The results of a run on the test split, by metric.
+  """Returns the results of a run on the test split, by metric.
 
-  Those of its best weights where it keeps them, else of the last that were
-  evaluated; a bound at more samples stands for those at fewer.
+  Those of `result_step`; a bound at more samples stands for those at fewer.
 
   Args:
     run_dir: the run.
@@ -453,11 +475,11 @@ def read_results(
   """
   if not pathlib.Path(run_dir, EVAL).exists():
     return {}
-  rows = [row for row in read_rows(run_dir, EVAL) if row['split'] == 'test']
-  last = max((int(row['step']) for row in rows), default=0)
-  if manifest['status'] == 'finished':
-    last = manifest.get('best_step', last)
-  rows = [row for row in rows if int(row['step']) == last]
+  rows = read_rows(run_dir, EVAL)
+  step = result_step(manifest, rows)
+  rows = [
+    row for row in rows if row['split'] == 'test' and int(row['step']) == step
+  ]
   rows.sort(key=lambda row: int(row['num_samples']))
   # Runs of older versions gave this one the name of a setting.
   names = {'likelihood_scale': 'fitted_scale'}

@@ -57,7 +57,6 @@ MAY_USE = {
 }
 # To be mended.
 EXCEPTIONS = {
-  ('launch.experiment.loop', 'launch.compare'),
   ('launch.experiment.metrics', 'launch.runs'),
   ('launch.runs', 'launch.cli'),
   ('launch.sweeps.coordinator', 'launch.cli'),

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from launch import compare, files, records
+from launch import files, records
 from launch.experiment import (
   build,
   messages,
@@ -24,7 +24,7 @@ from launch.experiment import (
   schedule,
   stop,
 )
-from launch.rundir import checkpoints, opening, provenance
+from launch.rundir import checkpoints, differences, opening, provenance
 from launch.settings import config as config_lib
 from launch.settings.config import Config
 from vae import losses, training
@@ -75,7 +75,9 @@ def run(
   prepared = bench.prepare(config, data_dir, manifest, _report)
   if original is not None:
     here = {**provenance.session(), 'dataset': prepared.dataset.provenance}
-    print(compare.with_original(original, prepared.config, here), flush=True)
+    print(
+      differences.with_original(original, prepared.config, here), flush=True
+    )
   experiment = _Experiment(path, prepared, command)
   if overwrite:
     records.clear(path)

@@ -91,7 +91,7 @@ def write_results(run, config):
   )
 
 
-def write_arrays(run, latents):
+def write_arrays(run, latents, step=4):
   truth = images(20, 6, 6, 1)
   values = np.linspace(-3, 3, 5)
   means = np.random.default_rng(1).normal(size=(40, latents))
@@ -132,7 +132,7 @@ def write_arrays(run, latents):
   if latents == 2:
     arrays['manifold'] = {'values': values, 'modes': images(5, 5, 6, 6, 1)}
   for name, contents in arrays.items():
-    records.write_arrays(run, name, 4, contents)
+    records.write_arrays(run, name, step, contents)
 
 
 def analyse(name, *arguments):

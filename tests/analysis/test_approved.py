@@ -131,6 +131,7 @@ def rate_frame(latents, steps=(1, 100, 200, 300)):
         'latent': latent,
         'rate_nats': step / 100 * np.exp(-latent / 5),
         'mean_variance': 1.0 if latent < latents / 2 else 0.0,
+        'is_result': step == steps[-1],
       }
       for step in steps
       for latent in range(latents)

@@ -1,8 +1,10 @@
+import pathlib
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import frames
+from analysis import figures, frames, rate_per_latent, report, traversals
 from launch import records
 from tests.analysis import builders
 
@@ -164,3 +166,76 @@ def test_damaged_sweeps_are_refused(tmp_path, content, match):
     (tmp_path / records.SWEEP).write_text(content)
   with pytest.raises(records.RecordError, match=match):
     frames.read_sweep(tmp_path)
+
+
+def write_early_stopped(run, **manifest):
+  """The tables of `--patience --eval_every`: the best weights are of step 2."""
+  manifest = {'best_step': 2, **manifest}
+  builders.write_run(run, manifest, False, latent_size=2)
+  for name in (records.EVAL, records.RATE_PER_LATENT):
+    records.create_table(run, name)
+  for step in (1, 2, 3, 4):
+    for split in ('test', 'validation'):
+      common = {'step': step, 'split': split}
+      elbo = {'metric': 'elbo_nats', 'n': 9, 'num_samples': 1, 'se': 0.1}
+      elbo['value'] = -100.0 - step - (split == 'validation') / 2
+      records.upsert(run, records.EVAL, [common | elbo])
+      # Only after step 2 has latent 0 the higher rate, and is active.
+      rates = [5.0, 0.5] if step == 2 else [0.25, 7.0]
+      latents = [
+        {'latent': u, 'rate_nats': rate, 'mean_variance': rate / 1000}
+        for u, rate in enumerate(rates)
+      ]
+      records.upsert(
+        run, records.RATE_PER_LATENT, [common | row for row in latents]
+      )
+  builders.write_arrays(run, 2, step=2)
+
+
+@pytest.mark.parametrize('status', ['finished', 'running', 'interrupted'])
+def test_the_result_of_an_early_stop_is_that_of_the_best_weights(
+  tmp_path, status
+):
+  run = tmp_path / 'run'
+  write_early_stopped(run, status=status)
+  runs = frames.read_runs([str(run)])
+  assert runs.table['elbo_nats'].tolist() == [-102.0]
+  rates = frames.rates(runs.runs[0])
+  assert rates['latent'].tolist() == [0, 1]
+  assert rates['rate_nats'].tolist() == [5.0, 0.5]
+  moved = traversals.load(runs.runs[0])
+  assert moved['latent'].unique().tolist() == [0, 1]
+  result = rate_per_latent.load(runs.runs[0]).query('is_result')
+  assert result['step'].unique().tolist() == [2]
+  page = report.render(runs, '')
+  assert 'After step 2<' in page
+  assert '−102.00 ± 0.10' in page
+  assert '−104' not in page
+
+
+def test_traversals_are_ordered_by_the_rates_of_the_weights_that_made_them(
+  tmp_path,
+):
+  builders.write_run(tmp_path / 'run', latent_size=2)
+  run = frames.read_runs([str(tmp_path / 'run')]).runs[0]
+  rows = records.read_rows(run.path, records.RATE_PER_LATENT)
+  later = [
+    row | {'step': 8, 'rate_nats': 1 - int(row['latent'])} for row in rows
+  ]
+  records.upsert(run.path, records.RATE_PER_LATENT, later)
+  assert frames.rates(run)['latent'].tolist() == [0, 1]
+  assert traversals.load(run)['latent'].unique().tolist() == [1, 0]
+
+
+def test_the_kept_run_that_stopped_early_shows_its_result():
+  kept = pathlib.Path(records.__file__).parents[1] / 'analysis/results/runs'
+  runs = frames.read_runs([str(kept / 'conv_vae_dropout')])
+  rows = frames.result_rows(runs.runs[0], records.EVAL)
+  assert rows['step'].unique().tolist() == [16016]
+  assert set(rows['split']) == {'test', 'validation'}
+  elbo = runs.table['elbo_nats'].item()
+  test = rows[(rows['split'] == 'test') & (rows['metric'] == 'elbo_nats')]
+  assert elbo == test['value'].item()
+  page = report._numbers(runs)
+  assert 'After step 16,016' in page
+  assert figures.number(elbo, 2) in page

@@ -1,4 +1,5 @@
 import json
+import pathlib
 import shutil
 
 import pytest
@@ -41,7 +42,7 @@ def test_runs_that_do_not_differ_say_so(tmp_path):
   assert 'settings: the same' in result.stdout
   assert 'versions, commit, device, data: the same' in result.stdout
   assert 'results: the same' in result.stdout
-  assert 'chance' not in result.stdout
+  assert 'noise' not in result.stdout
 
 
 def test_what_differs_stands_side_by_side_and_aligned(tmp_path):
@@ -75,16 +76,31 @@ def test_what_differs_stands_side_by_side_and_aligned(tmp_path):
 
 
 @pytest.mark.parametrize(
-  ('value', 'verdict'),
-  [(-2.19, 'within chance'), (-2.21, 'beyond chance'), (-0.5, 'beyond')],
+  ('value', 'size'),
+  [(-2.19, 'within'), (-2.21, 'more than'), (-0.5, 'more than')],
 )
-def test_a_difference_is_set_beside_its_own_error(tmp_path, value, verdict):
+def test_a_difference_is_set_beside_the_noise_of_the_images(
+  tmp_path, value, size
+):
   # 1.96 sqrt(0.25^2 + 0.25^2) = 0.693.
   one = write_run(tmp_path / 'one', rows=[row()])
   two = write_run(tmp_path / 'two', rows=[row(value=value)])
-  found = columns(call(one, two))['elbo_nats']
+  result = call(one, two)
+  found = columns(result)['elbo_nats']
   assert found[:2] == ['-1.5 ± 0.25', f'{value:g} ± 0.25']
-  assert found[2].startswith(f'{value + 1.5:+.4g} ± 0.35, {verdict}')
+  difference = f'{value + 1.5:+.4g} ± 0.35'
+  assert found[2] == f'{difference}, {size} the noise of the images'
+  assert 'python -m analysis.table' in result.stdout
+
+
+def test_seeds_of_one_recipe_get_no_verdict_on_it():
+  # Eleven standard errors over images apart, by the seed alone.
+  runs = pathlib.Path(records.__file__).parents[1] / 'analysis/results/runs'
+  name = 'full_covariance_vae-static-1001'
+  result = call(runs / name, runs / f'{name}-seed2')
+  assert columns(result)['elbo_nats'][2].startswith('+6.363 ± 0.58')
+  assert 'chance' not in result.stdout
+  assert 'another seed' in result.stdout
 
 
 def test_results_are_those_of_the_weights_that_count(tmp_path):
@@ -111,7 +127,7 @@ def test_numbers_of_other_things_get_no_verdict(
   two = write_run(tmp_path / 'two', settings, rows=[row(value=-9, **changes)])
   result = call(one, two)
   assert columns(result)['elbo_nats'][2] == f'not comparable: {why}'
-  assert 'chance' not in result.stdout
+  assert 'noise' not in result.stdout
 
 
 def test_other_data_are_named_and_get_no_verdict(tmp_path):

@@ -93,6 +93,33 @@ def test_evaluating_again_replaces_the_row_of_the_same_key(tmp_path):
   assert frame['value'].tolist() == [-1.0, -1.5]
 
 
+@pytest.mark.parametrize(
+  ('manifest', 'rows', 'step'),
+  [
+    ({}, [], None),
+    ({}, [(4, 'test'), (8, 'test')], 8),
+    # Evaluated on another split after a later checkpoint.
+    ({}, [(4, 'test'), (8, 'train')], 4),
+    ({}, [(8, 'validation')], 8),
+    ({'best_step': 4}, [(4, 'test'), (8, 'validation'), (8, 'test')], 4),
+    # Weights that are not kept are no result, though nothing else was tested.
+    ({'best_step': 4}, [(8, 'test')], 4),
+  ],
+)
+@pytest.mark.parametrize('status', records.STATUSES)
+def test_one_rule_says_which_step_is_the_result(
+  tmp_path, manifest, rows, step, status
+):
+  records.create_table(tmp_path, records.EVAL)
+  manifest = {'status': status} | manifest
+  rows = [eval_row(step=at, split=split, value=at) for at, split in rows]
+  records.upsert(tmp_path, records.EVAL, rows)
+  assert records.result_step(manifest, rows) == step
+  tested = any(r['step'] == step and r['split'] == 'test' for r in rows)
+  expected = {'elbo_nats': step} if tested else {}
+  assert records.read_results(tmp_path, manifest) == expected
+
+
 def test_keep_rows_cuts_what_comes_after(tmp_path):
   records.create_table(tmp_path, records.TIMING)
   for step in (1, 2, 4):

@@ -1,0 +1,286 @@
+"""Finds what differs between two runs: settings, origin and results."""
+
+import dataclasses
+import math
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from launch import process, records
+from launch.settings import config
+
+# Standard errors of a difference that the noise of the test images exceeds once
+# in twenty times.
+_NOISE = 1.96
+
+_NOTE = f"""
+±: one standard error over the test images of these two trained models, whose
+noise alone exceeds {_NOISE} of them once in twenty times (as if each had images
+of its own; they share them, so that a smaller difference may be real).
+Training again with another seed moves a number too, often by more. Which of
+two settings is better, several seeds of each say: python -m analysis.table.
+"""
+
+
+class Difference(NamedTuple):
+  """A line of the comparison.
+
+  Attributes:
+    name: of what differs.
+    old: in the first run, as text; a dash where it has none.
+    new: in the second.
+    remark: what there is to say about it.
+  """
+
+  name: str
+  old: str
+  new: str
+  remark: str = ''
+
+
+def _differing(
+  old: Mapping[str, Any], new: Mapping[str, Any]
+) -> list[Difference]:
+  names = [n for n in {**old, **new} if old.get(n) != new.get(n)]
+  return [
+    Difference(n, str(old.get(n, '-')), str(new.get(n, '-'))) for n in names
+  ]
+
+
+# -- Settings -----------------------------------------------------------------
+
+
+def settings(
+  old: Mapping[str, Any], new: Mapping[str, Any]
+) -> list[Difference]:
+  """The settings in which two config.json differ.
+
+  One that an older run lacks has its default. Settings that this code does not
+  know, as of an idea that was tried elsewhere, are compared as they are.
+  """
+  return _differing(_with_defaults(old), _with_defaults(new))
+
+
+def _with_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
+  values = dataclasses.asdict(config.Config()) | dict(settings)
+  return {
+    name: ','.join(map(str, value))
+    if isinstance(value, list | tuple)
+    else value
+    for name, value in sorted(values.items())
+  }
+
+
+# -- Where numbers come from --------------------------------------------------
+
+
+def origin(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Difference]:
+  """Versions, commit, device and data in which two manifests differ.
+
+  Changes that were not committed are not known to be the same.
+  """
+  found = _differing(_origin(old), _origin(new))
+  commits = _origin(old)['commit'], _origin(new)['commit']
+  if commits[0] == commits[1] and any(
+    doubt in commits[0] for doubt in (_UNKNOWN, _CHANGED)
+  ):
+    found.append(Difference('commit', *commits, 'which may differ'))
+  return found
+
+
+_UNKNOWN, _CHANGED = 'unknown', ' with changes'
+
+
+def _origin(manifest: Mapping[str, Any]) -> dict[str, str]:
+  """Of a run that went on elsewhere, all that it ran under, in turn."""
+  entries: dict[str, list[str]] = {}
+  for session in (manifest, *manifest.get('resumed', ())):
+    source = session['source']
+    commit = (source['commit'] or _UNKNOWN)[:12]
+    for name, text in (
+      *sorted(session['packages'].items()),
+      ('commit', commit + (_CHANGED if source['dirty'] else '')),
+      ('device', session['device']['name']),
+    ):
+      texts = entries.setdefault(name, [])
+      if text not in texts:
+        texts.append(text)
+  data = manifest['dataset']
+  entries['data'] = [f'{data["name"]} {data["version"]}']
+  entries['data from'] = [data['source']]
+  for split, digest in sorted(data['sha256'].items()):
+    entries[f'sha256 of {split}'] = [digest[:12]]
+  return {name: ', then '.join(texts) for name, texts in entries.items()}
+
+
+# -- Results ------------------------------------------------------------------
+
+
+class _Result(NamedTuple):
+  """A row of eval.csv."""
+
+  num_images: int
+  value: float
+  se: float | None
+
+  def __str__(self) -> str:
+    error = '' if self.se is None else f' ± {self.se:.2g}'
+    return f'{self.value:.6g}{error}'
+
+
+def _results(
+  run_dir: pathlib.Path, manifest: Mapping[str, Any]
+) -> tuple[int | None, dict[str, _Result]]:
+  """The step of the weights that count so far, and what they measured."""
+  rows = records.read_rows(run_dir, records.EVAL)
+  step = records.result_step(manifest, rows)
+  found = {}
+  for row in rows:
+    if int(row['step']) == step and row['value']:
+      samples, split = int(row['num_samples']), row['split']
+      name = (
+        row['metric']
+        + (f' at {samples:,} samples' if samples > 1 else '')
+        + (f' of {split}' if split != 'test' else '')
+      )
+      se = float(row['se']) if row['se'] else None
+      found[name] = _Result(int(row['n']), float(row['value']), se)
+  return step, found
+
+
+def _targets(settings: Mapping[str, Any]) -> tuple[str, bool]:
+  """What an elbo is of; grey pixels have another under a Bernoulli."""
+  values = _with_defaults(settings)
+  is_grey = values['binarize'] == 'none'
+  return values['binarize'], is_grey and values['likelihood'] == 'bernoulli'
+
+
+def _remark(old: _Result, new: _Result) -> str:
+  difference = new.value - old.value
+  if old.se is None or new.se is None:
+    return f'{difference:+.4g}'
+  se = math.hypot(old.se, new.se)
+  size = 'within' if abs(difference) <= _NOISE * se else 'more than'
+  return f'{difference:+.4g} ± {se:.2g}, {size} the noise of the images'
+
+
+def results(old_dir: pathlib.Path, new_dir: pathlib.Path) -> list[Difference]:
+  """The status of two runs and the results in which they differ.
+
+  Those of `records.result_step`.
+
+  Raises:
+    RecordError: a run directory is damaged.
+  """
+  paths = old_dir, new_dir
+  manifests = [records.read_manifest(path) for path in paths]
+  steps, measured = zip(*map(_results, paths, manifests), strict=True)
+  old, new = measured
+  states = [
+    {
+      'status': manifest['status'],
+      'evaluated step': '-' if step is None else step,
+      'metrics of its own': len(mine.keys() - other.keys()),
+    }
+    for manifest, step, mine, other in zip(
+      manifests, steps, measured, (new, old), strict=True
+    )
+  ]
+  found = _differing(*states)
+  same_data = (
+    manifests[0]['dataset']['sha256'] == manifests[1]['dataset']['sha256']
+  )
+  same_targets = (
+    len({_targets(records.read_config(path)) for path in paths}) == 1
+  )
+  for name in old:
+    if name not in new or old[name] == new[name]:
+      continue
+    if not same_targets:
+      remark = 'not comparable: other targets'
+    elif not same_data or old[name].num_images != new[name].num_images:
+      remark = 'not comparable: other images'
+    else:
+      remark = _remark(old[name], new[name])
+    found.append(Difference(name, str(old[name]), str(new[name]), remark))
+  return found
+
+
+# -- In words -----------------------------------------------------------------
+
+_ORIGIN = 'versions, commit, device, data'
+
+
+def table(
+  titles: Sequence[str], sections: Mapping[str, Sequence[Difference]]
+) -> str:
+  """Sections of differences below one another, in columns.
+
+  Args:
+    titles: of the two columns.
+    sections: by what they compare.
+  """
+  lines = [('', *titles, '')]
+  for name, differences in sections.items():
+    if differences:
+      lines += [(name, '', '', '')]
+      lines += [(f'  {line.name}', *line[1:]) for line in differences]
+    else:
+      lines += [(f'{name}: the same', '', '', '')]
+  lines = [tuple(map(process.printable, line)) for line in lines]
+  shown = [line for line in lines if line[1]]
+  widths = [max(len(line[column]) for line in shown) for column in range(3)]
+  return '\n'.join(
+    '  '.join(
+      [*(cell.ljust(w) for cell, w in zip(line, widths, strict=False)), line[3]]
+    ).rstrip()
+    for line in lines
+  )
+
+
+def with_original(
+  path: str, now: config.Config, manifest: Mapping[str, Any]
+) -> str:
+  """In what a run differs from the one that it repeats, in lines.
+
+  Args:
+    path: of the config.json that is repeated.
+    now: the run's config.
+    manifest: where the run's numbers come from.
+
+  Raises:
+    RecordError: a file of the original is damaged.
+  """
+  file = pathlib.Path(os.path.expanduser(path))
+  if not (file.parent / records.MANIFEST).exists():
+    return (
+      f'repeats  {path}, with no {records.MANIFEST} beside it that would say '
+      'by which versions it ran, on what'
+    )
+  sections = {
+    'settings': settings(records.read_object(file), dataclasses.asdict(now)),
+    _ORIGIN: origin(records.read_manifest(file.parent), manifest),
+  }
+  if not any(sections.values()):
+    return f'repeats  {path}, by the same versions, on the same device and data'
+  return f'repeats  {path}\n{table(("that run", "this run"), sections)}'
+
+
+def between(old: pathlib.Path, new: pathlib.Path) -> str:
+  """Returns all in which two runs differ, in lines.
+
+  Args:
+    old: the first run's directory.
+    new: the second's.
+
+  Raises:
+    RecordError: a run directory is damaged.
+  """
+  sections = {
+    'settings': settings(*map(records.read_config, (old, new))),
+    _ORIGIN: origin(*map(records.read_manifest, (old, new))),
+    'results': results(old, new),
+  }
+  text = table((str(old), str(new)), sections)
+  return text + _NOTE.rstrip() if ' the noise of ' in text else text
