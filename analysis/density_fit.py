@@ -105,11 +105,23 @@ def plot_density_fit(
 
 def _draw(arguments: argparse.Namespace) -> Iterator[pathlib.Path]:
   folder = pathlib.Path(arguments.run_dir).expanduser()
-  target = records.read_density_fit_target(folder)
+  path = folder / records.DENSITY_FIT_TARGET
+  if not path.exists():
+    raise records.RecordError(
+      f'{path} does not exist; python -m launch.fit_density '
+      f'--output_dir={folder} writes it'
+    )
+  target = records.read_object(path)
+  try:
+    loc = np.array(target['loc'], float).reshape(2)
+    scale_tril = np.array(target['scale_tril'], float).reshape(2, 2)
+    commit = target['source']['commit']
+  except (KeyError, TypeError, ValueError) as error:
+    raise records.RecordError(f'{path} is damaged: {error!r}') from error
   plot = plot_density_fit(
     records.read_table(folder, records.DENSITY_FIT),
-    np.array(target['loc']),
-    np.array(target['scale_tril']),
+    loc,
+    scale_tril,
     'Contours at 1 and 2 standard deviations',
   )
   yield from figures.save(
@@ -118,7 +130,7 @@ def _draw(arguments: argparse.Namespace) -> Iterator[pathlib.Path]:
       arguments.output or folder / records.FIGURES / 'density_fit'
     ).expanduser(),
     arguments.format or figures.FORMATS,
-    command.drawn_by(f'fit {folder.name}; commit {target["source"]["commit"]}'),
+    command.drawn_by(f'fit {folder.name}; commit {commit}'),
   )
 
 

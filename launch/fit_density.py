@@ -1,12 +1,18 @@
-"""Fits one density to another: `python -m launch.fit_density`."""
+"""Fits a diagonal Gaussian to another: `python -m launch.fit_density`.
+
+Both directions of the KL are minimised: KL(q||p), as in variational inference,
+and KL(p||q), as in maximum likelihood. At the optimum q has the mean of p, and
+the variances 1 / diag(S^-1) or diag(S), S being the covariance of p (Bishop
+2006, Pattern Recognition and Machine Learning, section 10.1.2). The first are
+never larger than the second: KL(q||p) underestimates the variance.
+"""
 
 import json
 import math
-import os
 import pathlib
 import sys
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from absl import flags
@@ -15,8 +21,13 @@ from launch import cli, files, process, records
 from launch.rundir import provenance
 from launch.settings import config
 
-if TYPE_CHECKING:
-  from vae import density_fit
+# What each minimises: KL(q||p), or KL(p||q).
+DIRECTIONS = ('reverse', 'forward')
+
+_MOST_STEPS = 100_000
+
+# A fitted variance further than this from the closed form gets a warning.
+_TOLERANCE = 0.01
 
 _SCALE_TRIL = flags.DEFINE_list(
   'scale_tril',
@@ -36,11 +47,6 @@ _OUTPUT_DIR = flags.DEFINE_string(
   'output_dir', 'runs/density_fit', 'folder that gets the trajectories'
 )
 
-_MOST_STEPS = 100_000
-
-# A fitted variance further than this from the closed form gets a warning.
-_TOLERANCE = 0.01
-
 _SUMMARY = """
 Fits a diagonal Gaussian q to a Gaussian p of full covariance by gradient
 descent from N(0, I), once on KL(q||p) and once on KL(p||q), and writes both
@@ -49,90 +55,148 @@ Usage: python -m launch.fit_density [--scale_tril=-0.5,1.25,1.0]
 """
 
 
-def _parameters() -> list[float]:
-  """The numbers of --scale_tril.
+class Trajectory(NamedTuple):
+  """q after 0, 1, ..., K updates.
+
+  Attributes:
+    loc: means, [K + 1, L].
+    scale: standard deviations, [K + 1, L].
+    kl_q_p: KL(q||p), nats, [K + 1].
+    kl_p_q: KL(p||q), nats, [K + 1].
+  """
+
+  loc: np.ndarray
+  scale: np.ndarray
+  kl_q_p: np.ndarray
+  kl_p_q: np.ndarray
+
+
+def target(parameters: Sequence[float]) -> Any:
+  """Makes p = N(0, T T'), with T the `FillScaleTriL` of its parameters.
+
+  The parameters fill T in a clockwise spiral that starts at the lower right;
+  the diagonal is their softplus, shifted by 1e-5. For three of them, a, b, c:
+
+    T = [[softplus(c), 0], [b, softplus(a)]]
+
+  Args:
+    parameters: L (L + 1) / 2 numbers.
+
+  Returns:
+    A `tfd.MultivariateNormalTriL`, event [L].
 
   Raises:
-    ConfigError: they are not three finite numbers.
+    ValueError: another number of them.
   """
-  items = _SCALE_TRIL.value
+  import tensorflow_probability as tfp
+
+  triangle = tfp.bijectors.FillScaleTriL(diag_shift=1e-5).forward(
+    np.asarray(parameters, np.float32)
+  )
+  return tfp.distributions.MultivariateNormalTriL(
+    np.zeros(triangle.shape[-1], np.float32), triangle
+  )
+
+
+def best_variances(p: Any, direction: str) -> np.ndarray:
+  """Returns the variances of the best q in closed form, float32 [L]."""
+  if direction == 'forward':
+    return p.variance().numpy()
+  # S^-1 = T^-T T^-1, so that its diagonal sums the squares of columns of T^-1.
+  # S itself may be singular in float32 where T is not.
+  inverse = p.scale.solve(np.eye(p.event_shape[0], dtype=np.float32)).numpy()
+  return 1.0 / (inverse**2).sum(axis=0)
+
+
+def fit(
+  p: Any, direction: str, learning_rate: float, num_steps: int
+) -> Trajectory:
+  """Fits q = N(loc, diag(scale^2)) to p by gradient descent from N(0, I).
+
+  What descends is loc and log(scale), without noise: both KLs have closed
+  forms.
+
+  Args:
+    p: the target, a `tfd.MultivariateNormalTriL`, event [L].
+    direction: one of `DIRECTIONS`, what is minimised.
+    learning_rate: of each step. One that is too large makes q diverge, up to
+      values that are not finite.
+    num_steps: K, the number of updates.
+  """
+  import tensorflow as tf
+  import tensorflow_probability as tfp
+
+  tfd = tfp.distributions
+  size, which = p.event_shape[0], DIRECTIONS.index(direction)
+
+  def body(step, loc, log_scale, table):
+    with tf.GradientTape() as tape:
+      tape.watch([loc, log_scale])
+      q = tfd.MultivariateNormalDiag(loc, tf.exp(log_scale))
+      kls = tfd.kl_divergence(q, p), tfd.kl_divergence(p, q)
+    gradients = tape.gradient(kls[which], [loc, log_scale])
+    table = table.write(step, tf.concat([loc, tf.exp(log_scale), kls], axis=0))
+    loc, log_scale = (
+      parameter - learning_rate * gradient
+      for parameter, gradient in zip([loc, log_scale], gradients, strict=True)
+    )
+    return step + 1, loc, log_scale, table
+
+  @tf.function(autograph=False)
+  def descend():
+    # One more update than is seen, so that the last one asked for is measured.
+    start = [tf.constant(0), tf.zeros([size]), tf.zeros([size])]
+    table = tf.TensorArray(tf.float32, num_steps + 1)
+    *_, table = tf.while_loop(
+      lambda step, *_: step <= num_steps, body, [*start, table]
+    )
+    return table.stack()
+
+  rows = descend().numpy()  # [K + 1, 2 L + 2]
+  return Trajectory(
+    rows[:, :size], rows[:, size : 2 * size], rows[:, -2], rows[:, -1]
+  )
+
+
+def _check_flags() -> list[float]:
+  """Returns the numbers of --scale_tril.
+
+  Raises:
+    ConfigError: a flag whose value cannot be.
+  """
+  items, rate, steps = _SCALE_TRIL.value, _LEARNING_RATE.value, _STEPS.value
   try:
     numbers = [float(item) for item in items]
   except ValueError:
     numbers = []
-  if len(numbers) != 3 or not all(map(math.isfinite, numbers)):
-    raise config.ConfigError(
-      f'--scale_tril={",".join(items)}: must be three finite numbers'
-    )
+  for is_right, problem in (
+    (
+      len(numbers) == 3 and all(map(math.isfinite, numbers)),
+      f'--scale_tril={",".join(items)}: must be three finite numbers',
+    ),
+    (
+      0 < rate < math.inf,
+      f'--fit_learning_rate={rate:g}: must be finite and greater than 0',
+    ),
+    (
+      1 <= steps <= _MOST_STEPS,
+      f'--fit_steps={steps}: must be at least 1 and at most {_MOST_STEPS:,}',
+    ),
+    (_OUTPUT_DIR.value, '--output_dir=: must name a folder'),
+    (
+      cli.RUN_DIR.value is None,
+      f'--run_dir={cli.RUN_DIR.value}: a fit is no run; give --output_dir',
+    ),
+  ):
+    if not is_right:
+      raise config.ConfigError(problem)
   return numbers
 
 
-def _check_descent() -> None:
-  """Raises ConfigError unless the descent can be made."""
-  rate, steps = _LEARNING_RATE.value, _STEPS.value
-  if not 0 < rate < math.inf:
-    raise config.ConfigError(
-      f'--fit_learning_rate={rate:g}: must be finite and greater than 0'
-    )
-  if not 1 <= steps <= _MOST_STEPS:
-    raise config.ConfigError(
-      f'--fit_steps={steps}: must be at least 1 and at most {_MOST_STEPS:,}'
-    )
-
-
-def _make_folder() -> pathlib.Path:
-  """Makes the folder of --output_dir.
-
-  Raises:
-    ConfigError: it cannot be written, or holds a run.
-  """
-  if cli.RUN_DIR.value is not None:
-    raise config.ConfigError(
-      f'--run_dir={cli.RUN_DIR.value}: a fit is no run; give --output_dir'
-    )
-  name = _OUTPUT_DIR.value
-  if not name:
-    raise config.ConfigError('--output_dir=: must name a folder')
-  try:
-    path = pathlib.Path(name).expanduser()
-    if (path / records.CONFIG).exists() or (path / records.MANIFEST).exists():
-      raise config.ConfigError(
-        f'--output_dir={name}: holds a run; give another folder'
-      )
-    path.mkdir(parents=True, exist_ok=True)
-    if not os.access(path, os.W_OK):
-      raise PermissionError(13, 'permission denied')
-  except (OSError, RuntimeError) as error:  # A home that is not known.
-    raise config.ConfigError(
-      f'--output_dir={name}: cannot be written: '
-      f'{getattr(error, "strerror", None) or error}'
-    ) from error
-  return path
-
-
-def _rows(
-  direction: str, trajectory: 'density_fit.Trajectory'
-) -> Iterator[dict[str, Any]]:
-  """The rows of density_fit.csv."""
-  columns = zip(*trajectory, strict=True)
-  for step, (loc, scale, kl_q_p, kl_p_q) in enumerate(columns):
-    yield {
-      'step': step,
-      'direction': direction,
-      'loc_0': loc[0],
-      'loc_1': loc[1],
-      'scale_0': scale[0],
-      'scale_1': scale[1],
-      'kl_q_p_nats': kl_q_p,
-      'kl_p_q_nats': kl_p_q,
-    }
-
-
-def _check_finite(direction: str, trajectory: 'density_fit.Trajectory') -> None:
+def _check_finite(direction: str, trajectory: Trajectory) -> None:
   """Raises ConfigError where a KL is not finite."""
-  kls = zip(trajectory.kl_q_p, trajectory.kl_p_q, strict=True)
-  for step, pair in enumerate(kls):
-    if not all(map(math.isfinite, pair)):
+  for step, pair in enumerate(zip(*trajectory[2:], strict=True)):
+    if not np.isfinite(pair).all():
       raise config.ConfigError(
         f'--fit_learning_rate={_LEARNING_RATE.value:g}: the {direction} fit '
         f'has KLs of {pair[0]} and {pair[1]} at step {step}; give a smaller '
@@ -140,29 +204,39 @@ def _check_finite(direction: str, trajectory: 'density_fit.Trajectory') -> None:
       )
 
 
-def _show(values: np.ndarray) -> str:
-  return ', '.join(f'{value:.4g}' for value in values)
+def _in_words(variances: np.ndarray, *kls: float) -> str:
+  words = 'variances ' + ', '.join(f'{variance:.4g}' for variance in variances)
+  if kls:
+    words += '; KL(q||p) {:.4f}, KL(p||q) {:.4f} nats'.format(*kls)
+  return words
 
 
 def main() -> int:
   """Fits as the flags say and returns the exit code."""
-  parameters = _parameters()
-  _check_descent()
-  folder = _make_folder()
+  parameters = _check_flags()
+  try:
+    folder = pathlib.Path(_OUTPUT_DIR.value).expanduser()
+  except RuntimeError as error:  # A home that is not known.
+    raise config.ConfigError(
+      f'--output_dir={_OUTPUT_DIR.value}: {error}'
+    ) from error
+  if {records.CONFIG, records.MANIFEST} & {p.name for p in folder.glob('*')}:
+    raise config.ConfigError(
+      f'--output_dir={folder}: holds a run; give another folder'
+    )
+  folder.mkdir(parents=True, exist_ok=True)
   process.import_tensorflow()
-  from vae import density_fit
-
-  p = density_fit.target(parameters)
+  p = target(parameters)
   fits = {
-    direction: density_fit.fit(p, direction, _LEARNING_RATE.value, _STEPS.value)
-    for direction in density_fit.DIRECTIONS
+    direction: fit(p, direction, _LEARNING_RATE.value, _STEPS.value)
+    for direction in DIRECTIONS
   }
   for direction, trajectory in fits.items():
     _check_finite(direction, trajectory)
 
   # A table beside the target of another fit would mislead.
   (folder / records.DENSITY_FIT).unlink(missing_ok=True)
-  target = {
+  content = {
     'scale_tril_parameters': parameters,
     'loc': p.loc.numpy().tolist(),
     'scale_tril': p.scale.to_dense().numpy().tolist(),
@@ -170,30 +244,27 @@ def main() -> int:
     'source': provenance.source(),
     'versions': provenance.package_versions(),
   }
-  text = json.dumps(target, indent=2, sort_keys=True) + '\n'
+  text = json.dumps(content, indent=2, sort_keys=True) + '\n'
   files.replace_file(folder / records.DENSITY_FIT_TARGET, text.encode())
-  records.write_table(
-    folder,
-    records.DENSITY_FIT,
-    [row for item in fits.items() for row in _rows(*item)],
-  )
+  columns = records.COLUMNS[records.DENSITY_FIT]
+  rows = [
+    dict(zip(columns, [step, direction, *loc, *scale, *kls], strict=True))
+    for direction, trajectory in fits.items()
+    for step, (loc, scale, *kls) in enumerate(zip(*trajectory, strict=True))
+  ]
+  records.write_table(folder, records.DENSITY_FIT, rows)
 
-  start = fits['reverse']
-  print(f'target   variances {_show(p.variance().numpy())}')
-  print(
-    f'start    variances {_show(start.scale[0] ** 2)}; '
-    f'KL(q||p) {start.kl_q_p[0]:.4f}, KL(p||q) {start.kl_p_q[0]:.4f} nats'
-  )
+  print(f'target   {_in_words(p.variance().numpy())}')
+  start = [values[0] for values in fits['reverse']]
+  print(f'start    {_in_words(start[1] ** 2, *start[2:])}')
   for direction, trajectory in fits.items():
-    variances = trajectory.scale[-1] ** 2
-    best = density_fit.best_variances(p, direction)
+    _, scale, *kls = [values[-1] for values in trajectory]
+    best = best_variances(p, direction)
     print(
-      f'{direction}  variances {_show(variances)}; '
-      f'KL(q||p) {trajectory.kl_q_p[-1]:.4f}, '
-      f'KL(p||q) {trajectory.kl_p_q[-1]:.4f} nats; '
-      f'closed form of the variances {_show(best)}'
+      f'{direction}  {_in_words(scale**2, *kls)}; closed form of the '
+      + _in_words(best)
     )
-    if max(abs(variances / best - 1.0)) > _TOLERANCE:
+    if max(abs(scale**2 / best - 1.0)) > _TOLERANCE:
       print(
         f'warning: the {direction} fit has not converged; give more '
         '--fit_steps, or another --fit_learning_rate',

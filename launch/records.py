@@ -278,31 +278,6 @@ def read_config(run_dir: str | os.PathLike) -> dict[str, Any]:
   return settings
 
 
-def read_density_fit_target(folder: str | os.PathLike) -> dict[str, Any]:
-  """Reads density_fit.json: the target's `loc` and `scale_tril`, and `source`.
-
-  Raises:
-    RecordError: a file that is missing or damaged.
-  """
-  path = pathlib.Path(folder, DENSITY_FIT_TARGET)
-  if not path.exists():
-    raise RecordError(
-      f'{path} does not exist; python -m launch.fit_density '
-      f'--output_dir={folder} writes it'
-    )
-  target = read_object(path)
-  try:
-    shapes = [
-      np.array(target[key], float).shape for key in ('loc', 'scale_tril')
-    ]
-    target['source']['commit']
-  except (KeyError, TypeError, ValueError) as error:
-    raise RecordError(f'{path} is damaged: {error!r}') from error
-  if shapes != [(2,), (2, 2)]:
-    raise RecordError(f'{path} is damaged: its target has the shapes {shapes}')
-  return target
-
-
 def read_object(path: pathlib.Path) -> dict[str, Any]:
   """Reads a file of JSON that holds one object.
 

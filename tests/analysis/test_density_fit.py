@@ -116,3 +116,26 @@ def test_the_folder_of_the_fit_is_the_default(tmp_path, monkeypatch):
   write_fit(tmp_path / 'runs' / 'density_fit')
   code, _, stderr = builders.analyse('density_fit', '--format=png')
   assert (code, stderr) == (0, '')
+
+
+def test_a_damaged_target_is_refused(tmp_path):
+  folder = tmp_path / 'fit'
+  write_fit(folder)
+  path = folder / records.DENSITY_FIT_TARGET
+  good = json.loads(path.read_text())
+  for bad in (
+    {'loc': None},
+    {'loc': [0, 'x']},
+    {'loc': [0]},
+    {'source': None},
+    {'scale_tril': [[1], [0, 1]]},
+    {'scale_tril': [1, 0]},
+  ):
+    path.write_text(json.dumps(good | bad))
+    code, _, stderr = builders.analyse('density_fit', f'--run_dir={folder}')
+    assert (code, stderr.count('\n')) == (1, 1)
+    assert f'{path} is damaged' in stderr
+  path.unlink()
+  code, _, stderr = builders.analyse('density_fit', f'--run_dir={folder}')
+  assert (code, stderr.count('\n')) == (1, 1)
+  assert f'launch.fit_density --output_dir={folder}' in stderr
