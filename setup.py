@@ -51,6 +51,8 @@ setuptools.setup(
       'ray>=2.9',
       'ruff',
       'tensorboard',
+      # Its later versions leave the building of wheels to setuptools.
+      'wheel<0.46',
     ],
   },
 )
