@@ -30,6 +30,12 @@ class Progress:
         initial=done, total=total, unit=f' {unit}', file=sys.stderr, leave=False
       )
 
+  def __enter__(self) -> 'Progress':
+    return self
+
+  def __exit__(self, *exception: object) -> None:
+    self.close()
+
   def print(self, text: str) -> None:
     """Prints a line to standard output without tearing the bar."""
     if self._bar is None:

@@ -1,9 +1,10 @@
-"""When what happens in a run, as pure functions of its config and data size."""
+"""Says when what happens in a run, by its config and data size alone."""
 
 import dataclasses
 
 import numpy as np
 
+from launch.settings import config as config_lib
 from launch.settings.config import Config
 from vae import training
 
@@ -15,12 +16,10 @@ class Schedule:
   Attributes:
     config: all resolved.
     num_train: N, the number of training examples.
-    checkpoint_steps: steps between checkpoints; 0 where time decides.
   """
 
   config: Config
   num_train: int
-  checkpoint_steps: int = 0
 
   @property
   def last(self) -> int:
@@ -48,6 +47,17 @@ class Schedule:
       self.epochs(step - 1)
     )
 
+  def is_saved(self, step: int, seconds: float) -> bool:
+    """Whether a checkpoint is due, so many seconds after the last one."""
+    number, unit = config_lib.parse_interval(self.config.checkpoint_every)
+    return seconds > number if unit == 'seconds' else step % number == 0
+
+  @property
+  def _checkpoint_steps(self) -> int:
+    """The number of steps between checkpoints; 0 where time decides."""
+    number, unit = config_lib.parse_interval(self.config.checkpoint_every)
+    return int(number) if unit == 'steps' else 0
+
   def _epoch_end(self, epochs_before: int) -> int:
     """The step that presents the last example of an epoch."""
     return -(-(epochs_before + 1) * self.num_train // self.config.batch_size)
@@ -62,7 +72,7 @@ class Schedule:
     stops = [self.last, 1 << step.bit_length()]
     stops += [
       (step // every + 1) * every
-      for every in (config.log_every, config.eval_every, self.checkpoint_steps)
+      for every in (config.log_every, config.eval_every, self._checkpoint_steps)
       if every
     ]
     if config.patience:

@@ -5,11 +5,9 @@ from launch.experiment import schedule
 from launch.settings import config
 
 
-def make(num_train=1000, checkpoint_steps=0, **settings):
+def make(num_train=1000, **settings):
   return schedule.Schedule(
-    config.Config(**{'training_steps': 100} | settings),
-    num_train,
-    checkpoint_steps,
+    config.Config(**{'training_steps': 100} | settings), num_train
   )
 
 
@@ -31,7 +29,7 @@ def test_the_loop_stops_wherever_something_happens():
     patience=2,
     log_every=30,
     eval_every=45,
-    checkpoint_steps=37,
+    checkpoint_every='37',
   )
   stops, step = [], 0
   while step < plan.last:
@@ -43,9 +41,19 @@ def test_the_loop_stops_wherever_something_happens():
     if plan.is_logged(step)
     or plan.is_evaluated(step)
     or plan.is_validated(step)
-    or step % 37 == 0
+    or plan.is_saved(step, 0.0)
   ]
   assert stops == happens
+  assert {37, 74} < set(stops)
+
+
+def test_checkpoints_are_due_by_steps_or_by_time():
+  plan = make(checkpoint_every='37')
+  due = [step for step in range(1, 101) if plan.is_saved(step, 1e9)]
+  assert due == [37, 74]
+  plan = make(checkpoint_every='2.5s')
+  assert [plan.is_saved(37, seconds) for seconds in (2.4, 2.6)] == [False, True]
+  assert plan.next_stop(36) == 64
 
 
 @pytest.mark.parametrize(

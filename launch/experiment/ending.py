@@ -1,0 +1,58 @@
+"""Ending a run: its result and pictures, or how to resume it."""
+
+import shlex
+
+from launch.experiment import build, messages, pictures, writing
+from launch.experiment.starting import State
+from launch.rundir import checkpoints
+
+
+def finish(state: State) -> str:
+  """Evaluates the weights that are kept, writes pictures, and is finished.
+
+  Returns:
+    The lines that say what came out.
+  """
+  last_step = state.step
+  if state.best_step is not None and state.best_step != last_step:
+    state.step, tensors = checkpoints.load(
+      checkpoints.path_of(state.path, state.best_step)
+    )
+    build.assign(state.program.variables, tensors)
+  # Also where a kill came between the last checkpoint and this line.
+  if state.evaluated is None or state.evaluated[0] != state.step:
+    state.evaluated = state.step, writing.evaluate(state, 'test')
+  _, result = state.evaluated
+  pictures.write(
+    state.path,
+    state.step,
+    state.program.model,
+    state.dataset.splits['test'],
+    state.config,
+    result,
+  )
+  stopped = {}
+  if state.config.patience:
+    stopped = {'stopped_early': last_step < state.schedule.last}
+  state.write_status('finished', **stopped)
+  return messages.end(
+    state.path,
+    state.config,
+    state.manifest,
+    result,
+    last_step,
+    writing.likelihood_scale(state),
+  )
+
+
+def interrupt(state: State) -> str:
+  """Marks a run interrupted that was saved after its last step.
+
+  Returns:
+    The lines that say how to resume it.
+  """
+  state.write_status('interrupted')
+  return (
+    f'{state.path} stopped after step {state.step:,}. To resume:\n'
+    f'python -m launch.train --run_dir={shlex.quote(str(state.path))}'
+  )

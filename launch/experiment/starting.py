@@ -1,0 +1,205 @@
+"""Starting a run, or taking it up where its files end."""
+
+import dataclasses
+import math
+import pathlib
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from launch import files, records
+from launch.experiment import build, messages, metrics, programs
+from launch.experiment.schedule import Schedule
+from launch.rundir import checkpoints, opening, provenance
+from launch.settings import config as config_lib
+from launch.settings.config import Config
+from vae import losses
+from vae.data import datasets
+from vae.metrics import evaluation
+
+
+@dataclasses.dataclass
+class State:
+  """A run in this process: what it is made of, and how far it is.
+
+  Attributes:
+    path: the run directory.
+    config: the settings, all resolved.
+    dataset: the data.
+    program: trains and evaluates the model, whose weights are those after
+      `step`.
+    schedule: the steps at which something happens.
+    manifest: what manifest.json holds.
+    step: the number of updates.
+    best_step: the step that did best on the validation split; None where
+      nothing was validated.
+    evaluated: the last evaluation of the test split, and its step.
+  """
+
+  path: pathlib.Path
+  config: Config
+  dataset: datasets.Dataset
+  program: programs.Program
+  schedule: Schedule
+  manifest: dict[str, Any]
+  step: int = 0
+  best_step: int | None = None
+  evaluated: tuple[int, evaluation.Evaluation] | None = None
+
+  def __post_init__(self):
+    """Starts the clock where the processes before this one stopped it."""
+    before = float(self.manifest.get('seconds', 0.0))
+    self._clock_zero = time.monotonic() - before
+
+  @property
+  def seconds(self) -> float:
+    """How long all processes of this run have trained."""
+    return time.monotonic() - self._clock_zero
+
+  @property
+  def num_values(self) -> int:
+    """The number of values in an example, H W C."""
+    return math.prod(self.dataset.shape)
+
+  def write_status(self, status: str, **entries: Any) -> None:
+    """Writes manifest.json with a status and new values of some entries."""
+    assert status in records.STATUSES
+    ended = None if status == 'running' else provenance.now()
+    self.manifest.update(status=status, ended=ended, **entries)
+    records.write_manifest(self.path, self.manifest)
+
+
+def report(line: str) -> None:
+  """Prints a line to standard error."""
+  print(line, file=sys.stderr, flush=True)
+
+
+def start(
+  path: pathlib.Path, prepared: programs.Prepared, command: str
+) -> State | None:
+  """Makes a run's files, or loads the run that they hold.
+
+  Args:
+    path: the run directory.
+    prepared: the config, data and program of the run.
+    command: what a person typed, for the manifest.
+
+  Returns:
+    The run, ready to train; None where it is finished, which is printed.
+
+  Raises:
+    RunError, RecordError, CheckpointError: files of another run, or damaged.
+  """
+  schedule = Schedule(
+    prepared.config, len(prepared.dataset.splits['train'].examples)
+  )
+  session = {
+    'started': provenance.now(),
+    'command': command,
+    **provenance.session(),
+  }
+  if (path / records.CONFIG).exists():
+    return _resume(path, prepared, schedule, session)
+  return _begin(path, prepared, schedule, session)
+
+
+def _begin(
+  path: pathlib.Path,
+  prepared: programs.Prepared,
+  schedule: Schedule,
+  session: Mapping[str, Any],
+) -> State:
+  """Makes the files of a new run; last config.json, which makes it one."""
+  config, dataset, program = prepared
+  manifest = {
+    'format': records.FORMAT,
+    'status': 'running',
+    'ended': None,
+    'seconds': 0.0,
+    **session,
+    'threads': config.threads,
+    'dataset': dict(dataset.provenance),
+    'targets': messages.targets(config),
+    'num_parameters': {
+      'encoder': build.num_parameters(program.model.encode),
+      'decoder': build.num_parameters(program.model.decode),
+    },
+    'effective_beta': losses.effective_beta(
+      config.beta,
+      config.reduction,
+      math.prod(dataset.shape),
+      config.latent_size,
+    )
+    if config.has_effective_beta
+    else None,
+    'training_steps': schedule.last,
+  }
+  for name in records.RUN_TABLES:
+    records.create_table(path, name)
+  records.write_manifest(path, manifest)
+  files.replace_file(path / records.CONFIG, config.to_json().encode())
+  return State(path, config, dataset, program, schedule, manifest)
+
+
+def _resume(
+  path: pathlib.Path,
+  prepared: programs.Prepared,
+  schedule: Schedule,
+  session: Mapping[str, Any],
+) -> State | None:
+  """Loads the newest checkpoint and cuts the tables back to it."""
+  config, dataset, program = prepared
+  stored = config_lib.load(path / records.CONFIG)
+  opening.check_same(path, stored, config)
+  manifest = records.read_manifest(path)
+  state = State(path, config, dataset, program, schedule, manifest)
+  loaded = checkpoints.load_newest(path, report)
+  if loaded is not None:
+    state.step, tensors = loaded
+    build.assign(program.variables, tensors)
+  if manifest['status'] == 'finished' and (
+    state.step >= schedule.last or manifest.get('stopped_early')
+  ):
+    print(
+      f'{path} is finished ({state.step:,} steps). A larger --training_steps '
+      'goes on, unless training stopped early; --overwrite starts anew.'
+    )
+    return None
+  for name in records.RUN_TABLES:
+    records.keep_rows(path, name, _is_kept(name, state.step, stored, schedule))
+  if config.patience:
+    state.best_step = metrics.best_validated(path, config.has_elbo)
+  manifest.pop('error', None)
+  manifest.setdefault('resumed', []).append({'step': state.step, **session})
+  state.write_status('running', training_steps=schedule.last)
+  files.replace_file(path / records.CONFIG, config.to_json().encode())
+  print(f'resuming {path} after step {state.step:,}')
+  return state
+
+
+def _is_kept(
+  name: str, step: int, stored: Config, schedule: Schedule
+) -> Callable[[int, Mapping[str, str]], bool]:
+  """Says which rows of a table a run that goes on after a step keeps.
+
+  Those that it would have written by itself. A run that goes on had a last
+  step that is nothing special to the longer one, whose files must come out as
+  if it had never ended there. What `launch.evaluate` measured stays.
+  """
+
+  def keep(row_step: int, row: Mapping[str, str]) -> bool:
+    evaluated = name in (records.EVAL, records.RATE_PER_LATENT)
+    if evaluated and not metrics.is_written_by_training(row, stored):
+      return True
+    if row_step > step:
+      return False
+    if evaluated and row['split'] == 'validation':
+      return schedule.is_validated(row_step)
+    if row_step != stored.training_steps or row_step == schedule.last:
+      return True
+    if evaluated:
+      return schedule.is_evaluated(row_step)
+    return schedule.is_logged(row_step)
+
+  return keep

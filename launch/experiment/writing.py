@@ -1,0 +1,125 @@
+"""Writing what a run has come to: rows, evaluations and checkpoints."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from launch import records
+from launch.experiment import build, metrics, progress
+from launch.experiment.starting import State
+from launch.rundir import checkpoints
+from vae import training
+from vae.metrics import evaluation
+
+
+def log(
+  state: State, measured: training.Metrics, shown: progress.Progress, last: bool
+) -> None:
+  """Writes the last step to train.csv and timing.csv, and may print it.
+
+  Args:
+    state: the run.
+    measured: by that step, before its update.
+    shown: where it is printed.
+    last: whether training ends with it.
+  """
+  config, step = state.config, state.step
+  reconstruction, kl = measured.distortion, measured.rate
+  if config.reduction == 'mean':
+    reconstruction /= state.num_values
+    kl /= config.latent_size
+  # float32 prints in as many digits as it has.
+  row = {'total': np.float32(measured.loss)}
+  nats: dict[str, Any] = {
+    'beta': None,
+    'kl': None,
+    'distortion_nats': None,
+    'rate_nats': None,
+    'elbo_nats': None,
+  }
+  if config.has_elbo:
+    row['kl'] = np.float32(kl)
+    nats = {
+      'beta': float(state.schedule.betas(step, 1)[0])
+      if config.beta_warmup_steps
+      else config.beta,
+      'distortion_nats': np.float32(measured.distortion),
+      'rate_nats': np.float32(measured.rate),
+      'elbo_nats': -np.float32(measured.distortion + measured.rate),
+    }
+  row['reconstruction'] = np.float32(reconstruction)
+  if last or state.schedule.is_printed(step):
+    shown.print(
+      str({'step': step} | {name: float(str(v)) for name, v in row.items()})
+    )
+  epoch = step * config.batch_size / state.schedule.num_train
+  records.append(
+    state.path,
+    records.TRAIN,
+    nats
+    | row
+    | {
+      'step': step,
+      'epoch': f'{epoch:.6g}',
+      'learning_rate': state.schedule.learning_rates(step, 1)[0],
+    },
+  )
+  records.append(
+    state.path,
+    records.TIMING,
+    {'step': step, 'seconds': f'{state.seconds:.3f}'},
+  )
+
+
+def evaluate(state: State, split: str) -> evaluation.Evaluation:
+  """Evaluates a split and writes what comes out to eval.csv.
+
+  Raises:
+    NonFiniteError: it is not finite; nothing is written.
+  """
+  config, program = state.config, state.program
+  result = program.evaluator(
+    state.dataset.splits[split].examples, config.binarize, config.seed
+  )
+  name, estimate = (
+    ('elbo', result.elbo)
+    if config.has_elbo
+    else ('squared error', result.squared_error)
+  )
+  if not math.isfinite(estimate.value):
+    raise training.NonFiniteError(
+      state.step + 1, f'{name} of the {split} split', estimate.value
+    )
+  metrics.record(
+    state.path,
+    state.step,
+    split,
+    result,
+    state.num_values,
+    likelihood_scale(state),
+  )
+  return result
+
+
+def likelihood_scale(state: State) -> dict[str, float]:
+  """The scale of a run's likelihood, as of `metrics.likelihood_scale`."""
+  return metrics.likelihood_scale(
+    state.program.model, state.manifest['effective_beta']
+  )
+
+
+def save(state: State) -> None:
+  """Writes a checkpoint and how long training took up to it.
+
+  Raises:
+    NonFiniteError: a variable is not finite; nothing is written.
+  """
+  values = build.values(state.program.variables)
+  for name, value in values.items():
+    if not np.isfinite(value).all():
+      # The loss is measured before the update, and so does not show it yet.
+      raise training.NonFiniteError(state.step + 1, name, math.nan)
+  checkpoints.save(state.path, state.step, values, state.best_step)
+  best = {} if state.best_step is None else {'best_step': state.best_step}
+  state.write_status('running', seconds=round(state.seconds, 3), **best)
