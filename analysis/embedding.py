@@ -1,4 +1,4 @@
-"""Embedding: t-SNE of the test images beside t-SNE of their latents.
+"""Embedding: t-SNE of up to 10,000 test images beside that of their latents.
 
 Both are computed once and kept in arrays/embedding.npz. Where there are two
 latents they are drawn as they are too.
@@ -33,20 +33,21 @@ def load(run: frames.Run) -> pd.DataFrame:
     run.path, 'latents', ['means', 'pixels_pca', 'step']
   )
   means, pixels = arrays['means'], arrays['pixels_pca']
-  if not (means.ndim == pixels.ndim == 2 and len(means) == len(pixels)):
+  if not (means.ndim == pixels.ndim == 2 and len(means) >= len(pixels)):
     raise records.RecordError(
       f'{run.path / records.ARRAYS / "latents"}.npz is damaged: it has arrays '
       f'of the shapes {means.shape} and {pixels.shape}'
     )
   if not (np.isfinite(means).all() and np.isfinite(pixels).all()):
     raise records.RecordError(f'{run.path}: latents that are not finite')
+  means = means[: len(pixels)]  # Of a large test split, the first are drawn.
   if len(means) < 2:
     raise figures.FigureError(f'{run.path}: an embedding needs two images')
   panels = _embeddings(run, int(arrays['step']), means, pixels)
   if means.shape[1] == 2:
     panels[_RAW] = means
   # Labels are optional: a dataset may have none.
-  labels = arrays.get('labels', np.full(len(means), ''))
+  labels = arrays.get('labels', np.full(len(means), ''))[: len(means)]
   return pd.concat(
     [
       pd.DataFrame(

@@ -7,15 +7,13 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from launch import cli, records
 from launch.experiment import build
 from launch.rundir import checkpoints, opening
 from launch.settings import config as config_lib
 from launch.settings.config import Config
 from vae import models
-from vae.data import datasets
+from vae.data import batches, datasets
 from vae.metrics import aggregate, evaluation, importance
 
 if TYPE_CHECKING:
@@ -68,8 +66,10 @@ class Run:
     build.check_dataset(dataset, self.manifest, self.data_dir)
     return dataset
 
-  def examples(self, split: str) -> np.ndarray:
+  def examples(self, split: str) -> batches.Examples:
     """The images of a split, uint8 [N, H, W, C], or rows, float32 [N, F].
+
+    Images that are held packed become an array by `np.asarray`.
 
     Raises:
       RunError: a split that does not exist.

@@ -16,7 +16,7 @@ import sonnet as snt
 import tensorflow as tf
 
 from vae import losses, mode, models, randomness
-from vae.data import batches
+from vae.data import batches, bits
 
 # Bytes of images that one block may hold when the host gathers them; and of
 # those that it gathers before it gives the pages that they lie on back.
@@ -201,7 +201,7 @@ class Engine:
     model: models.VAE,
     optimizer: snt.Optimizer,
     objective: Objective,
-    images: np.ndarray,
+    images: batches.Examples,
     *,
     seed: int,
     batch_size: int,
@@ -215,7 +215,7 @@ class Engine:
       model: with its variables made.
       optimizer: with its slots made.
       objective: what is minimised.
-      images: uint8 [N, H, W, C], or a table, float32 [N, F].
+      images: uint8 [N, H, W, C], perhaps packed, or a table, float32 [N, F].
       seed: of all draws.
       batch_size: B, at most N.
       binarize: one of `batches.BINARISATIONS`.
@@ -224,25 +224,30 @@ class Engine:
         block's.
     """
     self._images = images
+    # What is gathered: images as they are held, packed where they are.
+    held = images.packed if isinstance(images, bits.PackedImages) else images
+    self._held = held
     self.seed = seed
     self._batch_size = batch_size
     self._on_device = on_device
-    image_bytes = images[0].nbytes * batch_size
+    image_bytes = held[0].nbytes * batch_size
     self.max_steps = (
       _BLOCK_STEPS
       if on_device
       else max(1, min(_BLOCK_STEPS, _BLOCK_BYTES // image_bytes))
     )
     self._variables = (*model.variables, *optimizer.variables)
-    self._device_images = tf.constant(images) if on_device else None
+    self._device_images = tf.constant(held) if on_device else None
     self._gathered_steps = max(1, _GATHER_BYTES // image_bytes)
-    _give_back(images)
+    _give_back(held)
     # The block that is gathered ahead: its seed, first step and images.
     self._ahead: tuple[int, int, futures.Future | None] = (seed, 0, None)
     self._gatherer = futures.ThreadPoolExecutor(1)
 
     def step(seed, index, images, beta, learning_rate):
       draw = lambda purpose: randomness.key(seed, purpose, index)
+      if isinstance(self._images, bits.PackedImages):
+        images = bits.unpack(images, self._images.shape[1:])
       images = batches.to_float(
         images, binarize, draw(randomness.Purpose.BINARISATION)
       )
@@ -320,7 +325,7 @@ class Engine:
 
   def batch(self, step: int) -> np.ndarray:
     """The uint8 images of one step's batch, [B, H, W, C]."""
-    return self._images[self._indices(self.seed, step, 1)[0]]
+    return np.asarray(self._images[self._indices(self.seed, step, 1)[0]])
 
   def _gather(self, first: int, count: int) -> np.ndarray:
     """The images of a block, gathered while the one before it ran.
@@ -343,13 +348,11 @@ class Engine:
 
   def _gather_now(self, seed: int, first: int, count: int) -> np.ndarray:
     indices = self._indices(seed, first, count)
-    images = np.empty(
-      [*indices.shape, *self._images.shape[1:]], self._images.dtype
-    )
+    images = np.empty([*indices.shape, *self._held.shape[1:]], self._held.dtype)
     for start in range(0, count, self._gathered_steps):
       part = slice(start, start + self._gathered_steps)
-      images[part] = self._images[indices[part]]
-      _give_back(self._images)
+      images[part] = self._held[indices[part]]
+      _give_back(self._held)
     return images
 
   def _indices(self, seed: int, first: int, count: int) -> np.ndarray:

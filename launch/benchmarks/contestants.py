@@ -90,7 +90,7 @@ def _make_tasks(folder: str, dataset: str, data_dir: str) -> None:
   data = build.open_dataset(
     Config(dataset=dataset), data_dir, report=lambda line: None
   )
-  images = data.splits['train'].examples
+  images = np.asarray(data.splits['train'].examples)
   for path in pathlib.Path(folder).glob('*.json'):
     task = make_task(config_lib.load(path), images)
     contest.write_task(path.with_suffix('.npz'), task)

@@ -35,7 +35,9 @@ _POINTS = 16
 # Points a side of the manifold of two latents.
 MANIFOLD_SIZE = 20
 
-# Principal components of the test examples that are kept.
+# Test examples that are embedded by t-SNE, the first; and how many of their
+# principal components are kept for it.
+NUM_EMBEDDED = 10_000
 NUM_COMPONENTS = 50
 
 
@@ -71,7 +73,9 @@ def write(
   latents = {
     'means': result.means,
     'stddevs': result.stddevs,
-    'pixels_pca': principal_components(split.examples),
+    'pixels_pca': principal_components(
+      np.asarray(split.examples[:NUM_EMBEDDED])
+    ),
   }
   if split.labels is not None:
     reconstructions['labels'] = split.labels[:NUM_RECONSTRUCTIONS]

@@ -13,7 +13,7 @@ from launch.experiment import build
 from launch.settings import config as config_lib
 from launch.settings.config import Config
 from vae import models, training
-from vae.data import datasets
+from vae.data import batches, datasets
 from vae.metrics import evaluation
 
 # Larger data stay with the host, which sends each block's images.
@@ -40,7 +40,9 @@ class Program:
     evaluator: of the model.
   """
 
-  def __init__(self, config: Config, model: models.VAE, examples: np.ndarray):
+  def __init__(
+    self, config: Config, model: models.VAE, examples: batches.Examples
+  ):
     """Initializes the program; nothing is compiled before it is used.
 
     Args:
@@ -140,7 +142,7 @@ class Workbench:
     examples = dataset.splits['train'].examples
     mean_image = None
     if config.output_bias == 'data_mean':
-      mean_image = examples.mean(axis=0) / 255.0
+      mean_image = batches.mean_image(examples)
     model = build.model(config, dataset.shape, mean_image)
     _check_range(model, dataset)
     config = dataclasses.replace(config, jit=resolve_jit(config, model))
@@ -220,7 +222,8 @@ def _check_range(model: models.VAE, dataset: datasets.Dataset) -> None:
   if support is None or dataset.has_images:  # Whose values lie in [0, 1].
     return
   for name, split in dataset.splits.items():
-    low, high = float(split.examples.min()), float(split.examples.max())
+    rows = np.asarray(split.examples)
+    low, high = float(rows.min()), float(rows.max())
     if low < support[0] or high > support[1]:
       raise config_lib.ConfigError(
         f'--likelihood: {dataset.name} has values from {low:.4g} to '

@@ -344,6 +344,15 @@ def test_embeddings_are_kept_until_their_latents_change(run):
   )
 
 
+def test_the_first_of_a_large_test_split_are_embedded(run):
+  arrays = records.read_arrays(run, 'latents')
+  arrays.pop('step')
+  arrays['pixels_pca'] = arrays['pixels_pca'][:30]
+  records.write_arrays(run, 'latents', 5, arrays)
+  code, _, stderr = builders.analyse('embedding', f'--run_dir={run}')
+  assert code == 0 and 't-SNE of 30 images' in stderr
+
+
 def test_tsne_repeats_and_keeps_neighbours():
   centres = np.random.default_rng(0).normal(scale=20, size=(4, 7))
   points = np.repeat(centres, 25, 0)

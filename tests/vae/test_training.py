@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from tests.vae import builders
 from vae import losses, randomness, training
-from vae.data import batches
+from vae.data import batches, bits
 
 
 def make(
@@ -133,6 +133,25 @@ def test_who_gathers_the_images_changes_no_bit(jit):
   for on_device in (False, True):
     model, optimizer, engine = make(jit, on_device)
     run(engine, 1, 10)
+    states.append(state(model, optimizer))
+  assert_same_bits(*states)
+
+
+@pytest.mark.parametrize('jit', [False, True])
+@pytest.mark.parametrize('on_device', [False, True])
+@pytest.mark.parametrize('binarize', ['none', 'dynamic'])
+def test_packed_images_train_to_the_same_bits(jit, on_device, binarize):
+  images = (builders.byte_images(30) > 127) * np.uint8(255)
+  packed = bits.PackedImages(bits.pack(images), images.shape[1:])
+  states = []
+  for data in (images, packed):
+    model, optimizer, engine = make(
+      jit, on_device, images=data, binarize=binarize
+    )
+    run(engine, 1, 10)
+    np.testing.assert_array_equal(
+      engine.batch(3), images[batches.indices(0, 30, 8, 3, 1)[0]]
+    )
     states.append(state(model, optimizer))
   assert_same_bits(*states)
 

@@ -6,7 +6,10 @@ import numpy as np
 import tensorflow as tf
 
 from vae import randomness
-from vae.data import sources
+from vae.data import bits, sources
+
+# Images, uint8 [N, H, W, C], perhaps packed; or a table, float32 [N, F].
+Examples = np.ndarray | bits.PackedImages
 
 BINARISATIONS = ('none', 'threshold', 'static', 'dynamic')
 
@@ -59,7 +62,15 @@ def indices(
   return np.concatenate(pieces).reshape(num_steps, batch_size)
 
 
-def statically_binarised(images: np.ndarray, split: str) -> np.ndarray:
+def mean_image(images: Examples) -> np.ndarray:
+  """Returns the mean of images in [0, 1], float64 [H, W, C]."""
+  total = np.zeros(images.shape[1:])
+  for start in range(0, len(images), 1000):
+    total += np.asarray(images[start : start + 1000]).sum(axis=0, dtype='f8')
+  return total / len(images) / 255.0
+
+
+def statically_binarised(images: Examples, split: str) -> Examples:
   """One fixed Bernoulli draw of the pixels, the same for every run and seed.
 
   Args:
@@ -69,6 +80,8 @@ def statically_binarised(images: np.ndarray, split: str) -> np.ndarray:
   Returns:
     uint8 images of zeros and 255s, of the same shape.
   """
+  if isinstance(images, bits.PackedImages):
+    return images  # Black stays black, white white.
   binary = np.empty(images.shape, np.uint8)
   stream = sources.SPLITS.index(split)
   generator = randomness.host_generator(

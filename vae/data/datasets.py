@@ -42,7 +42,7 @@ class Split:
     labels: int64 [N], or None where there are none.
   """
 
-  examples: np.ndarray
+  examples: batches.Examples
   labels: np.ndarray | None
 
 

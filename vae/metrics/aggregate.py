@@ -16,6 +16,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from vae import distributions, models, randomness
+from vae.data import batches
 from vae.metrics import evaluation
 
 tfd = tfp.distributions
@@ -45,7 +46,7 @@ class Decomposition(NamedTuple):
 
 
 def aggregate_posterior(
-  model: models.VAE, images: np.ndarray, binarize: str, seed: int
+  model: models.VAE, images: batches.Examples, binarize: str, seed: int
 ) -> tfd.Distribution:
   """The posteriors of all images of a split as one batch [N], event [L]."""
   parts = []

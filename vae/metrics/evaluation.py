@@ -95,7 +95,7 @@ def estimate(values: np.ndarray) -> Estimate:
 
 
 def fixed_batches(
-  images: np.ndarray, binarize: str, seed: int
+  images: batches.Examples, binarize: str, seed: int
 ) -> Iterator[tuple[int, int, tf.Tensor, tf.Tensor]]:
   """The batches of an evaluation, with fixed noise.
 
@@ -114,10 +114,11 @@ def fixed_batches(
   """
   size = min(BATCH_SIZE, len(images))
   for index, start in enumerate(range(0, len(images), size)):
-    batch = images[start : start + size]
+    batch = np.asarray(images[start : start + size])
     count = len(batch)
     if count < size:
-      batch = np.concatenate([batch, np.repeat(images[:1], size - count, 0)])
+      first = np.asarray(images[:1])
+      batch = np.concatenate([batch, np.repeat(first, size - count, 0)])
     key = lambda purpose, index=index: randomness.key(seed, purpose, index)
     floats = batches.to_float(
       tf.constant(batch),
@@ -173,7 +174,7 @@ class Evaluator:
     )
 
   def __call__(
-    self, images: np.ndarray, binarize: str, seed: int
+    self, images: batches.Examples, binarize: str, seed: int
   ) -> Evaluation:
     """Evaluates every image of a split once.
 

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from vae import distributions, losses, models, randomness
+from vae.data import batches
 from vae.metrics import evaluation
 
 # Samples of each image that are decoded together.
@@ -104,7 +105,7 @@ class Estimator:
 
   def __call__(
     self,
-    images: np.ndarray,
+    images: batches.Examples,
     binarize: str,
     seed: int,
     counts: Sequence[int],

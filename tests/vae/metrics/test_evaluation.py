@@ -4,8 +4,19 @@ import tensorflow as tf
 
 from tests.vae import builders
 from vae import losses, priors
-from vae.data import batches
+from vae.data import batches, bits
 from vae.metrics import evaluation
+
+
+def test_packed_images_evaluate_to_the_same_bits(monkeypatch):
+  monkeypatch.setattr(evaluation, 'BATCH_SIZE', 4)
+  model = builders.small_vae()
+  images = (builders.byte_images(10) > 127) * np.uint8(255)
+  packed = bits.PackedImages(bits.pack(images), images.shape[1:])
+  evaluator = evaluation.Evaluator(model)
+  one, other = (evaluator(data, 'none', seed=3) for data in (images, packed))
+  assert one.elbo == other.elbo
+  np.testing.assert_array_equal(one.means, other.means)
 
 
 def test_every_image_counts_once_in_a_ragged_split(monkeypatch):
