@@ -13,9 +13,7 @@ from launch import records
 _METRIC = 'steps_per_second'
 _TASK = ['network', 'batch_size']
 
-_OURS = 'this project'
-_FLOOR = 'matrix products alone'
-_KINDS = (_OURS, 'what a user would write', 'floor')
+_KINDS = (records.OURS, 'what a user would write', 'floor')
 _COLORS = (figures.PALETTE[0], figures.PALETTE[1], figures.PALETTE[6])
 _SHAPES = ('o', 's', 'D')
 
@@ -38,7 +36,9 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
     frame, [*_TASK, 'contestant', 'repeat', 'metric', 'value']
   )
   speeds = frame[frame['metric'] == _METRIC]
-  ours = speeds.loc[speeds['contestant'] == _OURS, [*_TASK, 'repeat', 'value']]
+  ours = speeds.loc[
+    speeds['contestant'] == records.OURS, [*_TASK, 'repeat', 'value']
+  ]
   pairs = speeds.merge(ours, on=[*_TASK, 'repeat'], suffixes=('', '_ours'))
   if pairs.empty:
     raise figures.FigureError(
@@ -76,7 +76,7 @@ def plot_benchmark(frame: pd.DataFrame) -> gg.ggplot:
   summary['contestant'] = pd.Categorical(
     summary['contestant'], order['contestant']
   )
-  kinds = {_OURS: _KINDS[0], _FLOOR: _KINDS[2]}
+  kinds = {records.OURS: _KINDS[0], records.PRODUCTS: _KINDS[2]}
   summary['kind'] = pd.Categorical(
     [kinds.get(name, _KINDS[1]) for name in summary['contestant']], _KINDS
   )
@@ -94,7 +94,7 @@ def plot_benchmark(frame: pd.DataFrame) -> gg.ggplot:
       gg.aes(label='label'), nudge_y=0.36, size=5.5, show_legend=False
     )
     + gg.scale_x_log10(
-      name=f'speed over that of {_OURS}: median and quartiles; '
+      name=f'speed over that of {records.OURS}: median and quartiles; '
       'numbers: steps per second',
       labels=lambda breaks: [f'{value:g}' for value in breaks],
       expand=(0.15, 0),  # Room for the numbers.
@@ -118,7 +118,7 @@ def plot_benchmark(frame: pd.DataFrame) -> gg.ggplot:
 def _draw(arguments: argparse.Namespace) -> Iterator[pathlib.Path]:
   folder = pathlib.Path(arguments.benchmark_dir).expanduser()
   frame = records.read_table(folder, records.BENCHMARK)
-  versions = set(frame.loc[frame['contestant'] == _OURS, 'version'])
+  versions = set(frame.loc[frame['contestant'] == records.OURS, 'version'])
   yield from figures.save(
     plot_benchmark(frame),
     pathlib.Path(arguments.output or folder / 'benchmark').expanduser(),

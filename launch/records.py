@@ -80,6 +80,10 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
   ),
 }
 
+# Contestants of the benchmark that its figure tells from the others.
+OURS = 'this project'
+PRODUCTS = 'matrix products alone'
+
 # The tables of a run; the others stand alone.
 RUN_TABLES = (TRAIN, TIMING, EVAL, RATE_PER_LATENT)
 

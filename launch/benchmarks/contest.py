@@ -4,7 +4,7 @@ Frameworks that share a process fight over its threads, and nobody uses them so.
 A contestant reads one JSON object from each line of its standard input, and
 answers it with one line:
 
-    {"task": PATH}  ->  {"version": "torch 2.13.0"}
+    {"problem": PATH}  ->  {"version": "torch 2.13.0"}
     {"steps": 200}  ->  {"seconds": 0.31, "losses": [..., 0.2538]}
 
 and waits idly between its turns. No TensorFlow here: contestants import this
@@ -60,7 +60,7 @@ class Recorded(NamedTuple):
   dropout: np.ndarray
 
 
-class Task(NamedTuple):
+class Problem(NamedTuple):
   """What every contestant computes.
 
   The loss is the mean over the batch of
@@ -109,19 +109,25 @@ class Task(NamedTuple):
       yield from order[: len(order) // size * size].reshape(-1, size)
 
 
-def write_task(path: pathlib.Path, task: Task) -> None:
-  """Writes a task as .npz."""
-  arrays = {'images': task.images, 'settings': json.dumps(dict(task.settings))}
-  for name, layers in (('encoder', task.encoder), ('decoder', task.decoder)):
+def write_problem(path: pathlib.Path, problem: Problem) -> None:
+  """Writes a problem as .npz."""
+  arrays = {
+    'images': problem.images,
+    'settings': json.dumps(dict(problem.settings)),
+  }
+  for name, layers in (
+    ('encoder', problem.encoder),
+    ('decoder', problem.decoder),
+  ):
     for index, layer in enumerate(layers):
       arrays[f'{name}/{index}/w'], arrays[f'{name}/{index}/b'] = layer
-  if task.recorded:
-    arrays |= task.recorded._asdict()
+  if problem.recorded:
+    arrays |= problem.recorded._asdict()
   np.savez(path, allow_pickle=False, **arrays)
 
 
-def read_task(path: str | os.PathLike) -> Task:
-  """Reads what `write_task` wrote."""
+def read_problem(path: str | os.PathLike) -> Problem:
+  """Reads what `write_problem` wrote."""
   with np.load(path, allow_pickle=False) as file:
     arrays = {name: file[name] for name in file.files}
 
@@ -136,7 +142,7 @@ def read_task(path: str | os.PathLike) -> Task:
   if 'batches' in arrays:
     recorded = Recorded(*(arrays[name] for name in Recorded._fields))
   settings = json.loads(str(arrays['settings']))
-  return Task(
+  return Problem(
     settings, arrays['images'], layers('encoder'), layers('decoder'), recorded
   )
 
@@ -150,14 +156,14 @@ def threads() -> int:
 
 
 def serve(
-  load: Callable[[Task], Loop],
+  load: Callable[[Problem], Loop],
   version: str,
   seconds_of_last: Callable[[], float] | None = None,
 ) -> None:
   """Answers requests until there are no more.
 
   Args:
-    load: makes the loop of a task.
+    load: makes the loop of a problem.
     version: of what is timed, such as 'torch 2.13.0'.
     seconds_of_last: what the steps of the last call took, for a loop that also
       does what comes once in a training; None to time whole calls.
@@ -168,9 +174,9 @@ def serve(
   loop: Loop | None = None
   for line in sys.stdin:
     request = json.loads(line)
-    if 'task' in request:
+    if 'problem' in request:
       loop = None  # Its memory, before the next one takes as much.
-      loop = load(read_task(request['task']))
+      loop = load(read_problem(request['problem']))
       answer: dict[str, Any] = {'version': version}
     else:
       assert loop is not None
@@ -261,13 +267,13 @@ class Contestant:
     self._process = process
     self._errors = errors
 
-  def load(self, task: pathlib.Path) -> str:
-    """Has it make the loop of a task; returns the version of what is timed.
+  def load(self, problem: pathlib.Path) -> str:
+    """Has it make the loop of a problem; returns the version of what is timed.
 
     Raises:
       ContestError: it failed.
     """
-    return self._ask(task=str(task))['version']
+    return self._ask(problem=str(problem))['version']
 
   def run(self, steps: int) -> tuple[float, list[float]]:
     """Has it do some steps; returns the seconds, and losses up to the last.

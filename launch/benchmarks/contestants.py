@@ -1,7 +1,7 @@
 """What the benchmark times of this project itself.
 
 Not a command for people: `launch.benchmark` starts a process of
-`python -m launch.contestants NAME` for each of these.
+`python -m launch.benchmarks.contestants NAME` for each of these.
 """
 
 import dataclasses
@@ -30,11 +30,11 @@ vae.check_installed()
 _NUM_EVALUATED = 10_000
 
 
-def _config(task: contest.Task) -> Config:
-  return config_lib.from_dict(task.settings, 'the task')
+def _config(problem: contest.Problem) -> Config:
+  return config_lib.from_dict(problem.settings, 'the problem')
 
 
-# -- Tasks --------------------------------------------------------------------
+# -- Problems ----------------------------------------------------------------
 
 
 def _layers(module: snt.Module) -> list[contest.Layer]:
@@ -46,9 +46,9 @@ def _layers(module: snt.Module) -> list[contest.Layer]:
   ]
 
 
-def make_task(
+def make_problem(
   config: Config, images: np.ndarray, record_steps: int = 0
-) -> contest.Task:
+) -> contest.Problem:
   """What a config trains, for loops in any framework.
 
   Args:
@@ -60,7 +60,7 @@ def make_task(
   encoder, decoder = _layers(model.encode), _layers(model.decode)
   settings = json.loads(config.to_json())
   if not record_steps:
-    return contest.Task(settings, images, encoder, decoder, None)
+    return contest.Problem(settings, images, encoder, decoder, None)
 
   def draws(draw: Callable, purpose: randomness.Purpose, size: int):
     return np.stack(
@@ -82,33 +82,33 @@ def make_task(
       randomness.uniform, randomness.Purpose.DROPOUT, encoder[-1].w.shape[0]
     ),
   )
-  return contest.Task(settings, images, encoder, decoder, recorded)
+  return contest.Problem(settings, images, encoder, decoder, recorded)
 
 
-def _make_tasks(folder: str, dataset: str, data_dir: str) -> None:
+def _make_problems(folder: str, dataset: str, data_dir: str) -> None:
   """Makes NAME.npz of each NAME.json, a config, in a folder."""
   data = build.open_dataset(
     Config(dataset=dataset), data_dir, report=lambda line: None
   )
   images = np.asarray(data.splits['train'].examples)
   for path in pathlib.Path(folder).glob('*.json'):
-    task = make_task(config_lib.load(path), images)
-    contest.write_task(path.with_suffix('.npz'), task)
+    problem = make_problem(config_lib.load(path), images)
+    contest.write_problem(path.with_suffix('.npz'), problem)
 
 
 # -- Training -----------------------------------------------------------------
 
 
-def load_ours(task: contest.Task) -> contest.Loop:
+def load_ours(problem: contest.Problem) -> contest.Loop:
   """The loop of `launch.train`."""
-  config = _config(task)
-  model = build.model(config, task.images.shape[1:])
+  config = _config(problem)
+  model = build.model(config, problem.images.shape[1:])
   config = dataclasses.replace(
     config, jit=programs.resolve_jit(config, model), data_placement='device'
   )
-  engine = programs.Program(config, model, task.images).engine
+  engine = programs.Program(config, model, problem.images).engine
   # A block tells the loss of its last step alone.
-  block_steps = 1 if task.recorded else engine.max_steps
+  block_steps = 1 if problem.recorded else engine.max_steps
   done = 0
 
   def loop(steps: int) -> list[float]:
@@ -140,14 +140,14 @@ def _orthonormal(
   )
 
 
-def load_products(task: contest.Task) -> contest.Loop:
+def load_products(problem: contest.Problem) -> contest.Loop:
   """The matrix products of a step of the MLP: a floor under any loop's time.
 
   Forward through each layer, and backward to the gradients of its weights and
   inputs; no bias, activation, noise, loss or optimizer.
   """
-  config = _config(task)
-  pixels, latents = task.images[0].size, config.latent_size
+  config = _config(problem)
+  pixels, latents = problem.images[0].size, config.latent_size
   encoder_sizes = (pixels, *config.hidden_sizes, 2 * latents)
   decoder_sizes = (latents, *config.hidden_sizes[::-1], pixels)
   generator = np.random.default_rng(0)
@@ -198,11 +198,13 @@ def load_products(task: contest.Task) -> contest.Loop:
 # -- Evaluation ---------------------------------------------------------------
 
 
-def load_evaluation(task: contest.Task) -> contest.Loop:
+def load_evaluation(problem: contest.Problem) -> contest.Loop:
   """A step evaluates 10,000 images, with one posterior sample for each."""
-  config = _config(task)
-  evaluator = evaluation.Evaluator(build.model(config, task.images.shape[1:]))
-  images = task.images[:_NUM_EVALUATED]
+  config = _config(problem)
+  evaluator = evaluation.Evaluator(
+    build.model(config, problem.images.shape[1:])
+  )
+  images = problem.images[:_NUM_EVALUATED]
   return lambda steps: [
     -evaluator(images, config.binarize, config.seed).elbo.value
     for _ in range(steps)
@@ -212,12 +214,12 @@ def load_evaluation(task: contest.Task) -> contest.Loop:
 _NUM_BOUNDED = 500
 
 
-def load_importance(task: contest.Task) -> contest.Loop:
-  """A step bounds log p(x) of 500 images, at the task's number of samples."""
-  config = _config(task)
-  model = build.model(config, task.images.shape[1:])
+def load_importance(problem: contest.Problem) -> contest.Loop:
+  """A step bounds log p(x) of 500 images, at the problem's samples each."""
+  config = _config(problem)
+  model = build.model(config, problem.images.shape[1:])
   estimator = importance.Estimator(model, jit=True)
-  images = task.images[:_NUM_BOUNDED]
+  images = problem.images[:_NUM_BOUNDED]
   return lambda steps: [
     -estimator(images, config.binarize, config.seed, [config.num_samples])[
       0
@@ -226,11 +228,11 @@ def load_importance(task: contest.Task) -> contest.Loop:
   ]
 
 
-def load_importance_products(task: contest.Task) -> contest.Loop:
+def load_importance_products(problem: contest.Problem) -> contest.Loop:
   """The matrix products of the decoder alone, for the same samples."""
-  config = _config(task)
+  config = _config(problem)
   generator = np.random.default_rng(0)
-  weights = [tf.constant(layer.w) for layer in task.decoder]
+  weights = [tf.constant(layer.w) for layer in problem.decoder]
   rows = 2000
   latents = tf.constant(
     generator.normal(size=(rows, config.latent_size)), tf.float32
@@ -262,7 +264,7 @@ _LOADERS = {
 
 if __name__ == '__main__':
   programs.set_threads(contest.threads())
-  if sys.argv[1] == 'tasks':
-    _make_tasks(*sys.argv[2:])
+  if sys.argv[1] == 'problems':
+    _make_problems(*sys.argv[2:])
   else:
     contest.serve(_LOADERS[sys.argv[1]], f'tensorflow {tf.__version__}')

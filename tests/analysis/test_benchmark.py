@@ -1,3 +1,5 @@
+import pathlib
+import re
 import subprocess
 import sys
 
@@ -75,3 +77,81 @@ def test_the_command_draws_what_the_benchmark_wrote(tmp_path):
   assert drawn.returncode == 0, drawn.stderr
   assert (tmp_path / 'benchmark.png').stat().st_size > 1000
   assert (tmp_path / 'benchmark.pdf').stat().st_size > 1000
+
+
+# -- What the README says -----------------------------------------------------
+
+ROOT = pathlib.Path(__file__).parents[2]
+SAID = (ROOT / 'launch/benchmarks/README.md').read_text()
+
+
+@pytest.fixture(scope='module')
+def measured():
+  path = ROOT / 'analysis/results/benchmark/benchmark.csv'
+  return pd.read_csv(path).fillna({'network': ''})
+
+
+def ratios(measured, metric, name, other, network=''):
+  """Of a contestant over another, repeat by repeat."""
+  rows = measured[
+    (measured['metric'] == metric) & (measured['network'] == network)
+  ]
+  values = rows.set_index(['contestant', 'repeat'])['value']
+  return values[name] / values[other]
+
+
+def test_the_readme_gives_the_ratios_of_the_timings(measured):
+  tasks = re.findall(r'(\w+), batch ([\d,]+)', SAID.split('| than |')[1])[:5]
+  assert len(tasks) == 5
+  rows = dict(re.findall(r'^\| ([^|]+) \| (.*) \|$', SAID, re.MULTILINE))
+  speeds = measured[measured['metric'] == 'steps_per_second']
+  for name in set(speeds['contestant']) - {'this project'}:
+    for (network, size), cell in zip(tasks, rows[name].split('|'), strict=True):
+      task = speeds[speeds['batch_size'] == float(size.replace(',', ''))]
+      task = task[task['network'] == network]
+      if name not in set(task['contestant']):
+        assert not cell.strip()
+        continue
+      found = ratios(task, 'steps_per_second', 'this project', name, network)
+      mark = '~' if found.min() < 1 < found.max() else ''
+      assert cell.strip() == f'{mark}{found.median():.2f}', (name, network)
+  for (network, size), cell in zip(
+    tasks, rows['steps per second here'].split('|'), strict=True
+  ):
+    ours = speeds[
+      (speeds['contestant'] == 'this project')
+      & (speeds['network'] == network)
+      & (speeds['batch_size'] == float(size.replace(',', '')))
+    ]['value'].median()
+    assert cell.strip() == (f'{ours:,.0f}' if ours > 100 else f'{ours:.1f}')
+
+
+def test_the_readme_gives_what_commands_take(measured):
+  def of(metric, name, other):
+    return ratios(measured, metric, name, other).median()
+
+  def median(part, name, metric):
+    rows = measured[(measured['part'] == part) & (measured['metric'] == metric)]
+    return rows[rows['contestant'] == name]['value'].median()
+
+  train, imports = 'launch.train --beta=0.01', 'import of the libraries'
+  # The startup part's: that of memory has other repeats.
+  startup = measured[measured['part'] == 'startup']
+  time, memory = (
+    ratios(startup, metric, train, imports).median()
+    for metric in ('seconds', 'peak_mib')
+  )
+  assert f'{time:.2f} × the time, {memory:.2f} × the memory' in SAID
+  seconds = [
+    median('startup', f'{name} --help', 'seconds')
+    for name in ('launch.train', 'analysis.loss_curves')
+  ]
+  assert f'| {seconds[0]:.2f} s, {seconds[1]:.1f} s |' in SAID
+  assert f'| {median("evaluation", "this project", "seconds"):.2f} s |' in SAID
+  swept = 'launch.sweep of eight betas'
+  faster = of('seconds', 'eight launches of launch.train', swept)
+  assert f'| {faster:.1f} × as fast |' in SAID
+  more = of('model_steps_per_second', swept, 'one run alone')
+  assert f'| {more:.2f} × as many |' in SAID
+  peak = median('sweep', swept, 'peak_mib_of_a_process')
+  assert f'| each process of a sweep | {peak / 1024:.1f} GiB |' in SAID

@@ -38,29 +38,29 @@ class VAE(snt.Module):
     )
 
 
-def batches(task):
-  if task.recorded:
-    images = task.float_images()[task.recorded.batches]
-    return tf.data.Dataset.from_tensor_slices((images, task.recorded.noise))
+def batches(problem):
+  if problem.recorded:
+    images = problem.float_images()[problem.recorded.batches]
+    return tf.data.Dataset.from_tensor_slices((images, problem.recorded.noise))
   return (
-    tf.data.Dataset.from_tensor_slices(task.images)
-    .shuffle(len(task.images), seed=task.settings['seed'])
+    tf.data.Dataset.from_tensor_slices(problem.images)
+    .shuffle(len(problem.images), seed=problem.settings['seed'])
     .repeat()
-    .batch(task.settings['batch_size'], drop_remainder=True)
+    .batch(problem.settings['batch_size'], drop_remainder=True)
     .map(lambda images: (tf.cast(images, tf.float32) / 255.0,))
     .prefetch(tf.data.AUTOTUNE)
   )
 
 
-def load(task, kind):
-  model = VAE(task.settings['latent_size'])
-  optimizer = snt.optimizers.Adam(task.settings['learning_rate'])
+def load(problem, kind):
+  model = VAE(problem.settings['latent_size'])
+  optimizer = snt.optimizers.Adam(problem.settings['learning_rate'])
 
   def step(images, noise=None):
     with tf.GradientTape() as tape:
       distortion, rate = model(images, noise)
       loss = tf.reduce_mean(
-        task.distortion_weight * distortion + task.rate_weight * rate
+        problem.distortion_weight * distortion + problem.rate_weight * rate
       )
     parameters = model.trainable_variables
     optimizer.apply(tape.gradient(loss, parameters), parameters)
@@ -71,15 +71,15 @@ def load(task, kind):
 
   model(tf.zeros([1, 28, 28, 1]))  # Makes the variables.
   for network, layers in (
-    (model.encoder, task.encoder),
-    (model.decoder, task.decoder),
+    (model.encoder, problem.encoder),
+    (model.decoder, problem.decoder),
   ):
     linears = [m for m in network.submodules if isinstance(m, snt.Linear)]
     for linear, layer in zip(linears, layers, strict=True):
       linear.w.assign(layer.w)
       linear.b.assign(layer.b)
 
-  data = iter(batches(task))
+  data = iter(batches(problem))
   return lambda steps: [step(*b) for b in itertools.islice(data, steps)]
 
 
@@ -87,5 +87,5 @@ if __name__ == '__main__':
   tf.config.threading.set_intra_op_parallelism_threads(contest.threads())
   tf.config.threading.set_inter_op_parallelism_threads(contest.threads())
   contest.serve(
-    lambda task: load(task, sys.argv[1]), f'tensorflow {tf.__version__}'
+    lambda problem: load(problem, sys.argv[1]), f'tensorflow {tf.__version__}'
   )

@@ -44,15 +44,15 @@ def adam(params, grads, m, v, count, learning_rate):
   return params, m, v
 
 
-def load(task, kind):
-  settings = task.settings
-  weights = task.distortion_weight, task.rate_weight
-  images = jnp.asarray(task.float_images().reshape(len(task.images), -1))
+def load(problem, kind):
+  settings = problem.settings
+  weights = problem.distortion_weight, problem.rate_weight
+  images = jnp.asarray(problem.float_images().reshape(len(problem.images), -1))
   latents = settings['latent_size']
   recorded = None
-  if task.recorded:
-    recorded = jnp.asarray(task.recorded.noise)
-  params = {'encoder': task.encoder, 'decoder': task.decoder}
+  if problem.recorded:
+    recorded = jnp.asarray(problem.recorded.noise)
+  params = {'encoder': problem.encoder, 'decoder': problem.decoder}
   params = jax.tree.map(jnp.asarray, params)
   zeros = jax.tree.map(jnp.zeros_like, params)
   key = jax.random.key(settings['seed'])
@@ -73,7 +73,7 @@ def load(task, kind):
     return (*updated, count), loss
 
   state = (params, zeros, jax.tree.map(jnp.copy, zeros), jnp.zeros([], int))
-  batches = task.batches()
+  batches = problem.batches()
 
   if kind == 'jit':
     compiled = jax.jit(functools.partial(step, images), donate_argnums=0)
@@ -104,4 +104,6 @@ def load(task, kind):
 
 if __name__ == '__main__':
   os.environ.setdefault('JAX_PLATFORMS', 'cpu')
-  contest.serve(lambda task: load(task, sys.argv[1]), f'jax {jax.__version__}')
+  contest.serve(
+    lambda problem: load(problem, sys.argv[1]), f'jax {jax.__version__}'
+  )

@@ -76,19 +76,19 @@ NETWORKS = {
 
 
 class VAE(keras.Model):
-  def __init__(self, task):
+  def __init__(self, problem):
     super().__init__()
-    latents = task.settings['latent_size']
-    encoder, decoder, self.to_scale = NETWORKS[task.settings['network']](
+    latents = problem.settings['latent_size']
+    encoder, decoder, self.to_scale = NETWORKS[problem.settings['network']](
       latents
     )
     self.encoder = keras.Sequential([keras.Input((28, 28, 1)), *encoder])
     self.head = layers.Dense(2 * latents)
     self.decoder = keras.Sequential([keras.Input((latents,)), *decoder])
-    self.dropout = layers.Dropout(task.settings['dropout'])
-    self.rate = task.settings['dropout']
-    self.distortion_weight = task.distortion_weight
-    self.rate_weight = task.rate_weight
+    self.dropout = layers.Dropout(problem.settings['dropout'])
+    self.rate = problem.settings['dropout']
+    self.distortion_weight = problem.distortion_weight
+    self.rate_weight = problem.rate_weight
 
   def loss_of(self, images, noise, uniform):
     features = self.encoder(images, training=True)
@@ -121,8 +121,8 @@ class VAE(keras.Model):
     return {'loss': loss}
 
 
-def copy_weights(model, task):
-  values = task.encoder[:-1], task.encoder[-1:], task.decoder
+def copy_weights(model, problem):
+  values = problem.encoder[:-1], problem.encoder[-1:], problem.decoder
   parts = model.encoder.layers, [model.head], model.decoder.layers
   for modules, given in zip(parts, values, strict=True):
     with_weights = [module for module in modules if module.weights]
@@ -140,27 +140,27 @@ class Clock(keras.callbacks.Callback):
     self.seconds = time.perf_counter() - self.began
 
 
-def load(task, steps_per_execution, clock):
+def load(problem, steps_per_execution, clock):
   keras.backend.clear_session()
-  size = task.settings['batch_size']
-  model = VAE(task)
+  size = problem.settings['batch_size']
+  model = VAE(problem)
   model.compile(
     # Keras adds epsilon before the bias correction, Kingma & Ba's epsilon hat.
-    keras.optimizers.Adam(task.settings['learning_rate'], epsilon=1e-8),
+    keras.optimizers.Adam(problem.settings['learning_rate'], epsilon=1e-8),
     steps_per_execution=min(steps_per_execution, 4)
-    if task.recorded
+    if problem.recorded
     else steps_per_execution,
   )
   model.head.build((None, *model.encoder.output_shape[1:]))
-  copy_weights(model, task)
-  images = task.float_images()
+  copy_weights(model, problem)
+  images = problem.float_images()
 
   def run(steps):
     losses = []
-    if task.recorded:
-      batches = images[task.recorded.batches]
+    if problem.recorded:
+      batches = images[problem.recorded.batches]
       data = tf.data.Dataset.from_tensor_slices(
-        (batches, task.recorded.noise, task.recorded.dropout)
+        (batches, problem.recorded.noise, problem.recorded.dropout)
       )
       collect = keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda batch, logs: losses.append(logs['loss'])
@@ -168,7 +168,7 @@ def load(task, steps_per_execution, clock):
       model.fit(data, callbacks=[clock, collect], verbose=0)
     else:
       # One epoch that is as long as asked for.
-      rows = np.concatenate([*itertools.islice(task.batches(), steps)])
+      rows = np.concatenate([*itertools.islice(problem.batches(), steps)])
       model.fit(images[rows], batch_size=size, callbacks=[clock], verbose=0)
     return losses
 
@@ -180,7 +180,7 @@ if __name__ == '__main__':
   tf.config.threading.set_inter_op_parallelism_threads(contest.threads())
   clock = Clock()
   contest.serve(
-    lambda task: load(task, int(sys.argv[1]), clock),
+    lambda problem: load(problem, int(sys.argv[1]), clock),
     f'keras {keras.__version__}',
     lambda: clock.seconds,
   )

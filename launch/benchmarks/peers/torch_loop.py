@@ -106,19 +106,19 @@ def drop(features, rate, uniform):
 
 
 def channels_first(model):
-  """Where the task's flattened [H, W, C] lie in a flattened [C, H, W]."""
+  """Where the problem's flattened [H, W, C] lie in a flattened [C, H, W]."""
   unflatten = next(m for m in model.decoder if isinstance(m, nn.Unflatten))
   channels, height, width = unflatten.unflattened_size
   order = np.arange(height * width * channels)
   return order.reshape(height, width, channels).transpose(2, 0, 1).ravel()
 
 
-def copy_weights(model, task):
-  """Gives layers the values of the task, in PyTorch's layouts."""
+def copy_weights(model, problem):
+  """Gives layers the values of the problem, in PyTorch's layouts."""
   order = channels_first(model)
   for modules, layers in (
-    ([*model.encoder, model.head], task.encoder),
-    (model.decoder, task.decoder),
+    ([*model.encoder, model.head], problem.encoder),
+    (model.decoder, problem.decoder),
   ):
     with_weights = [m for m in modules if hasattr(m, 'weight')]
     for module, (w, b) in zip(with_weights, layers, strict=True):
@@ -134,26 +134,26 @@ def copy_weights(model, task):
       module.bias.data.copy_(torch.from_numpy(b))
 
 
-def batches(task, model):
-  images = torch.from_numpy(task.float_images()).permute(0, 3, 1, 2)
+def batches(problem, model):
+  images = torch.from_numpy(problem.float_images()).permute(0, 3, 1, 2)
   images = images.to(memory_format=torch.channels_last)
-  for index, rows in enumerate(task.batches()):
+  for index, rows in enumerate(problem.batches()):
     batch = images[torch.from_numpy(rows)]
-    if not task.recorded:
+    if not problem.recorded:
       yield (batch,)
       continue
-    uniform = task.recorded.dropout[index]
-    if task.settings['dropout']:
+    uniform = problem.recorded.dropout[index]
+    if problem.settings['dropout']:
       uniform = uniform[:, channels_first(model)]
-    noise = task.recorded.noise[index]
+    noise = problem.recorded.noise[index]
     yield batch, torch.from_numpy(noise), torch.from_numpy(uniform)
 
 
-def load(task, kind):
+def load(problem, kind):
   torch.set_num_threads(contest.threads())
-  settings = task.settings
+  settings = problem.settings
   model = NETWORKS[settings['network']](settings['latent_size'])
-  copy_weights(model, task)
+  copy_weights(model, problem)
   # Faster than the default layout for convolutions on CPUs.
   model.to(memory_format=torch.channels_last)
   optimizer = torch.optim.Adam(
@@ -171,7 +171,7 @@ def load(task, kind):
     ).sum((1, 2, 3))
     rate = 0.5 * (scale**2 + loc**2 - 1 - 2 * scale.log()).sum(1)
     return (
-      task.distortion_weight * distortion + task.rate_weight * rate
+      problem.distortion_weight * distortion + problem.rate_weight * rate
     ).mean()
 
   if kind == 'compiled':
@@ -184,11 +184,11 @@ def load(task, kind):
     optimizer.step()
     return loss.detach()
 
-  data = batches(task, model)
+  data = batches(problem, model)
   return lambda steps: [step(*b) for b in itertools.islice(data, steps)]
 
 
 if __name__ == '__main__':
   contest.serve(
-    lambda task: load(task, sys.argv[1]), f'torch {torch.__version__}'
+    lambda problem: load(problem, sys.argv[1]), f'torch {torch.__version__}'
   )

@@ -5,8 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from launch import benchmark
-from launch.benchmarks import contest, contestants
+from launch.benchmarks import contest, contestants, races
 from launch.experiment import build
 from launch.settings.config import Config
 
@@ -23,42 +22,44 @@ MLP_IN_NATS = dataclasses.replace(MLP, reduction='sum', beta=0.784)
 CONFIGS = {
   'mlp': MLP,
   'mlp_in_nats': MLP_IN_NATS,
-  **benchmark.TASKS['conv'],
+  **races.PROBLEMS['conv'],
 }
 
 
 @pytest.fixture(scope='module')
-def tasks(tmp_path_factory, data_dir):
-  """Each config's task with recorded draws, and our own losses."""
-  folder = tmp_path_factory.mktemp('tasks')
+def problems(tmp_path_factory, data_dir):
+  """Each config's problem with recorded draws, and our own losses."""
+  folder = tmp_path_factory.mktemp('problems')
   data = build.open_dataset(
     Config(dataset='mnist_5k'), data_dir, report=lambda line: None
   )
   made = {}
   for name, config in CONFIGS.items():
-    task = contestants.make_task(config, data.splits['train'].examples, STEPS)
-    contest.write_task(folder / f'{name}.npz', task)
-    losses = contestants.load_ours(task)(STEPS)
+    problem = contestants.make_problem(
+      config, data.splits['train'].examples, STEPS
+    )
+    contest.write_problem(folder / f'{name}.npz', problem)
+    losses = contestants.load_ours(problem)(STEPS)
     assert len(losses) == STEPS
     assert losses[-1] < 0.97 * losses[0]
     made[name] = folder / f'{name}.npz', losses
   return made
 
 
-def tasks_of(peer):
+def problems_of(peer):
   names = list(peer.networks)
   if peer.name.startswith('Keras'):
     names[0] = 'mlp_in_nats'
   return names
 
 
-@pytest.mark.parametrize('peer', benchmark.PEERS, ids=lambda peer: peer.name)
-def test_a_peer_has_our_losses(peer, tasks):
+@pytest.mark.parametrize('peer', races.PEERS, ids=lambda peer: peer.name)
+def test_a_peer_has_our_losses(peer, problems):
   if peer.package:
     pytest.importorskip(peer.package)
   with contest.start(peer.name, peer.arguments) as contestant:
-    for name in tasks_of(peer):
-      path, ours = tasks[name]
+    for name in problems_of(peer):
+      path, ours = problems[name]
       assert contestant.load(path)
       _, losses = contestant.run(STEPS)
       # Keras tells the last loss alone of the steps that one call runs.
