@@ -152,8 +152,8 @@ def origin(runs: frames.Runs) -> str:
 def drawn_by(what: str) -> str:
   """What was drawn, and this command."""
   name = pathlib.Path(sys.argv[0]).stem
-  command = shlex.join(['python', '-m', f'analysis.{name}', *sys.argv[1:]])
-  return f'{what}; drawn by: {command}'
+  arguments = shlex.join([name, *sys.argv[1:]])
+  return f'{what}; {records.DRAWN_BY}{arguments}'
 
 
 def run(figure: Figure, **variants: Figure) -> None:

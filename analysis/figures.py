@@ -1,5 +1,6 @@
 """What the figures share: theme, palette, image grids, saving."""
 
+import io
 import math
 import pathlib
 import textwrap
@@ -10,6 +11,8 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import plotnine as gg
+
+from launch import records
 
 # Widths of a paper's columns, in inches, and the height of its page.
 SINGLE_COLUMN = 3.35
@@ -380,7 +383,6 @@ def save(
   Returns:
     The files.
   """
-  stem.parent.mkdir(parents=True, exist_ok=True)
   # Type 42 embeds the fonts, as publishers ask.
   with mpl.rc_context({'pdf.fonttype': 42}):
     figure = (plot + gg.theme(dpi=DPI)).draw()
@@ -393,7 +395,9 @@ def save(
         # A date alone would make two files of the same figure differ.
         else {'Subject': origin, 'CreationDate': None}
       )
-      figure.savefig(path, dpi=DPI, metadata=metadata)
+      buffer = io.BytesIO()
+      figure.savefig(buffer, format=suffix, dpi=DPI, metadata=metadata)
+      records.write_figure(path, buffer.getvalue())
       paths.append(path)
     close(figure)
   return paths

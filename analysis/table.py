@@ -267,8 +267,7 @@ def _print(arguments: argparse.Namespace) -> Iterator[object]:
     return
   suffix = {'markdown': 'md', 'csv': 'csv', 'latex': 'tex'}[arguments.format]
   path = pathlib.Path(f'{arguments.output}.{suffix}').expanduser()
-  path.parent.mkdir(parents=True, exist_ok=True)
-  path.write_text(text + '\n', 'utf-8')
+  records.write_figure(path, f'{text}\n'.encode())
   yield path
 
 

@@ -10,8 +10,7 @@ import json
 import math
 import os
 import pathlib
-import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -87,8 +86,8 @@ PRODUCTS = 'matrix products alone'
 # The tables of a run; the others stand alone.
 RUN_TABLES = (TRAIN, TIMING, EVAL, RATE_PER_LATENT)
 
-# What a run writes before config.json, which makes it one.
-STARTED = (*RUN_TABLES, MANIFEST, LOG)
+# What every figure says of itself, before the name of its command.
+DRAWN_BY = 'drawn by: python -m analysis.'
 
 # Columns that hold words.
 _WORDS = (
@@ -184,6 +183,7 @@ _MANIFEST = {
 
 # Entries of manifest.json that not every run has.
 _MANIFEST_LATER = {
+  'id': _is_text,
   'best_step': _is_count,
   'seconds': _is_number,
   'resumed': lambda value: (
@@ -289,7 +289,7 @@ def read_object(path: pathlib.Path) -> dict[str, Any]:
     RecordError: a file that is missing or damaged.
   """
   try:
-    content = json.loads(path.read_text('utf-8'))
+    content = json.loads(files.read_bytes(path).decode())
   except (OSError, ValueError, RecursionError) as error:
     raise RecordError(f'{path} cannot be read: {error}') from error
   if not isinstance(content, dict):
@@ -370,7 +370,7 @@ def read_lines(path: pathlib.Path) -> list[list[str]]:
     RecordError: a file that is missing or damaged.
   """
   try:
-    text = path.read_text('utf-8')
+    text = files.read_bytes(path).decode()
     whole = text[: text.rfind('\n') + 1]
     lines = list(csv.reader(io.StringIO(whole), strict=True))
   except (OSError, ValueError, csv.Error) as error:
@@ -468,6 +468,35 @@ def read_results(
   }
 
 
+@contextlib.contextmanager
+def held(
+  run_dir: pathlib.Path, expected: Mapping[str, Any] | None = None
+) -> Iterator[None]:
+  """Holds what a run has recorded against other processes that change it.
+
+  Args:
+    run_dir: the run.
+    expected: the manifest of the run that was read there before; None where
+      this process holds the run itself.
+
+  Raises:
+    RecordError: another run lies there by now.
+  """
+  # Runs of older versions have no id.
+  identity = lambda manifest: (manifest.get('id'), manifest['started'])
+  with files.locked(run_dir / '.records.lock'):
+    if expected is not None:
+      is_same = False
+      with contextlib.suppress(RecordError):
+        is_same = identity(read_manifest(run_dir)) == identity(expected)
+      if not is_same:
+        raise RecordError(
+          f'{run_dir} holds another run than when it was read; nothing was '
+          'added to it'
+        )
+    yield
+
+
 def keep_rows(
   run_dir: pathlib.Path,
   name: str,
@@ -478,7 +507,7 @@ def keep_rows(
   Raises:
     RecordError: a damaged table.
   """
-  with files.locked(run_dir / f'.{name}.lock'):
+  with held(run_dir):
     rows = [
       row for row in read_rows(run_dir, name) if keep(int(row['step']), row)
     ]
@@ -486,14 +515,18 @@ def keep_rows(
 
 
 def upsert(
-  run_dir: pathlib.Path, name: str, rows: Sequence[Mapping[str, Any]]
+  run_dir: pathlib.Path,
+  name: str,
+  rows: Sequence[Mapping[str, Any]],
+  expected: Mapping[str, Any] | None = None,
 ) -> None:
   """Adds rows to a table; a row replaces the one of the same key.
 
-  Safe beside other processes that do the same to the same run.
+  Safe beside other processes that do the same to the same run, which is to be
+  the one that `held` expects.
   """
   key = lambda row: tuple(_text(row[column]) for column in KEYS[name])
-  with files.locked(run_dir / f'.{name}.lock'):
+  with held(run_dir, expected):
     merged: dict[tuple[str, ...], Mapping[str, Any]] = {
       key(row): row for row in read_rows(run_dir, name)
     }
@@ -509,6 +542,7 @@ def write_arrays(
   name: str,
   step: int,
   arrays: Mapping[str, np.ndarray],
+  expected: Mapping[str, Any] | None = None,
 ) -> None:
   """Replaces arrays/NAME.npz, unless it is of a later step.
 
@@ -517,13 +551,13 @@ def write_arrays(
     name: of the file.
     step: the number of updates of the model, kept as the array `step`.
     arrays: by name.
+    expected: as in `held`.
   """
   buffer = io.BytesIO()
   np.savez_compressed(buffer, allow_pickle=False, step=step, **arrays)
-  folder = run_dir / ARRAYS
-  folder.mkdir(exist_ok=True)
   # Evaluating an old checkpoint may end after training has.
-  with files.locked(run_dir / f'.{ARRAYS}.lock'):
+  with held(run_dir, expected):
+    folder = files.make_folder(run_dir / ARRAYS)
     newer = False
     with contextlib.suppress(RecordError, KeyError):
       newer = int(read_arrays(run_dir, name)['step']) > step
@@ -551,8 +585,8 @@ def read_arrays(
       f'--run_dir={run_dir} writes it'
     )
   try:
-    # NumPy leaves a file open that turns out to be damaged.
-    with path.open('rb') as file, np.load(file, allow_pickle=False) as arrays:
+    content = io.BytesIO(files.read_bytes(path))
+    with np.load(content, allow_pickle=False) as arrays:
       found = {key: arrays[key] for key in arrays.files}
   except Exception as error:  # zipfile, zlib and NumPy raise many kinds.
     raise RecordError(f'{path} is damaged: {error}') from error
@@ -568,8 +602,15 @@ def read_arrays(
 
 
 def write_figure(path: pathlib.Path, content: bytes) -> None:
-  """Replaces a file that shows runs, in a folder made where it is missing."""
-  path.parent.mkdir(parents=True, exist_ok=True)
+  """Replaces a file that shows runs, in a folder made where it is missing.
+
+  Raises:
+    OSError: it cannot be written, or would land outside the run.
+  """
+  path.parent.parent.mkdir(parents=True, exist_ok=True)
+  if path.parent.name == FIGURES:
+    files.make_folder(path.parent)
+  path.parent.mkdir(exist_ok=True)
   files.replace_file(path, content)
 
 
@@ -592,11 +633,3 @@ def newest_run(root: str | os.PathLike = 'runs') -> pathlib.Path:
       'python -m launch.train'
     )
   return max(started, key=lambda path: (started[path], path.name))
-
-
-def clear(run_dir: pathlib.Path) -> None:
-  """Deletes what a run wrote, and nothing else that may lie beside it."""
-  for name in (CHECKPOINTS, ARRAYS, FIGURES, SAVED_MODEL, TENSORBOARD):
-    shutil.rmtree(run_dir / name, ignore_errors=True)
-  for name in (*RUN_TABLES, CONFIG, MANIFEST):
-    (run_dir / name).unlink(missing_ok=True)

@@ -59,9 +59,6 @@ MAY_USE = {
 EXCEPTIONS = {
   ('launch.experiment.metrics', 'launch.runs'),
   ('launch.runs', 'launch.cli'),
-  ('launch.sweeps.coordinator', 'launch.cli'),
-  ('launch.sweeps.estimate', 'launch.cli'),
-  ('launch.sweeps.worker', 'launch.cli'),
 }
 
 

@@ -17,7 +17,7 @@ from launch.experiment import (
   writing,
 )
 from launch.experiment.starting import State
-from launch.rundir import differences, provenance
+from launch.rundir import contents, differences, provenance
 from launch.settings.config import Config
 
 # A block of steps takes about this long, so that Ctrl-C, progress and the
@@ -64,8 +64,8 @@ def run(
     print(
       differences.with_original(original, prepared.config, here), flush=True
     )
-  if overwrite:
-    records.clear(path)
+  if overwrite and (path / records.CONFIG).exists():
+    contents.clear(path)
   state = starting.start(path, prepared, command)
   return _carry_out(state) if state else 0
 

@@ -3,6 +3,7 @@
 import math
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from launch import records, runs
 from launch.experiment import messages, pictures
@@ -67,6 +68,7 @@ def record(
   result: evaluation.Evaluation,
   num_values: int,
   likelihood: Mapping[str, float],
+  expected: Mapping[str, Any] | None = None,
 ) -> None:
   """Writes an evaluation to eval.csv and rate_per_latent.csv.
 
@@ -79,6 +81,8 @@ def record(
     result: its evaluation, with one posterior sample per image.
     num_values: H W C, for bits per dimension.
     likelihood: from `likelihood_scale`.
+    expected: the manifest of the run that was evaluated, where another may
+      have taken its place.
   """
   metrics = {'squared_error': result.squared_error}
   if result.has_elbo:
@@ -100,6 +104,7 @@ def record(
       _row(step, split, result.num_images, metric, 1, estimate)
       for metric, estimate in metrics.items()
     ],
+    expected,
   )
   if not result.has_elbo:
     return
@@ -118,6 +123,7 @@ def record(
         zip(result.rate_per_latent, result.mean_variance, strict=True)
       )
     ],
+    expected,
   )
 
 
@@ -183,7 +189,7 @@ def _record_bounds(
       rows.append(
         _row(run.step, split, num_images, metric, bound.num_samples, estimate)
       )
-  records.upsert(run.path, records.EVAL, rows)
+  records.upsert(run.path, records.EVAL, rows, run.manifest)
 
 
 def _record_decomposition(
@@ -197,6 +203,7 @@ def _record_decomposition(
       for name, estimate in parts._asdict().items()
       if name != 'num_images'
     ],
+    run.manifest,
   )
 
 
@@ -235,6 +242,7 @@ def evaluate(
     result,
     math.prod(run.manifest['dataset']['shape']),
     likelihood_scale(run.model, run.manifest['effective_beta']),
+    run.manifest,
   )
   counted = messages.counted(run.manifest['dataset']['shape'])
   unit = f'nats per {counted[:-1]} ' if result.has_elbo else ''
@@ -251,6 +259,7 @@ def evaluate(
       run.dataset.splits[split],
       run.config,
       result,
+      run.manifest,
     )
   if not result.has_elbo:
     return lines

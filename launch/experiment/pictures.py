@@ -1,6 +1,8 @@
 """Writes what figures are drawn from: images that only the model can make."""
 
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import scipy.special
@@ -48,6 +50,7 @@ def write(
   split: datasets.Split,
   config: Config,
   result: evaluation.Evaluation,
+  expected: Mapping[str, Any] | None = None,
 ) -> None:
   """Writes every array of a run.
 
@@ -58,6 +61,7 @@ def write(
     split: the test split.
     config: the run's settings.
     result: the split's evaluation, which says which latents carry most.
+    expected: as in `metrics.record`.
   """
   floats = batches.to_float(
     tf.constant(split.examples[:NUM_RECONSTRUCTIONS]),
@@ -92,7 +96,7 @@ def write(
   if config.latent_size == 2:
     contents['manifold'] = manifold(model, result, config.has_elbo)
   for name, arrays in contents.items():
-    records.write_arrays(run_dir, name, step, arrays)
+    records.write_arrays(run_dir, name, step, arrays, expected)
 
 
 def principal_components(examples: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import pathlib
+import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -114,6 +115,7 @@ def _begin(
   config, dataset, program = prepared
   manifest = {
     'format': records.FORMAT,
+    'id': secrets.token_hex(8),  # Of this run, whatever its folder held.
     'status': 'running',
     'ended': None,
     'seconds': 0.0,

@@ -60,7 +60,7 @@ def save(
     The file.
   """
   path = path_of(run_dir, step)
-  path.parent.mkdir(exist_ok=True)
+  files.make_folder(path.parent)
   # One entry: safetensors writes several in an order that varies.
   header = {'sha256': _digest(step, tensors), 'step': step}
   metadata = {_HEADER: json.dumps(header)}
@@ -81,6 +81,7 @@ def load(path: str | os.PathLike) -> tuple[int, dict[str, np.ndarray]]:
     CheckpointError: a file that cannot be read, or whose digest differs.
   """
   try:
+    files.check_regular(path)
     with safetensors.safe_open(path, framework='numpy') as file:
       metadata = file.metadata() or {}
       tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

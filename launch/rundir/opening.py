@@ -8,10 +8,9 @@ import pathlib
 from collections.abc import Callable, Iterator
 
 from launch import files, records
+from launch.rundir import contents
 from launch.settings import config as config_lib
 from launch.settings.config import Config
-
-_LOCK = '.lock'
 
 
 class RunError(ValueError):
@@ -71,34 +70,27 @@ def opened(
       if not path.exists():
         path.mkdir(parents=True)
         made = True
-    entries = {entry.name for entry in path.iterdir()} - {_LOCK}
-    if records.CONFIG not in entries:
-      # A start that was cut short leaves files of ours, but config.json comes
-      # last; and a write that was cut short a hidden file.
-      entries = {
-        name
-        for name in entries
-        if name not in records.STARTED and not name.startswith('.')
-      }
+    holds_run = os.path.lexists(path / records.CONFIG)
+    if not holds_run:
+      contents.check_free(path)
+    elif overwrite:
+      contents.check_is_run(path)
+    contents.check_no_links(path)
     if not os.access(path, os.W_OK):
       raise PermissionError(13, 'permission denied')
   except OSError as error:
     raise RunError(
       f'--run_dir={run_dir or "runs/..."}: cannot be written: {error.strerror}'
     ) from error
-  if entries and records.CONFIG not in entries:
-    raise RunError(
-      f'--run_dir={run_dir}: holds other files but no {records.CONFIG}; give '
-      'an empty or a new folder'
-    )
-  with files.locked(path / _LOCK, wait=False):
+  with files.locked(path / contents.LOCK, wait=False):
     try:
-      if entries and not overwrite:
+      contents.clear_litter(path)
+      if holds_run and not overwrite:
         config = make_config(load_config(path))
       yield path, config
     finally:
       if made and not (path / records.CONFIG).exists():
-        (path / _LOCK).unlink()
+        (path / contents.LOCK).unlink()
         with contextlib.suppress(OSError):
           path.rmdir()
 

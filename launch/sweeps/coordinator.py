@@ -20,6 +20,8 @@ from launch.sweeps.worker import Outcome
 
 # -- The table ----------------------------------------------------------------
 
+_COLUMNS = ('run_dir', 'status', 'error')
+
 
 class Table:
   """The rows of sweep.csv: a run each, with its settings, end and results."""
@@ -38,7 +40,7 @@ class Table:
       ended: settings and end of the runs that need not be trained.
     """
     self._path = folder / records.SWEEP
-    self._columns = ['run_dir', 'status', 'error', *settings]
+    self._columns = [*_COLUMNS, *settings]
     self._rows = {end.name: _row(values, end) for values, end in ended}
     self._write()
 
@@ -79,7 +81,13 @@ def _check_same(folder: pathlib.Path, plan: grid.Plan) -> None:
   Raises:
     RecordError: the folder holds a sweep over other axes, or of other settings.
   """
-  path = folder / records.SWEEP_PLAN
+  path, table = folder / records.SWEEP_PLAN, folder / records.SWEEP
+  if table.exists() and not path.exists():  # As sweeps of older versions.
+    header = records.read_lines(table)[:1]
+    if not header or header[0][: len(_COLUMNS)] != [*_COLUMNS]:
+      raise records.RecordError(
+        f'{table} was written by no sweep; give another --sweep_dir'
+      )
   free = {*plan.axes, 'training_steps', 'num_epochs'}
   shared = dataclasses.asdict(plan.runs[0].config)
   content = json.dumps(

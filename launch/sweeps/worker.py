@@ -89,9 +89,10 @@ def _output_to(path: pathlib.Path) -> Iterator[None]:
   sys.stderr.flush()
   before = os.dup(1), os.dup(2)
   try:
-    with path.open('a') as file:
-      os.dup2(file.fileno(), 1)
-      os.dup2(file.fileno(), 2)
+    log = files.open_to_append(path)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
     yield
   finally:
     sys.stdout.flush()

@@ -188,12 +188,3 @@ def test_the_newest_run_is_the_one_started_last(tmp_path):
   assert records.newest_run(tmp_path).name == 'a'
   with pytest.raises(records.RecordError, match='no runs under'):
     records.newest_run(tmp_path / 'none')
-
-
-def test_clearing_deletes_the_run_and_nothing_else(tmp_path):
-  records.create_table(tmp_path, records.EVAL)
-  records.write_arrays(tmp_path, 'x', 1, {'y': np.zeros(1)})
-  (tmp_path / 'notes.txt').write_text('mine')
-  records.clear(tmp_path)
-  left = [p.name for p in tmp_path.iterdir() if not p.name.endswith('.lock')]
-  assert left == ['notes.txt']

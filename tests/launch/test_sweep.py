@@ -231,6 +231,15 @@ def test_another_sweep_in_the_folder_is_refused(tmp_path, axes, message):
   assert (tmp_path / records.SWEEP).read_bytes() == before
 
 
+@pytest.mark.parametrize('content', ['place,time\nhere,1\n', '', '\0'])
+def test_a_table_that_no_sweep_wrote_is_kept(tmp_path, content):
+  (tmp_path / records.SWEEP).write_text(content)
+  with pytest.raises(records.RecordError, match=records.SWEEP):
+    carry_out(tmp_path, finish, beta=[0.5, 2.0])
+  assert (tmp_path / records.SWEEP).read_text() == content
+  assert not (tmp_path / records.SWEEP_PLAN).exists()
+
+
 def test_one_process_writes_a_sweep(tmp_path):
   with (
     files.locked(tmp_path / '.lock'),
