@@ -361,7 +361,7 @@ def test_names_of_datasets_do_not_lead_out_of_the_data_folder(
   here.mkdir(parents=True)
   monkeypatch.chdir(here)
   asked = []
-  monkeypatch.setattr(chain, 'find', lambda *given: asked.append(given))
+  monkeypatch.setattr(chain, '_tfds_name', lambda *given: asked.append(given))
   data_dir = tmp_path / 'data' / 'dir'
   with pytest.raises(datasets.DatasetError):
     datasets.load(name, data_dir, lambda line: None)
