@@ -62,7 +62,9 @@ class Run:
     Raises:
       DatasetError: data that cannot be had, or that are not the run's.
     """
-    dataset = build.open_dataset(self.config, self.data_dir)
+    dataset = build.open_dataset(
+      self.config, self.data_dir, manifest=self.manifest
+    )
     build.check_dataset(dataset, self.manifest, self.data_dir)
     return dataset
 

@@ -28,7 +28,7 @@ from vae import (
   priors,
   randomness,
 )
-from vae.data import datasets
+from vae.data import datasets, sources
 
 tfd = tfp.distributions
 
@@ -206,6 +206,7 @@ def open_dataset(
   config: Config,
   data_dir: str,
   report: Callable[[str], None] = print,
+  manifest: Mapping[str, Any] | None = None,
 ) -> datasets.Dataset:
   """Opens the data of a config: validation cut, statically binarised.
 
@@ -213,12 +214,14 @@ def open_dataset(
     config: the settings.
     data_dir: TFDS's data folder.
     report: is told what is being tried.
+    manifest: of the run whose data they are, which may be cut as older
+      versions did; None for a new run.
 
   Raises:
     DatasetError: data that cannot be had.
     ConfigError: more validation images than training images.
   """
-  dataset = datasets.load(config.dataset, data_dir, report)
+  dataset = datasets.load(config.dataset, data_dir, report, cut=cut(manifest))
   if config.binarize == 'static':
     dataset = dataset.statically_binarised()
   try:
@@ -227,6 +230,11 @@ def open_dataset(
     raise config_lib.ConfigError(
       f'--num_validation={config.num_validation}: {error}'
     ) from error
+
+
+def cut(manifest: Mapping[str, Any] | None) -> int:
+  """Returns `sources.CUT`, or as it was when a run was started."""
+  return manifest['dataset'].get('cut', 1) if manifest else sources.CUT
 
 
 def check_dataset(

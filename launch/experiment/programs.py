@@ -135,7 +135,7 @@ class Workbench:
     """
     threads = set_threads(config.threads)
     tf.config.experimental.enable_op_determinism()
-    dataset = self._open(config, data_dir, report)
+    dataset = self._open(config, data_dir, report, manifest)
     if manifest:
       build.check_dataset(dataset, manifest, data_dir)
     config = _resolve(dataclasses.replace(config, threads=threads), dataset)
@@ -161,13 +161,19 @@ class Workbench:
     return Prepared(config, dataset, program)
 
   def _open(
-    self, config: Config, data_dir: str, report: Callable[[str], None]
+    self,
+    config: Config,
+    data_dir: str,
+    report: Callable[[str], None],
+    manifest: Mapping[str, Any] | None,
   ) -> datasets.Dataset:
     static = config.binarize == 'static'
-    key = (config.dataset, data_dir, config.num_validation, static)
+    cut = build.cut(manifest)
+    key = (config.dataset, data_dir, config.num_validation, static, cut)
     if not self._dataset or self._dataset[0] != key:
       self._dataset = self._program = None
-      self._dataset = key, build.open_dataset(config, data_dir, report)
+      dataset = build.open_dataset(config, data_dir, report, manifest)
+      self._dataset = key, dataset
     return self._dataset[1]
 
 

@@ -255,7 +255,7 @@ class Config:
   )
   num_validation: int = _setting(
     0,
-    'training images, from the end of the split, that become the validation '
+    'training images, in their share of each class, that become the validation '
     'split',
     'Data',
     lower=0,

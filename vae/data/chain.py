@@ -30,7 +30,7 @@ def _npm(
 
 
 def find(
-  name: str, data_dir: pathlib.Path, report: sources.Report
+  name: str, data_dir: pathlib.Path, report: sources.Report, cut: int
 ) -> sources.SourceData:
   """Finds the source of a dataset.
 
@@ -38,18 +38,24 @@ def find(
     name: of a shipped dataset or one of TFDS, or an absolute path.
     data_dir: TFDS's data folder.
     report: is told what is tried and why it failed.
+    cut: see `sources.CUT`.
 
   Raises:
     SourceError: no source has it; the message lists what was tried.
     DamagedError: a source's files are not what they should be.
   """
   path = pathlib.Path(name)
+  if cut == 1 and name not in local.SHIPPED and path.is_absolute():
+    raise sources.SourceError(
+      'the run was started by an older version, which cut these data '
+      'otherwise, and what it prepared is gone; train it anew'
+    )
   if path.is_absolute():
     if path.is_file():
       return local.table_file(path)
     return idx.folder(path) or local.image_folder(path)
   if name in local.SHIPPED:
-    return local.SHIPPED[name]()
+    return local.SHIPPED[name](cut)
   return _tfds_name(name, data_dir, report)
 
 

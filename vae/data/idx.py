@@ -112,7 +112,7 @@ def folder(folder: pathlib.Path) -> sources.SourceData | None:
     folder: holds `train-images-idx3-ubyte` and the like, gzipped or not.
 
   Returns:
-    The dataset in file order; None where the folder lacks one of the files.
+    The dataset; None where the folder lacks one of the files.
 
   Raises:
     DamagedError: damaged files, or images and labels of different numbers.

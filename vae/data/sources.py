@@ -5,14 +5,22 @@
 memory-mapped files.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from vae import randomness
 
+# Of the examples, where the source has no test split and no other is asked for.
+TEST_SHARE = 0.1
+
 SPLITS = ('train', 'validation', 'test')
+
+# How splits are cut and mixed; part of what a prepared dataset is. 1, before
+# there was a number: in the source's order, so that the last of the training
+# examples, which became the validation split, were often of one class.
+CUT = 2
 
 Report = Callable[[str], None]
 
@@ -28,49 +36,143 @@ class DamagedError(ValueError):
   """
 
 
+class Options(NamedTuple):
+  """How a dataset is to be read, where its source leaves that open.
+
+  Attributes:
+    test_share: of the examples that are cut for testing, in (0, 1); None for
+      `TEST_SHARE`.
+  """
+
+  test_share: float | None = None
+
+
+OPTIONS = Options()
+
+
 class SourceSplit(NamedTuple):
-  """One split: its images in batches, and how many there are.
+  """One split: its examples in batches, and what is known of each.
 
   Attributes:
     num_examples: N.
     shape: [H, W, C], or [F] for a table.
-    batches: yields (images [n, H, W, C] or rows [n, F], int64 labels [n] or
-      None).
+    batches: yields images [n, H, W, C], or rows [n, F], in order.
+    labels: int64 [N], or None where there are none.
+    factors: int64 [N, K], or None where they are not known.
     dtype: uint8 for images, float32 for a table.
   """
 
   num_examples: int
   shape: tuple[int, ...]
-  batches: Callable[[], Iterator[tuple[np.ndarray, np.ndarray | None]]]
+  batches: Callable[[], Iterator[np.ndarray]]
+  labels: np.ndarray | None = None
+  factors: np.ndarray | None = None
   dtype: type = np.uint8
 
 
 class SourceData(NamedTuple):
-  """A dataset as its source gives it."""
+  """A dataset as its source gives it.
+
+  Attributes:
+    version: of the dataset.
+    source: where it comes from, in words.
+    splits: by name. Where there is no 'test', it is cut from 'train'.
+    factors: number of values of each factor, by name, in their order.
+    label_names: of the labels 0, 1, ...; None where they have none.
+    in_order: whether the examples keep their order, because the source has
+      mixed them already; else they are mixed when they are prepared.
+  """
 
   version: str
   source: str
   splits: Mapping[str, SourceSplit]
+  factors: Mapping[str, int] = {}
+  label_names: tuple[str, ...] | None = None
+  in_order: bool = False
 
 
-def in_memory(examples: np.ndarray, labels: np.ndarray | None) -> SourceSplit:
+def in_memory(
+  examples: np.ndarray,
+  labels: np.ndarray | None = None,
+  factors: np.ndarray | None = None,
+) -> SourceSplit:
+  """Returns a split of arrays [N, ...]; see `SourceSplit`."""
   return SourceSplit(
     len(examples),
     examples.shape[1:],
-    lambda: iter([(examples, labels)]),
+    lambda: iter([examples]),
+    labels,
+    factors,
     examples.dtype.type,
   )
 
 
+def mixed(num_examples: int, labels: np.ndarray | None = None) -> np.ndarray:
+  """Returns a fixed permutation; any stretch of it has each class's share.
+
+  No run's seed changes it. The members of a class, permuted, are laid out
+  evenly over the whole: n following ones of N hold n / N of each class, up to
+  one example.
+
+  Args:
+    num_examples: N.
+    labels: int64 [N]; without them all examples are of one class.
+
+  Returns:
+    int64 [N].
+  """
+  generator = randomness.host_generator(0, randomness.Purpose.SPLIT, 0)
+  order = generator.permutation(num_examples)
+  if labels is None:
+    return order
+  places = np.empty(num_examples)
+  labels = labels[order]
+  for label in np.unique(labels):
+    members = np.flatnonzero(labels == label)
+    places[members] = (np.arange(len(members)) + 0.5) / len(members)
+  return order[np.argsort(places, kind='stable')]
+
+
 def cut(
-  groups: list[np.ndarray], num_test: Callable[[int], int]
+  num_examples: int, num_cut: int, labels: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-  """A fixed, seeded cut of each group of indices into train and test."""
-  train, test = [], []
-  for step, group in enumerate(groups):
-    generator = randomness.host_generator(0, randomness.Purpose.SPLIT, step)
-    order = generator.permutation(group)
-    cut = num_test(len(group))
-    test.append(order[:cut])
-    train.append(order[cut:])
-  return np.sort(np.concatenate(train)), np.sort(np.concatenate(test))
+  """Cuts examples in two, in shares of each class and a fixed, mixed order.
+
+  Args:
+    num_examples: N.
+    num_cut: size of the second part.
+    labels: int64 [N], or None.
+
+  Returns:
+    Which examples are of the first and of the second part.
+
+  Raises:
+    SourceError: a part would be empty, or lack a class.
+  """
+  if not 0 < num_cut < num_examples:
+    raise SourceError(
+      f'{num_examples:,} examples cannot be cut into '
+      f'{num_examples - num_cut:,} and {num_cut:,}'
+    )
+  order = mixed(num_examples, labels)
+  parts = order[:-num_cut], order[-num_cut:]
+  if labels is not None:
+    check_classes(labels, [labels[part] for part in parts])
+  return parts
+
+
+def check_classes(labels: np.ndarray, parts: Sequence[np.ndarray]) -> None:
+  """Checks that each part of some labels holds every class.
+
+  Raises:
+    SourceError: one does not; the numbers are given.
+  """
+  classes, counts = np.unique(labels, return_counts=True)
+  for part in parts:
+    missing = np.setdiff1d(classes, part)
+    if missing.size:
+      raise SourceError(
+        f'{len(part):,} of {len(labels):,} examples cannot hold each of the '
+        f'{len(classes):,} classes in its share: class {missing[0]} has '
+        f'{counts[classes == missing[0]][0]:,}'
+      )

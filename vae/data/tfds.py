@@ -56,26 +56,25 @@ def _from_builder(builder, source: str) -> sources.SourceData:
   import tensorflow_datasets as tfds
 
   features = builder.info.features
-  has_labels = 'label' in features and isinstance(
+  names = None
+  if 'label' in features and isinstance(
     features['label'], tfds.features.ClassLabel
-  )
+  ):
+    names = tuple(features['label'].names)
 
-  def batches(split: str):
+  def batches(split: str, feature: str):
     dataset = builder.as_dataset(
       split=split,
       batch_size=1000,
       shuffle_files=False,
-      decoders=tfds.decode.PartialDecoding(
-        {'image': True, 'label': True} if has_labels else {'image': True}
-      ),
+      decoders=tfds.decode.PartialDecoding({feature: True}),
       read_config=tfds.ReadConfig(
         interleave_cycle_length=1, try_autocache=False
       ),
     )
     try:
       for batch in tfds.as_numpy(dataset):
-        labels = batch['label'].astype(np.int64) if has_labels else None
-        yield batch['image'], labels
+        yield batch[feature]
     except tf.errors.OpError as error:
       reason = ' '.join(str(error).split())
       raise sources.DamagedError(
@@ -84,28 +83,36 @@ def _from_builder(builder, source: str) -> sources.SourceData:
       ) from error
 
   available = builder.info.splits
-  names = [s for s in ('train', 'validation', 'test') if s in available]
-  if 'train' not in names:
+  if 'train' not in available:
     raise sources.SourceError(
       f'the TFDS dataset {builder.name!r} has no split named train '
       f'(it has {", ".join(available)})'
     )
-  if 'test' not in names:
-    if 'validation' not in names:
-      raise sources.SourceError(
-        f'the TFDS dataset {builder.name!r} has no test split to evaluate on'
-      )
-    names = ['train', 'validation']
   splits = {}
-  for name in names:
+  for name in sources.SPLITS:
+    if name not in available:
+      continue
     # Where no test set is published, the validation set takes its place.
-    role = 'test' if name == 'validation' and 'test' not in names else name
+    role = 'test' if name == 'validation' and 'test' not in available else name
+    labels = None
+    if names:
+      labels = np.concatenate([*batches(name, 'label')]).astype(np.int64)
     splits[role] = sources.SourceSplit(
       available[name].num_examples,
       tuple(features['image'].shape),
-      lambda name=name: batches(name),
+      functools.partial(batches, name, 'image'),
+      labels,
     )
-  return sources.SourceData(str(builder.version), source, splits)
+  return sources.SourceData(
+    str(builder.version),
+    source,
+    splits,
+    # Names that are the labels themselves say nothing.
+    label_names=names
+    if names != tuple(map(str, range(len(names or ()))))
+    else None,
+    in_order='test' in splits,  # TFDS's, which is mixed.
+  )
 
 
 class _LocalFiles:

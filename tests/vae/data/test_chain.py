@@ -114,17 +114,30 @@ PACK = 'for last; do :; done; cp {} "${{last#--pack-destination=}}/"'
 
 
 @pytest.mark.parametrize('compress', [False, True])
-def test_an_idx_folder_keeps_its_order(tmp_path, compress):
+def test_an_idx_folder_is_mixed(tmp_path, compress):
   arrays = small_arrays()
+  for split in ('train', 'test'):
+    arrays[f'{split}_labels'].sort()
+    arrays[f'{split}_data'][:, 0, 0] = arrays[f'{split}_labels']
   write_idx(tmp_path / 'idx', arrays, compress)
   dataset = datasets.load(str(tmp_path / 'idx'), tmp_path / 'data', quiet)
-  for split in ('train', 'test'):
-    images, labels = (
-      dataset.splits[split].examples,
-      dataset.splits[split].labels,
-    )
-    np.testing.assert_array_equal(images[..., 0], arrays[f'{split}_data'])
-    np.testing.assert_array_equal(labels, arrays[f'{split}_labels'])
+  for name, split in dataset.splits.items():
+    images = split.examples[..., 0]
+    expected = {image.tobytes() for image in arrays[f'{name}_data']}
+    assert {image.tobytes() for image in images} == expected
+    np.testing.assert_array_equal(split.labels, images[:, 0, 0])
+    assert (np.diff(split.labels) < 0).any()
+
+
+def test_idx_splits_of_different_shapes_are_refused(tmp_path):
+  arrays = small_arrays()
+  arrays['test_data'] = arrays['test_data'][:, :3]
+  write_idx(tmp_path / 'idx', arrays)
+  with pytest.raises(
+    datasets.DatasetError,
+    match=r'a test example has the shape \(3, 3, 1\), one for training \(4, 3',
+  ):
+    datasets.load(str(tmp_path / 'idx'), tmp_path / 'data', quiet)
 
 
 def damage_truncate(path):
@@ -202,7 +215,7 @@ def test_npm_package_is_checked_and_prepared_by_tfds(
 
   # The prepared copy serves alone, and gives the same bits.
   (tmp_path / 'bin' / 'npm').unlink()
-  prepared = tmp_path / 'data' / 'prepared' / 'mnist'
+  prepared = tmp_path / 'data' / 'prepared' / 'mnist@2'
   prepared.rename(tmp_path / 'before')
   again = datasets.load('mnist', tmp_path / 'data', quiet)
   assert again.provenance['source'] == "TFDS's prepared copy"
@@ -392,4 +405,4 @@ def test_a_server_that_refuses_is_told(tmp_path, server, offline, monkeypatch):
   with pytest.raises(datasets.DatasetError) as error:
     datasets.load('local_images', tmp_path, quiet)
   assert '403' in str(error.value)
-  assert not (pathlib.Path(tmp_path) / 'prepared' / 'local_images').exists()
+  assert not (pathlib.Path(tmp_path) / 'prepared' / 'local_images@2').exists()
