@@ -1,6 +1,5 @@
 """What every command shares: parsing, help, and errors in one line."""
 
-import os
 import pathlib
 import sys
 import textwrap
@@ -15,13 +14,6 @@ from launch.settings import config
 FLAGS = flags.FLAGS
 
 
-def default_data_dir() -> str:
-  """Where TFDS keeps its data: $TFDS_DATA_DIR, or its default folder."""
-  return os.environ.get('TFDS_DATA_DIR') or str(
-    pathlib.Path.home() / 'tensorflow_datasets'
-  )
-
-
 # Flags that several commands take.
 RUN_DIR = flags.DEFINE_string(
   'run_dir',
@@ -31,7 +23,7 @@ RUN_DIR = flags.DEFINE_string(
 )
 DATA_DIR = flags.DEFINE_string(
   'data_dir',
-  default_data_dir(),
+  process.default_data_dir(),
   "TFDS's data folder, where prepared data are kept",
 )
 

@@ -21,6 +21,13 @@ def printable(text: str) -> str:
   return ''.join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
+def default_data_dir() -> str:
+  """Returns where TFDS keeps its data: $TFDS_DATA_DIR, or its default."""
+  return os.environ.get('TFDS_DATA_DIR') or str(
+    pathlib.Path.home() / 'tensorflow_datasets'
+  )
+
+
 # What TensorFlow's libraries print before they read how much to print.
 _NOISE = re.compile(
   rb'[IW]0000 |E0000 .* failed call to cuInit|WARNING: All log messages before'

@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from launch import cli, records
+from launch import process, records
 from launch.experiment import build
 from launch.rundir import checkpoints, opening
 from launch.settings import config as config_lib
@@ -167,5 +167,5 @@ def load(
   build.assign(
     variables, {k: v for k, v in tensors.items() if k.startswith('model/')}
   )
-  data_dir = cli.default_data_dir() if data_dir is None else data_dir
+  data_dir = process.default_data_dir() if data_dir is None else data_dir
   return Run(path, config, manifest, step, model, data_dir)

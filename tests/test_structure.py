@@ -56,10 +56,7 @@ MAY_USE = {
   'analysis': {'launch.records'},
 }
 # To be mended.
-EXCEPTIONS = {
-  ('launch.experiment.metrics', 'launch.runs'),
-  ('launch.runs', 'launch.cli'),
-}
+EXCEPTIONS = {('launch.experiment.metrics', 'launch.runs')}
 
 
 def module(path):
