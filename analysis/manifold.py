@@ -25,7 +25,7 @@ def load(run: frames.Run) -> pd.DataFrame:
     )
   arrays = records.read_arrays(run.path, 'manifold', ['values', 'modes'])
   frame = frames.grid(run, 'manifold', arrays['values'], arrays['modes'])
-  at = 'quantiles of the prior' if run.has_rates else 'even steps'
+  at = 'quantiles of N(0, 1)' if run.has_rates else 'even steps'
   return frame.assign(at=at)
 
 

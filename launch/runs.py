@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from launch import process, records
-from launch.experiment import build
+from launch.experiment import build, metrics
 from launch.rundir import checkpoints, opening
 from launch.settings import config as config_lib
 from launch.settings.config import Config
 from vae import models
-from vae.data import batches, datasets
-from vae.metrics import aggregate, evaluation, importance
+from vae.data import datasets
+from vae.metrics import evaluation
 
 if TYPE_CHECKING:
   import pandas as pd
@@ -68,13 +68,26 @@ class Run:
     build.check_dataset(dataset, self.manifest, self.data_dir)
     return dataset
 
-  def examples(self, split: str) -> batches.Examples:
-    """The images of a split, uint8 [N, H, W, C], or rows, float32 [N, F].
+  def evaluate(
+    self,
+    split: str = 'test',
+    num_importance_samples: int = 0,
+    progress: Callable[[str, int], Callable[[int], None]] | None = None,
+  ) -> metrics.Evaluated:
+    """Evaluates a split, as all metrics take it.
 
-    Images that are held packed become an array by `np.asarray`.
+    Args:
+      split: train, validation or test.
+      num_importance_samples: for the bound on log p(x); 0 for none.
+      progress: from a label and a number of images, a function that is told how
+        many of them are done; None shows nothing.
+
+    Returns:
+      `result` with the elbo, rate, distortion and the latents' moments;
+      `rate_parts` and `bounds`, which are measured when they are asked for.
 
     Raises:
-      RunError: a split that does not exist.
+      RunError: a split that does not exist, or has too few images for an error.
     """
     splits = self.dataset.splits
     if split not in splits:
@@ -82,51 +95,23 @@ class Run:
         f'--split={split}: {self.config.dataset} has the splits '
         f'{", ".join(sorted(splits))}'
       )
-    return splits[split].examples
-
-  def evaluate(self, split: str = 'test') -> evaluation.Evaluation:
-    """Elbo, rate, distortion and posterior moments over a split."""
-    evaluator = evaluation.Evaluator(self.model, has_elbo=self.config.has_elbo)
-    return evaluator(
-      self.examples(split), self.config.binarize, self.config.seed
-    )
-
-  def importance_weighted_bounds(
-    self,
-    split: str = 'test',
-    num_samples: int = 5000,
-    progress: Callable[[int], None] = lambda num_images: None,
-  ) -> list[importance.Bound]:
-    """Lower bounds on log p(x) over a split, up to `num_samples` samples.
-
-    Raises:
-      ValueError: grey targets under a Bernoulli, or no samples.
-    """
-    if not self.config.has_density:
-      raise ValueError(
-        'grey pixels have no log-density under a Bernoulli; their '
-        'importance-weighted bound bounds nothing'
+    data = splits[split]
+    if len(data.examples) < 2:
+      raise opening.RunError(
+        f'--split={split}: has {len(data.examples)} example; a standard error '
+        'needs at least 2'
       )
-    estimator = importance.Estimator(self.model, self.config.jit == 'on')
-    return estimator(
-      self.examples(split),
-      self.config.binarize,
-      self.config.seed,
-      importance.sample_counts(num_samples),
-      progress,
-    )
-
-  def decompose_rate(
-    self,
-    split: str = 'test',
-    progress: Callable[[int], None] = lambda num_images: None,
-  ) -> aggregate.Decomposition:
-    """The rate over a split as information, total correlation and the rest."""
-    posterior = aggregate.aggregate_posterior(
-      self.model, self.examples(split), self.config.binarize, self.config.seed
-    )
-    return aggregate.decompose(
-      posterior, self.model.prior, self.config.seed, progress
+    evaluator = evaluation.Evaluator(self.model, has_elbo=self.config.has_elbo)
+    return metrics.Evaluated(
+      self.config,
+      self.manifest,
+      self.step,
+      self.model,
+      split,
+      data,
+      evaluator(data.examples, self.config.binarize, self.config.seed),
+      num_importance_samples,
+      *([progress] if progress else []),
     )
 
 

@@ -55,8 +55,6 @@ MAY_USE = {
   'launch command': COMMANDS,
   'analysis': {'launch.records'},
 }
-# To be mended.
-EXCEPTIONS = {('launch.experiment.metrics', 'launch.runs')}
 
 
 def module(path):
@@ -90,8 +88,6 @@ def uses(path):
 @pytest.mark.parametrize('name', OURS)
 def test_each_room_looks_down(name):
   for used in uses(OURS[name]):
-    if (name, used) in EXCEPTIONS:
-      continue
     assert room(used) == room(name) or room(used) in MAY_USE[room(name)], used
     assert room(used) != 'launch command', f'{name} uses a command, {used}'
 

@@ -1,15 +1,17 @@
-"""Measuring a run: the rows of eval.csv, and what they say in words."""
+"""Measures a run: the table of metrics, and the rows of eval.csv."""
 
+import dataclasses
+import functools
 import math
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from launch import records, runs
-from launch.experiment import messages, pictures
-from launch.rundir import opening
+from launch import records
+from launch.experiment import messages
 from launch.settings.config import Config
 from vae import models
+from vae.data import datasets
 from vae.metrics import aggregate, evaluation, importance
 
 # Above this many nats per image, the expected bias of the importance-weighted
@@ -18,113 +20,266 @@ from vae.metrics import aggregate, evaluation, importance
 _BIAS_NATS = 0.1
 _DEGENERATE_SHARE = 0.05
 
-_TRAINING_METRICS = (
-  'elbo_nats',
-  'distortion_nats',
-  'rate_nats',
-  'elbo_bits_per_dimension',
-  'active_units',
-  'squared_error',
-  'fitted_scale',
-  'likelihood_scale',  # Of older runs, where it had a setting's name.
-  'equivalent_beta',
-)
+
+@dataclasses.dataclass(frozen=True)
+class Evaluated:
+  """A model and the split that it was evaluated on: all a metric may look at.
+
+  Attributes:
+    config: the run's settings.
+    manifest: of the run.
+    step: the number of updates of the model.
+    model: the VAE.
+    split: the split's name.
+    data: its examples, and labels where there are any.
+    result: its evaluation, with one posterior sample per image: estimates in
+      nats, means and standard deviations of the latents [N, L].
+    num_importance_samples: at most, for the bound; 0 for none.
+    progress: from a label and a number of images, a function that is told how
+      many of them are done.
+  """
+
+  config: Config
+  manifest: Mapping[str, Any]
+  step: int
+  model: models.VAE
+  split: str
+  data: datasets.Split
+  result: evaluation.Evaluation
+  num_importance_samples: int = 0
+  progress: Callable[[str, int], Callable[[int], None]] = (
+    lambda label, num_images: lambda done: None
+  )
+
+  @functools.cached_property
+  def rate_parts(self) -> aggregate.Decomposition:
+    """The rate taken apart by the aggregate posterior."""
+    chosen = aggregate.choose(len(self.data.examples))
+    posterior = aggregate.aggregate_posterior(
+      self.model,
+      self.data.examples[chosen],
+      self.config.binarize,
+      self.config.seed,
+    )
+    return aggregate.decompose(
+      posterior,
+      self.model.prior,
+      self.config.seed,
+      self.progress('aggregate', len(chosen)),
+    )
+
+  @functools.cached_property
+  def bounds(self) -> list[importance.Bound]:
+    """Lower bounds on log p(x), at 1, 10, ... samples.
+
+    Raises:
+      ValueError: grey targets under a Bernoulli, or no samples.
+    """
+    if not self.config.has_density:
+      raise ValueError(
+        'grey pixels have no log-density under a Bernoulli; their '
+        'importance-weighted bound bounds nothing'
+      )
+    return self._estimator(
+      self.data.examples,
+      self.config.binarize,
+      self.config.seed,
+      importance.sample_counts(self.num_importance_samples),
+      self.progress('log p(x)', len(self.data.examples)),
+    )
+
+  def seconds_of_bounds(self) -> float:
+    """Returns about how long `bounds` will take, from its first samples."""
+    return self._estimator.seconds(
+      self.data.examples, self.config.binarize, self.num_importance_samples
+    )
+
+  @functools.cached_property
+  def _estimator(self) -> importance.Estimator:
+    return importance.Estimator(self.model, self.config.jit == 'on')
 
 
-def _row(
-  step: int,
-  split: str,
-  num_images: int,
-  metric: str,
-  num_samples: int,
-  estimate: evaluation.Estimate,
-) -> dict[str, object]:
-  return {
-    'step': step,
-    'split': split,
-    'n': num_images,
-    'metric': metric,
-    'num_samples': num_samples,
-    'value': estimate.value,
-    'se': estimate.se,
-  }
+# -- The table ----------------------------------------------------------------
+
+# What a metric may need, and what has it.
+NEEDS: Mapping[str, Callable[[Evaluated], bool]] = {
+  # A rate and a distortion in nats; an autoencoder has neither.
+  'elbo': lambda of: of.result.has_elbo,
+  'autoencoder': lambda of: not of.result.has_elbo,
+  # Binary targets under a probability of them. A density's nats are no code
+  # length until pixels have a width, nor are those of grey targets under a
+  # Bernoulli.
+  'probability': lambda of: (
+    of.config.binarize != 'none' and of.config.likelihood == 'bernoulli'
+  ),
+  'bound': lambda of: of.num_importance_samples > 0,
+  'labels': lambda of: of.data.labels is not None,
+}
+
+Number = float | evaluation.Estimate | None
+
+
+class Metric(NamedTuple):
+  """A number of a split: a new one is a function and an entry of `METRICS`.
+
+  Attributes:
+    measure: returns a mean over images with its error, or a number, or one by
+      the number of posterior samples, or None.
+    needs: keys of `NEEDS`; of what lacks one there is no row.
+    in_training: whether every evaluation in training measures it, too. Rows of
+      such are cut where a run resumes, for it to write them again.
+    num_images: of how many images it is.
+  """
+
+  measure: Callable[[Evaluated], Number | Mapping[int, Number]]
+  needs: Sequence[str] = ('elbo',)
+  in_training: bool = False
+  num_images: Callable[[Evaluated], int] = lambda of: of.result.num_images
+
+
+def _bits_per_dimension(of: Evaluated) -> evaluation.Estimate:
+  bits = math.prod(of.manifest['dataset']['shape']) * math.log(2.0)
+  elbo = of.result.elbo
+  return evaluation.Estimate(-elbo.value / bits, elbo.se / bits)
+
+
+def _scale(name: str) -> Callable[[Evaluated], float | None]:
+  return lambda of: likelihood_scale(
+    of.model, of.manifest['effective_beta']
+  ).get(name)
+
+
+def _part(name: str) -> Metric:
+  return Metric(
+    lambda of: getattr(of.rate_parts, name),
+    num_images=lambda of: of.rate_parts.num_images,
+  )
+
+
+def _bound(name: str) -> Metric:
+  return Metric(
+    lambda of: {b.num_samples: getattr(b, name) for b in of.bounds},
+    ('elbo', 'bound'),
+  )
+
+
+# By the name in eval.csv, which says the unit.
+METRICS: dict[str, Metric] = {
+  'elbo_nats': Metric(lambda of: of.result.elbo, in_training=True),
+  'distortion_nats': Metric(lambda of: of.result.distortion, in_training=True),
+  'rate_nats': Metric(lambda of: of.result.rate, in_training=True),
+  'elbo_bits_per_dimension': Metric(
+    _bits_per_dimension, ('elbo', 'probability'), in_training=True
+  ),
+  'active_units': Metric(lambda of: of.result.active_units, in_training=True),
+  'squared_error': Metric(
+    lambda of: of.result.squared_error, ('autoencoder',), in_training=True
+  ),
+  'fitted_scale': Metric(_scale('fitted_scale'), in_training=True),
+  'equivalent_beta': Metric(_scale('equivalent_beta'), in_training=True),
+  'mutual_information_nats': _part('mutual_information'),
+  'marginal_kl_nats': _part('marginal_kl'),
+  'total_correlation_nats': _part('total_correlation'),
+  'dimension_wise_kl_nats': _part('dimension_wise_kl'),
+  'log_p_nats': _bound('log_p'),
+  'effective_sample_size': _bound('ess'),
+  'log_p_expected_bias_nats': _bound('bias'),
+  'degenerate_share': _bound('degenerate'),
+}
+
+# Of older runs, where `fitted_scale` had a setting's name.
+_RETIRED = ('likelihood_scale',)
 
 
 def is_written_by_training(row: Mapping[str, str], config: Config) -> bool:
-  """Whether a row of a table is one that training writes by itself."""
-  metric = row.get('metric', _TRAINING_METRICS[0])
+  """Returns whether a row of a table is one that training writes by itself."""
   splits = ('test', 'validation') if config.patience else ('test',)
-  return row['split'] in splits and metric in _TRAINING_METRICS
+  if row['split'] not in splits:
+    return False
+  if 'metric' not in row or row['metric'] in _RETIRED:
+    return True
+  metric = METRICS.get(row['metric'])
+  return metric is not None and metric.in_training
 
 
-def _exact(value: float) -> evaluation.Estimate:
-  return evaluation.Estimate(value, math.nan)
+def rows(of: Evaluated, names: Iterable[str]) -> list[dict[str, Any]]:
+  """Returns the metrics that apply as rows of eval.csv.
+
+  Args:
+    of: what was evaluated.
+    names: of the metrics.
+  """
+  found = []
+  for name in names:
+    metric = METRICS[name]
+    if not all(NEEDS[need](of) for need in metric.needs):
+      continue
+    measured = metric.measure(of)
+    if not isinstance(measured, Mapping):
+      measured = {1: measured}
+    for num_samples, number in measured.items():
+      if number is None:
+        continue
+      if not isinstance(number, evaluation.Estimate):
+        number = evaluation.Estimate(float(number), math.nan)
+      found.append(
+        {
+          'step': of.step,
+          'split': of.split,
+          'n': metric.num_images(of),
+          'metric': name,
+          'num_samples': num_samples,
+          'value': number.value,
+          'se': number.se,
+        }
+      )
+  return found
 
 
 def record(
-  path: pathlib.Path,
-  step: int,
-  split: str,
-  result: evaluation.Evaluation,
-  num_values: int,
-  likelihood: Mapping[str, float],
-  expected: Mapping[str, Any] | None = None,
-) -> None:
-  """Writes an evaluation to eval.csv and rate_per_latent.csv.
+  path: pathlib.Path, of: Evaluated, in_training: bool
+) -> list[dict[str, Any]]:
+  """Measures what applies, into eval.csv and rate_per_latent.csv.
 
-  Numbers that the model does not have get no row.
+  What takes long is written when it is there, so that a kill costs no more than
+  what was under way.
 
   Args:
     path: the run directory.
-    step: the number of updates of the model.
-    split: the split.
-    result: its evaluation, with one posterior sample per image.
-    num_values: H W C, for bits per dimension.
-    likelihood: from `likelihood_scale`.
-    expected: the manifest of the run that was evaluated, where another may
-      have taken its place.
+    of: what was evaluated.
+    in_training: whether to leave out what `launch.evaluate` alone measures.
+
+  Returns:
+    The rows of eval.csv.
   """
-  metrics = {'squared_error': result.squared_error}
-  if result.has_elbo:
-    per_bit = num_values * math.log(2.0)
-    metrics = {
-      'elbo_nats': result.elbo,
-      'distortion_nats': result.distortion,
-      'rate_nats': result.rate,
-      'elbo_bits_per_dimension': evaluation.Estimate(
-        -result.elbo.value / per_bit, result.elbo.se / per_bit
-      ),
-      'active_units': _exact(result.active_units),
-      **{name: _exact(value) for name, value in likelihood.items()},
-    }
-  records.upsert(
-    path,
-    records.EVAL,
-    [
-      _row(step, split, result.num_images, metric, 1, estimate)
-      for metric, estimate in metrics.items()
-    ],
-    expected,
-  )
-  if not result.has_elbo:
-    return
-  records.upsert(
-    path,
-    records.RATE_PER_LATENT,
-    [
-      {
-        'step': step,
-        'split': split,
-        'latent': latent,
-        'rate_nats': float(rate),
-        'mean_variance': float(variance),
-      }
-      for latent, (rate, variance) in enumerate(
-        zip(result.rate_per_latent, result.mean_variance, strict=True)
-      )
-    ],
-    expected,
-  )
+  # Another run may have taken the place of the one that was loaded.
+  expected = None if in_training else of.manifest
+  always = [name for name, metric in METRICS.items() if metric.in_training]
+  found = rows(of, always)
+  records.upsert(path, records.EVAL, found, expected)
+  if of.result.has_elbo:
+    per_latent = zip(
+      of.result.rate_per_latent, of.result.mean_variance, strict=True
+    )
+    records.upsert(
+      path,
+      records.RATE_PER_LATENT,
+      [
+        {
+          'step': of.step,
+          'split': of.split,
+          'latent': latent,
+          'rate_nats': float(rate),
+          'mean_variance': float(variance),
+        }
+        for latent, (rate, variance) in enumerate(per_latent)
+      ],
+      expected,
+    )
+  for name in () if in_training else [n for n in METRICS if n not in always]:
+    found += (more := rows(of, [name]))
+    records.upsert(path, records.EVAL, more, expected)
+  return found
 
 
 def likelihood_scale(
@@ -172,135 +327,54 @@ def best_validated(path: pathlib.Path, has_elbo: bool) -> int | None:
   return -max(validated)[1] if validated else None
 
 
-def _record_bounds(
-  run: runs.Run,
-  split: str,
-  num_images: int,
-  bounds: Sequence[importance.Bound],
-) -> None:
-  rows = []
-  for bound in bounds:
-    for metric, estimate in (
-      ('log_p_nats', bound.log_p),
-      ('effective_sample_size', evaluation.Estimate(bound.ess, math.nan)),
-      ('log_p_expected_bias_nats', evaluation.Estimate(bound.bias, math.nan)),
-      ('degenerate_share', evaluation.Estimate(bound.degenerate, math.nan)),
-    ):
-      rows.append(
-        _row(run.step, split, num_images, metric, bound.num_samples, estimate)
-      )
-  records.upsert(run.path, records.EVAL, rows, run.manifest)
+# -- In words -----------------------------------------------------------------
 
 
-def _record_decomposition(
-  run: runs.Run, split: str, parts: aggregate.Decomposition
-) -> None:
-  records.upsert(
-    run.path,
-    records.EVAL,
-    [
-      _row(run.step, split, parts.num_images, f'{name}_nats', 1, estimate)
-      for name, estimate in parts._asdict().items()
-      if name != 'num_images'
-    ],
-    run.manifest,
-  )
-
-
-def evaluate(
-  run: runs.Run,
-  split: str,
-  num_importance_samples: int,
-  progress: Callable[[str, int], Callable[[int], None]],
-) -> list[str]:
-  """Measures a run over every image of a split and writes what it finds.
+def lines(of: Evaluated, rows: Iterable[Mapping[str, Any]]) -> list[str]:
+  """Returns what was measured, for the terminal.
 
   Args:
-    run: from `runs.load`.
-    split: the split.
-    num_importance_samples: at most; 0 for none, where targets are grey.
-    progress: from a label and a number of images, a function that is told how
-      many of them are done.
+    of: what was evaluated.
+    rows: from `record`.
 
   Returns:
-    Lines for the terminal: the numbers, warnings, and a sentence in words.
-
-  Raises:
-    RunError: a split that does not exist or is too small.
+    The numbers, warnings, and a sentence in words.
   """
-  examples = run.examples(split)
-  if len(examples) < 2:
-    raise opening.RunError(
-      f'--split={split}: has {len(examples)} example; a standard error needs '
-      'at least 2'
-    )
-  result = run.evaluate(split)
-  record(
-    run.path,
-    run.step,
-    split,
-    result,
-    math.prod(run.manifest['dataset']['shape']),
-    likelihood_scale(run.model, run.manifest['effective_beta']),
-    run.manifest,
-  )
-  counted = messages.counted(run.manifest['dataset']['shape'])
-  unit = f'nats per {counted[:-1]} ' if result.has_elbo else ''
-  lines = [
-    f'{split} split of {run.config.dataset}, {len(examples):,} {counted}, step '
-    f'{run.step:,}; {unit}(± standard error):',
-    f'  {messages.result(result)}',
+  counted = messages.counted(of.manifest['dataset']['shape'])
+  found = [
+    f'{of.split} split of {of.config.dataset}, {of.result.num_images:,} '
+    f'{counted}, step {of.step:,} (± standard error over {counted}):'
   ]
-  if split == 'test':
-    pictures.write(
-      run.path,
-      run.step,
-      run.model,
-      run.dataset.splits[split],
-      run.config,
-      result,
-      run.manifest,
-    )
-  if not result.has_elbo:
-    return lines
-  parts = run.decompose_rate(split, progress('aggregate', len(examples)))
-  _record_decomposition(run, split, parts)
-  ceiling = math.log(len(examples))
-  lines += [
-    f'  the rate over the mixture of the {len(examples):,} posteriors, one '
-    'sample each: mutual information '
-    f'{messages.nats(parts.mutual_information)} (at most log N = '
-    f'{ceiling:.2f}), total correlation '
-    f'{messages.nats(parts.total_correlation)}, dimension-wise KL '
-    f'{messages.nats(parts.dimension_wise_kl)}'
-  ]
-  bounds: list[importance.Bound] = []
-  if num_importance_samples:
-    bounds = run.importance_weighted_bounds(
-      split, num_importance_samples, progress('log p(x)', len(examples))
-    )
-    _record_bounds(run, split, len(examples), bounds)
-    lines += [
-      f'  log p(x) >= {messages.nats(bound.log_p)} at {bound.num_samples:,} '
-      f'samples (effective sample size {bound.ess:,.1f})'
-      for bound in bounds
-    ]
-    last = bounds[-1]
-    if last.bias > _BIAS_NATS or last.degenerate > _DEGENERATE_SHARE:
-      lines.append(
-        f'WARNING: {last.degenerate:.0%} of the images have an effective '
-        f'sample size below 10 at {last.num_samples:,} samples, and the '
-        'estimate of log p(x) is expected to lie '
-        f'{last.bias:.2f} nats too low, or more: read it as a lower bound, not '
-        'as the value'
-      )
-  else:
-    lines.append(
-      '  no importance-weighted bound: the targets are grey, where a Bernoulli '
+  # Of a bound, that at the most samples; eval.csv has the others.
+  for name, row in {row['metric']: row for row in rows}.items():
+    line = f'  {name.ljust(max(map(len, METRICS)))}  {row["value"]:.6g}'
+    if row['se'] == row['se']:
+      line += f' ± {row["se"]:.2g}'
+    if row['num_samples'] > 1:
+      line += f' at {row["num_samples"]:,} samples'
+    if row['n'] != of.result.num_images:
+      line += f' over {row["n"]:,} of the {counted}'
+    found.append(line)
+  if not of.result.has_elbo:
+    return found
+  if not of.config.has_density:
+    found.append(
+      'no importance-weighted bound: the targets are grey, where a Bernoulli '
       'gives no log-density and the bound would bound nothing (--binarize)'
     )
-  lines.append(in_words(result, bounds))
-  return lines
+  bounds = of.bounds if of.num_importance_samples else []
+  if bounds and (
+    bounds[-1].bias > _BIAS_NATS or bounds[-1].degenerate > _DEGENERATE_SHARE
+  ):
+    last = bounds[-1]
+    found.append(
+      f'WARNING: {last.degenerate:.0%} of the images have an effective '
+      f'sample size below 10 at {last.num_samples:,} samples, and the '
+      'estimate of log p(x) is expected to lie '
+      f'{last.bias:.2f} nats too low, or more: read it as a lower bound, not '
+      'as the value'
+    )
+  return [*found, in_words(of.result, bounds)]
 
 
 def in_words(

@@ -66,7 +66,7 @@ def write(
   floats = batches.to_float(
     tf.constant(split.examples[:NUM_RECONSTRUCTIONS]),
     config.binarize,
-    randomness.key(config.seed, randomness.Purpose.EVALUATION_BINARISATION, 0),
+    evaluation.target_key(0),
   )
   likelihood = model.decode(model.encode(floats).mean())
   reconstructions = {
@@ -135,8 +135,8 @@ def manifold(
   Args:
     model: a VAE of two latents.
     result: an evaluation, for where an autoencoder's codes lie.
-    has_prior: whether the grid lies at quantiles of the standard normal prior;
-      else it is even over the middle 98% of the codes.
+    has_prior: whether the grid lies at quantiles of N(0, 1), which are those of
+      the standard prior; else it is even over the middle 98% of the codes.
 
   Returns:
     `values` [G] and `modes` [G, G, H, W, C], the first latent from left to
@@ -217,8 +217,8 @@ def latent_grid(
 ) -> dict[str, np.ndarray]:
   """Modes decoded on an even grid over the two latents of highest rate.
 
-  The other latents are zero, the prior's mean. A model of one latent gets a
-  grid of one row.
+  The other latents are zero, which is the standard prior's mean. A model of one
+  latent gets a grid of one row.
 
   Args:
     model: the VAE.

@@ -91,14 +91,16 @@ def evaluate(state: State, split: str) -> evaluation.Evaluation:
     raise training.NonFiniteError(
       state.step + 1, f'{name} of the {split} split', estimate.value
     )
-  metrics.record(
-    state.path,
+  evaluated = metrics.Evaluated(
+    config,
+    state.manifest,
     state.step,
+    program.model,
     split,
+    state.dataset.splits[split],
     result,
-    state.num_values,
-    likelihood_scale(state),
   )
+  metrics.record(state.path, evaluated, in_training=True)
   return result
 
 

@@ -7,8 +7,9 @@ import pytest
 from launch import evaluate, records, runs
 from launch.experiment import metrics
 from launch.rundir import checkpoints
+from launch.settings import config
 from tests.launch import conftest
-from vae.metrics import evaluation, importance
+from vae.metrics import aggregate, evaluation, importance
 
 
 @pytest.fixture(scope='session')
@@ -85,6 +86,9 @@ def test_everything_is_measured_and_recorded(launch_evaluate, run_dir):
     for name in ('mutual_information', 'total_correlation', 'dimension_wise_kl')
   )
   assert parts == pytest.approx(value['rate_nats', 1], abs=0.3)
+  two = value['mutual_information_nats', 1] + value['marginal_kl_nats', 1]
+  assert two == pytest.approx(parts, abs=1e-4)
+  assert 'at 50 samples will take about 0 min' in result.stdout
   assert value['mutual_information_nats', 1] <= np.log(1000) + 0.01
   latents = records.read_table(run_dir, records.RATE_PER_LATENT)
   assert len(latents) == 3
@@ -126,13 +130,107 @@ def test_grey_targets_have_no_importance_weighted_bound(
   result = launch_evaluate(f'--run_dir={run}')
   assert result.code == 0, result.stderr
   assert 'no importance-weighted bound: the targets are grey' in result.stdout
-  assert 'log_p_nats' not in set(
-    records.read_table(run, records.EVAL)['metric']
-  )
+  found = set(records.read_table(run, records.EVAL)['metric'])
+  # Neither a density nor a code length.
+  assert found.isdisjoint({'log_p_nats', 'elbo_bits_per_dimension'})
   assert_one_line_error(
     launch_evaluate(f'--run_dir={run}', '--num_importance_samples=10'),
     'grey targets',
   )
+
+
+def test_the_bound_may_be_left_out_and_a_choice_of_images_is_named(
+  launch_evaluate, run_dir, monkeypatch
+):
+  monkeypatch.setattr(aggregate, 'MOST_IMAGES', 100)
+  result = launch_evaluate(f'--run_dir={run_dir}', '--num_importance_samples=0')
+  assert result.code == 0, result.stderr
+  assert 'will take about' not in result.stdout
+  after = measured(run_dir)
+  assert 'log_p_nats' not in after.index
+  assert after['n']['elbo_nats', 1] == 1000
+  assert after['n']['mutual_information_nats', 1] == 100
+  assert after['value']['mutual_information_nats', 1] <= np.log(100) + 0.01
+  assert 'over 100 of the images' in result.stdout
+  assert 'the elbo is −' in result.stdout.splitlines()[-1]
+
+
+def test_a_kill_in_the_bound_loses_nothing_before_it(
+  launch_evaluate, run_dir, monkeypatch
+):
+  def fail(*arguments):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(importance.Estimator, '__call__', fail)
+  launch_evaluate(f'--run_dir={run_dir}', '--num_importance_samples=5')
+  assert 'total_correlation_nats' in measured(run_dir).index
+
+
+def _class_means(of):
+  """A metric that needs labels: how far apart the classes lie."""
+  labels, means = of.data.labels, of.result.means
+  return np.var([means[labels == k].mean() for k in np.unique(labels)])
+
+
+def test_a_metric_is_one_entry_and_is_measured_cut_and_resumed(
+  launch_train, launch_evaluate, tmp_path, monkeypatch
+):
+  entries = {
+    'class_variance': metrics.Metric(
+      _class_means, ('elbo', 'labels'), in_training=True
+    ),
+    'late_one': metrics.Metric(lambda of: {1: 0.5, 7: of.result.rate}),
+    'none': metrics.Metric(lambda of: 1.0, ('autoencoder',)),
+  }
+  monkeypatch.setattr(metrics, 'METRICS', metrics.METRICS | entries)
+  whole, killed = tmp_path / 'whole', tmp_path / 'killed'
+  settings = {'eval_every': 5, 'checkpoint_every': 10, 'training_steps': 20}
+  assert launch_train(run_dir=whole, **settings).code == 0
+  evaluated = measured(whole).loc['class_variance']
+  assert list(evaluated['step']) == [5, 10, 15, 20]
+  assert (evaluated['value'] > 0).all()
+  # Killed after an evaluation that no checkpoint holds.
+  shutil.copytree(whole, killed)
+  checkpoints.path_of(killed, 20).unlink()
+  manifest = records.read_manifest(killed)
+  records.write_manifest(killed, manifest | {'status': 'running'})
+  late = launch_evaluate(f'--run_dir={killed}', '--num_importance_samples=0')
+  assert late.code == 0, late.stderr
+  assert 'late_one' in late.stdout
+  result = launch_train(run_dir=killed, **settings)
+  assert 'after step 10' in result.stdout, result.stderr
+  lines = (killed / records.EVAL).read_text().splitlines()
+  of_evaluate = [
+    line
+    for line in lines
+    if any(
+      f',{name},' in line
+      for name, metric in metrics.METRICS.items()
+      if not metric.in_training
+    )
+  ]
+  # What launch.evaluate measured stays; all else is to the bit what it is in
+  # the run that was never killed.
+  assert {line.split(',')[4] for line in of_evaluate if 'late_one' in line} == {
+    '1',
+    '7',
+  }
+  rest = [line for line in lines if line not in of_evaluate]
+  assert rest == (whole / records.EVAL).read_text().splitlines()
+  table = (records.RATE_PER_LATENT,)
+  for name in table:
+    assert (killed / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_every_metric_that_training_writes_is_known_as_such(trained):
+  frame = records.read_table(trained / 'binary', records.EVAL)
+  for name in frame['metric']:
+    assert metrics.METRICS[name].in_training
+    row = {'split': 'test', 'metric': name}
+    assert metrics.is_written_by_training(row, config.Config())
+  for name in ('log_p_nats', 'an_idea'):
+    row = {'split': 'test', 'metric': name}
+    assert not metrics.is_written_by_training(row, config.Config())
 
 
 def test_a_notebook_gets_the_same(run_dir, data_dir, launch_evaluate):
@@ -142,11 +240,11 @@ def test_a_notebook_gets_the_same(run_dir, data_dir, launch_evaluate):
   assert run.config.latent_size == 3
   assert run.train['step'].max() == 200
   recorded = measured(run_dir)['value']
-  assert run.evaluate().elbo.value == recorded['elbo_nats', 1]
-  bounds = run.importance_weighted_bounds(num_samples=10)
-  assert bounds[1].log_p.value == recorded['log_p_nats', 10]
-  parts = run.decompose_rate()
-  assert parts.total_correlation.value == recorded['total_correlation_nats', 1]
+  evaluated = run.evaluate(num_importance_samples=10)
+  assert evaluated.result.elbo.value == recorded['elbo_nats', 1]
+  assert evaluated.bounds[1].log_p.value == recorded['log_p_nats', 10]
+  total_correlation = evaluated.rate_parts.total_correlation.value
+  assert total_correlation == recorded['total_correlation_nats', 1]
   assert run.model.sample is not None
   assert len(run.rate_per_latent) == 3
   assert len(run.eval) == len(recorded)
@@ -160,7 +258,7 @@ def test_bad_input_is_one_line_and_loses_nothing(
   for arguments, parts in (
     ([f'--run_dir={tmp_path / "none"}'], ('is no run directory',)),
     ([run, '--split=tset'], ('--split=tset', 'test, train, validation')),
-    ([run, '--num_importance_samples=0'], ('=0', 'at least 1')),
+    ([run, '--num_importance_samples=-1'], ('=-1', 'at least 0')),
     ([run, '--num_importance_samples=x'], ('num_importance_samples',)),
   ):
     assert_one_line_error(launch_evaluate(*arguments), *parts)

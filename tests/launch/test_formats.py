@@ -27,7 +27,7 @@ def test_a_kept_run_loads_and_gives_its_numbers(kept, data_dir):
   assert settings.keys() < {field.name for field in config.fields()}
   run = runs.load(kept, data_dir)
   recorded = run.eval.set_index('metric')['value']
-  elbo = run.evaluate().elbo.value
+  elbo = run.evaluate().result.elbo.value
   assert elbo == pytest.approx(recorded['elbo_nats'], rel=1e-4)
 
 

@@ -67,7 +67,6 @@ def test_a_run_writes_everything_it_promises(launch_train, tmp_path):
     'elbo_nats',
     'distortion_nats',
     'rate_nats',
-    'elbo_bits_per_dimension',
     'active_units',
   }
   last = evaluated[evaluated['step'] == 20].set_index('metric')['value']
@@ -398,7 +397,8 @@ def test_training_stops_early_and_keeps_the_best_weights(
   assert int(records.read_arrays(run, 'latents')['step']) == best
   validation = validated[best]
   loaded = dataclasses.replace(loaded, data_dir=launch_train.data_dir)
-  assert loaded.evaluate('validation').elbo.value == pytest.approx(validation)
+  result = loaded.evaluate('validation').result
+  assert result.elbo.value == pytest.approx(validation)
   # It is over, however many more steps are asked for.
   result = launch_train(run_dir=run, **EARLY | {'training_steps': 500})
   assert 'is finished' in result.stdout

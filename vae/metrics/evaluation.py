@@ -94,13 +94,19 @@ def estimate(values: np.ndarray) -> Estimate:
   return Estimate(float(values.mean()), float(se))
 
 
+def target_key(batch: int) -> tf.Tensor:
+  """Returns the key by which a batch of targets is drawn, in every run."""
+  return randomness.key(0, randomness.Purpose.EVALUATION_BINARISATION, batch)
+
+
 def fixed_batches(
   images: batches.Examples, binarize: str, seed: int
 ) -> Iterator[tuple[int, int, tf.Tensor, tf.Tensor]]:
-  """The batches of an evaluation, with fixed noise.
+  """Yields the batches of an evaluation, with fixed noise.
 
-  The noise depends on the seed and the image's place alone, so that models
-  and steps are compared on the same draws. The last batch is filled up with
+  Binary targets depend on the image's place alone, so that runs of all seeds
+  are measured on the same; the posterior's noise on the seed too, so that steps
+  are compared on the same draws. The last batch is filled up with
   the first image, for a single shape to be compiled.
 
   Args:
@@ -119,13 +125,9 @@ def fixed_batches(
     if count < size:
       first = np.asarray(images[:1])
       batch = np.concatenate([batch, np.repeat(first, size - count, 0)])
-    key = lambda purpose, index=index: randomness.key(seed, purpose, index)
-    floats = batches.to_float(
-      tf.constant(batch),
-      binarize,
-      key(randomness.Purpose.EVALUATION_BINARISATION),
-    )
-    yield count, index, floats, key(randomness.Purpose.EVALUATION_POSTERIOR)
+    floats = batches.to_float(tf.constant(batch), binarize, target_key(index))
+    purpose = randomness.Purpose.EVALUATION_POSTERIOR
+    yield count, index, floats, randomness.key(seed, purpose, index)
 
 
 _NONE = Estimate(np.nan, np.nan)

@@ -96,6 +96,63 @@ def test_a_collapsed_posterior_has_no_parts():
     assert estimate.value == pytest.approx(0.0, abs=1e-4)
 
 
+def test_a_mixture_prior_that_fits_has_no_kl_where_the_latents_share_all():
+  # Two clusters, the same in both latents, and the prior is the mixture of
+  # them: KL(q(z) || p(z)) = 0. The latents share log 2 nats, which a
+  # "dimension-wise KL", log prod_u q(z_u) - log p(z), would give as -log 2.
+  centres = np.array([[-2.0, -2.0], [2.0, 2.0]], np.float32)
+  posterior = mixture(np.repeat(centres, 200, axis=0), 0.1)
+  prior = tfd.MixtureSameFamily(
+    tfd.Categorical(probs=[0.5, 0.5]), mixture(centres, 0.1)
+  )
+  parts = aggregate.decompose(posterior, prior, 0)
+  assert parts.mutual_information.value == pytest.approx(np.log(2), abs=1e-3)
+  assert parts.marginal_kl.value == pytest.approx(0.0, abs=1e-3)
+  assert parts.total_correlation.value == pytest.approx(np.log(2), abs=1e-3)
+  assert parts.dimension_wise_kl is None
+
+
+def test_the_marginal_kl_to_a_mixture_is_that_of_quadrature():
+  # q(z): one normal; p(z): a mixture of two, in one dimension.
+  weights, centres, scales = [0.3, 0.7], [-1.0, 1.5], [0.5, 1.0]
+  prior = tfd.MixtureSameFamily(
+    tfd.Categorical(probs=weights),
+    tfd.Independent(
+      tfd.Normal(np.float32(centres)[:, None], np.float32(scales)[:, None]), 1
+    ),
+  )
+  parts = aggregate.decompose(mixture(np.full((4000, 1), 0.4), 0.8), prior, 0)
+
+  def integrand(z):
+    log_q = scipy.stats.norm.logpdf(z, 0.4, 0.8)
+    p = np.dot(weights, scipy.stats.norm.pdf(z, centres, scales))
+    return np.exp(log_q) * (log_q - np.log(p))
+
+  expected = scipy.integrate.quad(integrand, -8, 8)[0]
+  assert abs(parts.marginal_kl.value - expected) < 4 * parts.marginal_kl.se
+  assert parts.mutual_information.value == pytest.approx(0.0, abs=1e-4)
+
+
+@pytest.mark.parametrize('multivariate', [False, True])
+def test_priors_say_whether_their_latents_are_independent(multivariate):
+  prior = priors.standard(2, multivariate)
+  assert aggregate.has_independent_latents(prior)
+  key = aggregate.randomness.key(0, aggregate.randomness.Purpose.WEIGHTS, 0)
+  assert not aggregate.has_independent_latents(priors.mixture(2, 3, key))
+
+
+def test_of_large_splits_a_fixed_choice_of_images_is_taken_apart(monkeypatch):
+  monkeypatch.setattr(aggregate, 'MOST_IMAGES', 50)
+  np.testing.assert_array_equal(aggregate.choose(50), np.arange(50))
+  chosen = aggregate.choose(1000)
+  np.testing.assert_array_equal(chosen, aggregate.choose(1000))
+  assert len(set(chosen)) == 50
+  assert (np.diff(chosen) > 0).all()
+  # From all over the split, as far as 50 uniform draws are.
+  assert 400 < chosen.mean() < 600
+  assert chosen.min() >= 0 and chosen.max() < 1000
+
+
 def test_the_parts_add_up_to_the_rate(monkeypatch):
   monkeypatch.setattr(evaluation, 'BATCH_SIZE', 30)
   model = builders.small_vae(scale='exp')
@@ -104,7 +161,9 @@ def test_the_parts_add_up_to_the_rate(monkeypatch):
   assert posterior.batch_shape == (100,)
   parts = aggregate.decompose(posterior, model.prior, 0)
   exact = tfd.kl_divergence(posterior, model.prior).numpy().mean()
-  total = sum(estimate.value for estimate in parts[1:])
+  split = parts.total_correlation.value + parts.dimension_wise_kl.value
+  assert split == pytest.approx(parts.marginal_kl.value, rel=1e-4, abs=1e-5)
+  total = parts.mutual_information.value + parts.marginal_kl.value
   # The parts share one sample of z for each image.
   latents = distributions.sample(
     posterior,

@@ -52,20 +52,24 @@ def test_the_batches_hold_every_image_in_order(monkeypatch):
   np.testing.assert_allclose(np.concatenate(parts), images / 255, rtol=1e-6)
 
 
-def test_noise_is_fixed_by_the_seed_and_varies_between_batches(monkeypatch):
+def test_binary_targets_are_those_of_every_seed_and_noise_is_a_seeds_own(
+  monkeypatch,
+):
   monkeypatch.setattr(evaluation, 'BATCH_SIZE', 4)
   images = np.full((8, *builders.SHAPE), 128, np.uint8)
 
   def draw(seed):
-    return [
-      x.numpy()
-      for _, _, x, _ in evaluation.fixed_batches(images, 'dynamic', seed)
-    ]
+    found = evaluation.fixed_batches(images, 'dynamic', seed)
+    _, _, floats, keys = zip(*found, strict=True)
+    return np.array(floats), np.array(keys)
 
-  first, again, other = draw(0), draw(0), draw(1)
+  (first, keys), (again, same), (other, others) = draw(0), draw(0), draw(1)
   np.testing.assert_array_equal(first, again)
+  np.testing.assert_array_equal(first, other)
+  np.testing.assert_array_equal(keys, same)
   assert (first[0] != first[1]).any()
-  assert (np.array(first) != np.array(other)).any()
+  assert (keys != others).any()
+  assert len(np.unique(keys, axis=0)) == 2
 
 
 def test_rate_per_latent_adds_up_to_the_rate():
