@@ -40,7 +40,7 @@ def main() -> int:
   path = opening.find(cli.RUN_DIR.value)
   process.import_tensorflow()
   from launch import runs
-  from launch.experiment import metrics, pictures, programs
+  from launch.experiment import messages, metrics, pictures, programs
 
   def warn(line: str) -> None:
     print(line, file=sys.stderr)
@@ -61,11 +61,12 @@ def main() -> int:
     num_samples = 0
   print(f'evaluating {path}')
   shown: list[progress.Progress] = []
+  unit = messages.counted(run.manifest['dataset']['shape'])
 
   def show(label: str, total: int):
     for bar in shown:
       bar.close()
-    shown.append(progress.Progress(0, total, f'{label}, images'))
+    shown.append(progress.Progress(0, total, unit, label))
     return shown[-1].update
 
   try:

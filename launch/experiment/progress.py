@@ -1,4 +1,4 @@
-"""Progress on a terminal as a bar, elsewhere as plain lines."""
+"""Shows progress: on a terminal as a bar, elsewhere as plain lines."""
 
 import sys
 import time
@@ -12,14 +12,18 @@ _PLAIN_SECONDS = 30.0
 class Progress:
   """Shows how far a task is, at what rate, and when it will end."""
 
-  def __init__(self, done: int, total: int, unit: str = 'steps'):
+  def __init__(
+    self, done: int, total: int, unit: str = 'steps', task: str = ''
+  ):
     """Initializes the display.
 
     Args:
       done: what an earlier process did.
       total: how much there is in all.
       unit: what is counted.
+      task: what is done, where several things are.
     """
+    self._task = f'{task}: ' if task else ''
     self._unit = unit
     self._first = done
     self._total = total
@@ -27,7 +31,12 @@ class Progress:
     self._bar = None
     if sys.stderr.isatty():
       self._bar = tqdm.tqdm(
-        initial=done, total=total, unit=f' {unit}', file=sys.stderr, leave=False
+        initial=done,
+        total=total,
+        unit=f' {unit}',
+        desc=task or None,
+        file=sys.stderr,
+        leave=False,
       )
 
   def __enter__(self) -> 'Progress':
@@ -55,7 +64,7 @@ class Progress:
     rate = (done - self._first) / (now - self._start)
     left = (self._total - done) / rate
     print(
-      f'{done:,} of {self._total:,} {self._unit}, {rate:,.4g}/s, '
+      f'{self._task}{done:,} of {self._total:,} {self._unit}, {rate:,.4g}/s, '
       f'{left // 60:.0f} min {left % 60:.0f} s left',
       file=sys.stderr,
       flush=True,
