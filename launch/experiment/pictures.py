@@ -106,12 +106,15 @@ def principal_components(examples: np.ndarray) -> np.ndarray:
     examples: [N, ...].
 
   Returns:
-    float16 [N, K], with K of `NUM_COMPONENTS` at most.
+    float16 [N, K], with K of `NUM_COMPONENTS` at most, and less than N; one
+    column of zeros where the examples do not differ.
   """
   flat = examples.reshape(len(examples), -1).astype(np.float32)
   if examples.dtype == np.uint8:
     flat /= 255.0
   flat -= flat.mean(axis=0)
+  if not flat.any():
+    return np.zeros((len(flat), 1), np.float16)
   # The bits depend on the number of threads, which here is not --threads but
   # what the process may use.
   with threadpoolctl.threadpool_limits(1):

@@ -25,6 +25,22 @@ def test_principal_components_hold_the_most_variance_there_is(size):
   np.testing.assert_allclose(actual, expected, rtol=0.1, atol=0.1)
 
 
+@pytest.mark.parametrize('columns', [40, 3000])
+@pytest.mark.parametrize('rows', [1, 2, 3])
+def test_few_examples_or_equal_ones_have_components_too(rows, columns):
+  generator = np.random.default_rng(0)
+  examples = generator.integers(0, 256, [rows, columns]).astype(np.uint8)
+  components = pictures.principal_components(examples)
+  assert len(components) == rows
+  # All the variance there is.
+  centred = examples / 255 - (examples / 255).mean(axis=0)
+  np.testing.assert_allclose(
+    np.linalg.norm(components.astype('f8')), np.linalg.norm(centred), rtol=1e-3
+  )
+  equal = np.full([rows, columns], 7, np.uint8)
+  assert not pictures.principal_components(equal).any()
+
+
 def test_quantiles_are_those_of_the_mixture_over_images():
   generator = np.random.default_rng(0)
   means = generator.normal(scale=2, size=(40, 3)).astype(np.float32)
