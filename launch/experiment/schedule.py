@@ -23,16 +23,16 @@ class Schedule:
 
   @property
   def last(self) -> int:
-    """The last step that is planned."""
+    """Returns the last step that is planned."""
     assert self.config.training_steps is not None
     return self.config.training_steps
 
   def is_printed(self, step: int) -> bool:
-    """Powers of two, and the last step."""
+    """Whether a step is printed: a power of two, or the last."""
     return step & (step - 1) == 0 or step == self.last
 
   def is_logged(self, step: int) -> bool:
-    """What is printed, and every `log_every` steps."""
+    """Whether a step is in train.csv: printed, or due by `log_every`."""
     every = self.config.log_every
     return self.is_printed(step) or (every > 0 and step % every == 0)
 
@@ -42,10 +42,15 @@ class Schedule:
     return (every > 0 and step % every == 0) or step == self.last
 
   def is_validated(self, step: int) -> bool:
-    """Whether an epoch ends at a step, and training may stop early."""
-    return self.config.patience > 0 and step == self._epoch_end(
-      self.epochs(step - 1)
-    )
+    """Whether an epoch ends at a step, and training may stop early.
+
+    A run that is shorter than an epoch is validated at its end, so that there
+    is always a best step.
+    """
+    epoch_end = self._epoch_end(self.epochs(step - 1))
+    if self.last < self._epoch_end(0):
+      epoch_end = self.last
+    return self.config.patience > 0 and step == epoch_end
 
   def is_saved(self, step: int, seconds: float) -> bool:
     """Whether a checkpoint is due, so many seconds after the last one."""
@@ -54,20 +59,20 @@ class Schedule:
 
   @property
   def _checkpoint_steps(self) -> int:
-    """The number of steps between checkpoints; 0 where time decides."""
+    """Returns the steps between checkpoints; 0 where time decides."""
     number, unit = config_lib.parse_interval(self.config.checkpoint_every)
     return int(number) if unit == 'steps' else 0
 
   def _epoch_end(self, epochs_before: int) -> int:
-    """The step that presents the last example of an epoch."""
+    """Returns the step that presents the last example of an epoch."""
     return -(-(epochs_before + 1) * self.num_train // self.config.batch_size)
 
   def epochs(self, step: int) -> int:
-    """How many epochs are whole after a step."""
+    """Returns how many epochs are whole after a step."""
     return step * self.config.batch_size // self.num_train
 
   def next_stop(self, step: int) -> int:
-    """The next step after which the loop must be left for a moment."""
+    """Returns the next step after which something happens."""
     config = self.config
     stops = [self.last, 1 << step.bit_length()]
     stops += [
@@ -80,7 +85,7 @@ class Schedule:
     return min(stops)
 
   def betas(self, first: int, count: int) -> np.ndarray:
-    """The weight of the rate at `count` steps from `first` on, float32 [K].
+    """Returns the beta of `count` steps from `first` on, float32 [K].
 
     After a warm-up of W steps it is `beta`; at its step k, `beta k / W`.
     """
@@ -89,7 +94,7 @@ class Schedule:
     return (self.config.beta * share).astype(np.float32)
 
   def learning_rates(self, first: int, count: int) -> np.ndarray:
-    """Of `count` steps from `first` on, float32 [K]."""
+    """Returns the rates of `count` steps from `first` on, float32 [K]."""
     config = self.config
     if config.learning_rate_schedule == 'constant':
       return np.full(count, config.learning_rate, np.float32)

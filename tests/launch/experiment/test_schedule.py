@@ -69,6 +69,17 @@ def test_validation_comes_with_the_last_example_of_each_epoch(
     assert plan.is_validated(step) == ends
 
 
+def test_a_run_shorter_than_an_epoch_is_validated_at_its_end():
+  validated = lambda plan: [
+    step for step in range(1, plan.last + 1) if plan.is_validated(step)
+  ]
+  settings = {'num_train': 70, 'batch_size': 7, 'patience': 1}
+  assert validated(make(training_steps=9, **settings)) == [9]
+  assert validated(make(training_steps=10, **settings)) == [10]
+  # Of longer ones it is the epochs that count.
+  assert validated(make(training_steps=25, **settings)) == [10, 20]
+
+
 def test_no_patience_no_validation():
   assert not any(make().is_validated(step) for step in range(1, 101))
 
