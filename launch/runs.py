@@ -7,6 +7,8 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from launch import process, records
 from launch.experiment import build, metrics
 from launch.rundir import checkpoints, opening
@@ -135,18 +137,8 @@ def load(
       damaged, or has no checkpoint yet.
   """
   path = pathlib.Path(run_dir)
-  manifest = records.read_manifest(path)
+  manifest, (step, tensors) = _read_weights(path, warn)
   config = config_lib.load(path / records.CONFIG)
-  if 'best_step' in manifest:
-    best = checkpoints.path_of(path, manifest['best_step'])
-    step, tensors = checkpoints.load(best)
-  else:
-    newest = checkpoints.load_newest(path, warn)
-    if newest is None:
-      raise checkpoints.CheckpointError(
-        f'{path} has no checkpoint yet (its status: {manifest["status"]})'
-      )
-    step, tensors = newest
   model = build.model(config, tuple(manifest['dataset']['shape']))
   variables = build.named_variables(model=model)
   build.assign(
@@ -154,3 +146,26 @@ def load(
   )
   data_dir = process.default_data_dir() if data_dir is None else data_dir
   return Run(path, config, manifest, step, model, data_dir)
+
+
+def _read_weights(
+  path: pathlib.Path, warn: Callable[[str], None]
+) -> tuple[dict[str, Any], tuple[int, dict[str, np.ndarray]]]:
+  """Returns a run's manifest, and the best or newest checkpoint."""
+  manifest = records.read_manifest(path)
+  if 'best_step' not in manifest:
+    newest = checkpoints.load_newest(path, warn)
+    if newest is None:
+      raise checkpoints.CheckpointError(
+        f'{path} has no checkpoint yet (its status: {manifest["status"]})'
+      )
+    return manifest, newest
+  try:
+    best = checkpoints.path_of(path, manifest['best_step'])
+    return manifest, checkpoints.load(best)
+  except checkpoints.CheckpointError:
+    now = records.read_manifest(path)
+    if now.get('best_step') == manifest['best_step']:
+      raise
+    # The process that trains found a better one, and deleted this one, since.
+    return _read_weights(path, warn)

@@ -1,7 +1,5 @@
 """Ending a run: its result and pictures, or how to resume it."""
 
-import shlex
-
 from launch.experiment import build, messages, pictures, writing
 from launch.experiment.starting import State
 from launch.rundir import checkpoints
@@ -54,5 +52,5 @@ def interrupt(state: State) -> str:
   state.write_status('interrupted')
   return (
     f'{state.path} stopped after step {state.step:,}. To resume:\n'
-    f'python -m launch.train --run_dir={shlex.quote(str(state.path))}'
+    f'{messages.how_to_resume(state.path)}'
   )

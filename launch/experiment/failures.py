@@ -1,14 +1,13 @@
-"""What a run leaves behind, and says, when it cannot go on."""
+"""Records that a run cannot go on, and why."""
 
 import contextlib
 import re
-import shlex
 from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
 from launch import records
-from launch.experiment import starting, writing
+from launch.experiment import messages, starting, writing
 from launch.experiment.starting import State
 from launch.rundir import checkpoints
 from vae import training
@@ -16,17 +15,27 @@ from vae import training
 
 @contextlib.contextmanager
 def recorded(state: State) -> Iterator[None]:
-  """Marks a run failed where an error ends it, and says why in one line."""
+  """Marks a run failed where an error ends it, and says why in one line.
+
+  Any error ends the run; one that nobody expects is raised again, for its
+  traceback.
+  """
   try:
     yield
-  except tuple(_FAILURES) as error:
+  except Exception as error:
+    if state.manifest['status'] == 'finished':
+      raise  # All is written, but its last lines could not be printed.
     explain = next(
-      explain for kind, explain in _FAILURES.items() if isinstance(error, kind)
+      (explain for kind, explain in _FAILURES if isinstance(error, kind)), None
     )
-    reason, words = explain(state, error)
+    reason, words = f'{type(error).__name__}: {error}', ''
+    if explain:
+      reason, words = explain(state, error)
     # The manifest may be as impossible to write as what failed.
     with contextlib.suppress(OSError):
       state.write_status('failed', error=reason)
+    if not explain:
+      raise
     starting.report(f'launch.train: error: {words}')
 
 
@@ -69,7 +78,7 @@ def _explain_loss(
 
 
 def _explain_memory(
-  state: State, error: tf.errors.ResourceExhaustedError
+  state: State, error: tf.errors.ResourceExhaustedError | MemoryError
 ) -> tuple[str, str]:
   what = re.search(r'shape ?\[[\d,]*\]', str(error))
   where = f' for a tensor of {what[0]}' if what else ''
@@ -80,18 +89,31 @@ def _explain_memory(
   )
 
 
+def _explain_pipe(state: State, error: BrokenPipeError) -> tuple[str, str]:
+  del error
+  reason = 'nobody reads its output any more'
+  return reason, (
+    f'{reason}; resume with:\n{messages.how_to_resume(state.path)}'
+  )
+
+
 def _explain_disk(state: State, error: OSError) -> tuple[str, str]:
   reason = f'{error.filename or state.path}: {error.strerror or error}'
   return reason, (
     f'{reason}. {state.path} holds whole files up to its last checkpoint; '
     'once it can be written again, resume with:\n'
-    f'python -m launch.train --run_dir={shlex.quote(str(state.path))}'
+    f'{messages.how_to_resume(state.path)}'
   )
 
 
-# From an error to what manifest.json says of it, and the terminal.
-_FAILURES: dict[type[Exception], Callable[..., tuple[str, str]]] = {
-  training.NonFiniteError: _explain_loss,
-  tf.errors.ResourceExhaustedError: _explain_memory,
-  OSError: _explain_disk,
-}
+# From an error to what manifest.json says of it, and the terminal; the first
+# that fits.
+_FAILURES: tuple[
+  tuple[type[Exception], Callable[..., tuple[str, str]]], ...
+] = (
+  (training.NonFiniteError, _explain_loss),
+  (tf.errors.ResourceExhaustedError, _explain_memory),
+  (MemoryError, _explain_memory),
+  (BrokenPipeError, _explain_pipe),
+  (OSError, _explain_disk),
+)

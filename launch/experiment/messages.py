@@ -1,4 +1,4 @@
-"""What a run says about itself at its start and end, in words."""
+"""Says in words what a run is, and what came out of it."""
 
 import pathlib
 import shlex
@@ -10,12 +10,12 @@ from vae.metrics import evaluation
 
 
 def counted(shape: Sequence[int]) -> str:
-  """What the examples of a shape are called."""
+  """Returns what the examples of a shape are called."""
   return 'images' if len(shape) == 3 else 'rows'
 
 
 def targets(config: Config) -> str:
-  """What the likelihood is asked to explain."""
+  """Says what the likelihood is asked to explain."""
   if config.binarize == 'static':
     return 'binary, static (own draw)'
   if config.binarize != 'none':
@@ -34,7 +34,7 @@ def start(
   manifest: Mapping[str, Any],
   num_parameters: int,
 ) -> str:
-  """The lines before training: what is trained, on what, by what."""
+  """Returns the lines before training: what is trained, and on what."""
   data, device = manifest['dataset'], manifest['device']
   counts, shape = data['num_images'], data['shape']
   examples = counted(shape)
@@ -74,13 +74,18 @@ def start(
   )
 
 
+def how_to_resume(path: pathlib.Path) -> str:
+  """Returns the command that takes a run up where its files end."""
+  return f'python -m launch.train --run_dir={shlex.quote(str(path))}'
+
+
 def nats(estimate: evaluation.Estimate) -> str:
-  """A mean in nats and its standard error."""
+  """Returns a mean in nats and its standard error."""
   return f'{estimate.value:.2f} ± {estimate.se:.2f}'
 
 
 def result(evaluated: evaluation.Evaluation) -> str:
-  """The numbers of an evaluation."""
+  """Returns the numbers of an evaluation."""
   if not evaluated.has_elbo:
     error = evaluated.squared_error
     return (
@@ -105,7 +110,7 @@ def end(
   step: int,
   likelihood: Mapping[str, float],
 ) -> str:
-  """The lines after training: what came out, and what to do next."""
+  """Returns the lines after training: the result, and what to do next."""
   examples = counted(manifest['dataset']['shape'])
   unit = ''
   if evaluated.has_elbo:
@@ -126,7 +131,7 @@ def end(
       f'stopped early after step {step:,}: no better on the validation split '
       f'for {config.patience} epochs'
     )
-  if config.patience:
+  if 'best_step' in manifest:
     lines.append(
       f'the weights kept, and evaluated here, are those after step '
       f'{manifest["best_step"]:,}'

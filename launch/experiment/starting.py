@@ -67,8 +67,9 @@ class State:
     """Writes manifest.json with a status and new values of some entries."""
     assert status in records.STATUSES
     ended = None if status == 'running' else provenance.now()
-    self.manifest.update(status=status, ended=ended, **entries)
-    records.write_manifest(self.path, self.manifest)
+    manifest = self.manifest | {'status': status, 'ended': ended} | entries
+    records.write_manifest(self.path, manifest)
+    self.manifest = manifest
 
 
 def report(line: str) -> None:
@@ -170,9 +171,12 @@ def _resume(
     return None
   for name in records.RUN_TABLES:
     records.keep_rows(path, name, _is_kept(name, state.step, stored, schedule))
+  manifest.pop('error', None)
   if config.patience:
     state.best_step = metrics.best_validated(path, config.has_elbo)
-  manifest.pop('error', None)
+    # The best of a shorter run may be none of the longer one's.
+    if state.best_step is None:
+      manifest.pop('best_step', None)
   manifest.setdefault('resumed', []).append({'step': state.step, **session})
   state.write_status('running', training_steps=schedule.last)
   files.replace_file(path / records.CONFIG, config.to_json().encode())

@@ -1,4 +1,4 @@
-"""Ending on a signal: once a process has saved, or at once."""
+"""Ends on a signal: once a process has saved, or at once."""
 
 import os
 import signal

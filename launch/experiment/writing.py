@@ -122,6 +122,8 @@ def save(state: State) -> None:
     if not np.isfinite(value).all():
       # The loss is measured before the update, and so does not show it yet.
       raise training.NonFiniteError(state.step + 1, name, math.nan)
-  checkpoints.save(state.path, state.step, values, state.best_step)
+  checkpoints.save(state.path, state.step, values)
   best = {} if state.best_step is None else {'best_step': state.best_step}
   state.write_status('running', seconds=round(state.seconds, 3), **best)
+  # Only now that the manifest names no other as the best.
+  checkpoints.delete_old(state.path, state.best_step)

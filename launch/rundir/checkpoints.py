@@ -46,15 +46,13 @@ def save(
   run_dir: pathlib.Path,
   step: int,
   tensors: Mapping[str, np.ndarray],
-  best_step: int | None = None,
 ) -> pathlib.Path:
-  """Writes a checkpoint and then deletes those too old to keep.
+  """Writes a checkpoint.
 
   Args:
     run_dir: the run.
     step: the number of updates that made these values.
     tensors: every variable by name.
-    best_step: whose checkpoint is kept however old.
 
   Returns:
     The file.
@@ -65,10 +63,14 @@ def save(
   header = {'sha256': _digest(step, tensors), 'step': step}
   metadata = {_HEADER: json.dumps(header)}
   files.replace_file(path, safetensors.numpy.save(dict(tensors), metadata))
+  return path
+
+
+def delete_old(run_dir: pathlib.Path, best_step: int | None = None) -> None:
+  """Deletes all checkpoints but the newest few and that of the best step."""
   for old in paths(run_dir)[KEPT:]:
     if best_step is None or old != path_of(run_dir, best_step):
       old.unlink()
-  return path
 
 
 def load(path: str | os.PathLike) -> tuple[int, dict[str, np.ndarray]]:
@@ -116,6 +118,8 @@ def load_newest(
     try:
       return load(path)
     except CheckpointError as error:
+      if not path.exists():  # Deleted since by the process that trains.
+        return load_newest(run_dir, warn)
       warn(f'WARNING: {error}')
   if found:
     raise CheckpointError(

@@ -27,6 +27,7 @@ def test_the_same_values_make_the_same_bytes(tmp_path):
 def test_the_newest_few_are_kept(tmp_path):
   for step in (1, 30, 200):
     checkpoints.save(tmp_path, step, TENSORS)
+    checkpoints.delete_old(tmp_path)
   steps = [checkpoints.load(path)[0] for path in checkpoints.paths(tmp_path)]
   assert steps == [200, 30]
 
