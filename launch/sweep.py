@@ -11,7 +11,7 @@ from launch import cli, records
 from launch.rundir import opening
 from launch.settings import config as config_lib
 from launch.settings import presets
-from launch.sweeps import coordinator, estimate, executors, grid
+from launch.sweeps import coordinator, executors, grid
 
 config_lib.define_flags(axes=True)
 
@@ -34,7 +34,9 @@ _EXECUTOR = flags.DEFINE_enum(
   'ray: a Ray cluster, with folders that all of its nodes share',
 )
 _DRY_RUN = flags.DEFINE_bool(
-  'dry_run', False, 'print the runs and about how long they take, and end'
+  'dry_run',
+  False,
+  'print the runs, and how many programs they compile, and end',
 )
 
 _SUMMARY = f"""
@@ -94,7 +96,11 @@ def main() -> int:
   if _DRY_RUN.value:
     for planned in plan.runs:
       print(planned.name)
-    print(estimate.describe(plan, threads, cli.DATA_DIR.value))
+    programs = {config_lib.compiled_settings(run.config) for run in plan.runs}
+    print(
+      f'{len(plan.runs)} runs, {len(programs)} programs; this machine trains '
+      f'{len(executors.core_groups(threads))} at a time'
+    )
     return 0
   if _SWEEP_DIR.value:
     folder = pathlib.Path(_SWEEP_DIR.value).expanduser()

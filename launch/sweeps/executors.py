@@ -7,11 +7,13 @@ and starts no other.
 """
 
 import collections
+import itertools
 import logging
 import multiprocessing
 import os
 import pathlib
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -59,10 +61,21 @@ def core_groups(threads: int) -> list[list[int]]:
   ]
 
 
+def gpus() -> list[str]:
+  """Returns values of CUDA_VISIBLE_DEVICES for one GPU each, or an empty one."""
+  visible = os.environ.get('CUDA_VISIBLE_DEVICES')
+  if visible is None:
+    found = pathlib.Path('/dev').glob('nvidia[0-9]*')
+    visible = ','.join(str(index) for index, _ in enumerate(found))
+  return visible.split(',')
+
+
 def _serve(
-  pipe: connection.Connection, cores: Sequence[int], parent: int
+  pipe: connection.Connection, cores: Sequence[int], gpu: str, parent: int
 ) -> None:
   """The process of a `_Worker`: trains what comes through the pipe."""
+  if gpu:
+    os.environ['CUDA_VISIBLE_DEVICES'] = gpu
   # A Ctrl-C goes to the sweep alone, which hands it on once.
   os.setsid()
   os.sched_setaffinity(0, cores)
@@ -84,15 +97,15 @@ def _serve(
 class _Worker:
   """A process that trains one run at a time, as the sweep sees it."""
 
-  def __init__(self, cores: Sequence[int]):
+  def __init__(self, cores: Sequence[int], gpu: str):
     context = multiprocessing.get_context('spawn')
     self.pipe, theirs = context.Pipe()
     self._process = context.Process(
-      target=_serve, args=(theirs, cores, os.getpid()), daemon=True
+      target=_serve, args=(theirs, cores, gpu, os.getpid()), daemon=True
     )
     self._process.start()
     theirs.close()  # So that its end is the end of the pipe.
-    self.cores = cores
+    self.cores, self.gpu = cores, gpu
     self.task: RunTask | None = None
 
   def start(self, task: RunTask) -> None:
@@ -127,9 +140,10 @@ class _Worker:
 def local(
   tasks: Sequence[RunTask], threads: int, is_stopping: Callable[[], bool]
 ) -> Iterator[Outcome | int]:
-  """One process for every `threads` cores, pinned to them."""
+  """One process for every `threads` cores, pinned to them and to a GPU."""
   waiting = collections.deque(tasks)
-  workers = [_Worker(cores) for cores in core_groups(threads)[: len(tasks)]]
+  groups = core_groups(threads)[: len(tasks)]
+  workers = [*map(_Worker, groups, itertools.cycle(gpus()))]
   interrupted = False
   try:
     while True:
@@ -137,7 +151,7 @@ def local(
         if one.task is None and waiting and not is_stopping():
           if not one.is_alive:
             one.close()
-            workers[index] = one = _Worker(one.cores)
+            workers[index] = one = _Worker(one.cores, one.gpu)
           one.start(waiting.popleft())
       busy = [one for one in workers if one.task is not None]
       if not busy:
@@ -186,11 +200,21 @@ def ray(
   root = str(pathlib.Path(__file__).parents[2])
   paths = [root, *filter(None, [os.environ.get('PYTHONPATH')])]
   handler = signal.getsignal(signal.SIGTERM)
-  ray.init(
-    log_to_driver=False,
-    logging_level=logging.ERROR,
-    runtime_env={'env_vars': {'PYTHONPATH': os.pathsep.join(paths)}},
-  )
+  options: dict[str, Any] = {
+    'log_to_driver': False,
+    'logging_level': logging.ERROR,
+    'runtime_env': {'env_vars': {'PYTHONPATH': os.pathsep.join(paths)}},
+  }
+  try:
+    ray.init(address='auto', **options)
+  except ConnectionError:  # No cluster was started.
+    from ray._private import ray_constants
+
+    # Anyone who reaches Ray's ports can run code. It hears this machine alone
+    # where its node is the loopback address, which it takes only so.
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    options |= {'_node_ip_address': '127.0.0.1', 'include_dashboard': False}
+    ray.init(address='local', **options)
   signal.signal(signal.SIGTERM, handler)  # Ray puts one of its own.
   try:
     if not _capacity(ray.nodes(), threads):
@@ -201,12 +225,14 @@ def ray(
     # what the last one compiled. It retries what lost its process or node.
     train = ray.remote(num_cpus=threads, max_retries=_RETRIES)(worker.train)
     pending = {train.remote(task): task for task in tasks}
+    control = ray.get_runtime_context().gcs_address
     interrupted = False
     while pending:
       if is_stopping() and not interrupted:
         interrupted = True
         for reference in pending:
           ray.cancel(reference)
+      _check_control(control)  # Ray itself would wait a minute, and abort.
       yield min(len(pending), _capacity(ray.nodes(), threads))
       ready, _ = ray.wait([*pending], num_returns=1, timeout=_SECONDS)
       for reference in ready:
@@ -224,6 +250,18 @@ def ray(
         yield ended
   finally:
     ray.shutdown()
+
+
+def _check_control(address: str) -> None:
+  """Raises ExecutorError where a cluster's control process has ended."""
+  host, port = address.rsplit(':', 1)
+  try:
+    socket.create_connection((host.strip('[]'), int(port)), 30).close()
+  except OSError as error:
+    raise ExecutorError(
+      f"Ray's control process at {address} is gone ({error}); started again, "
+      'the sweep goes on'
+    ) from error
 
 
 def _capacity(nodes: Sequence[dict[str, Any]], threads: int) -> int:

@@ -1,9 +1,13 @@
+import contextlib
 import json
+import multiprocessing
 import os
+import pathlib
 import signal
 import subprocess
 import sys
 import time
+from typing import ClassVar
 
 import pytest
 
@@ -12,7 +16,8 @@ from launch import files, records
 from launch.experiment import build
 from launch.rundir import checkpoints
 from launch.settings import config
-from launch.sweeps import coordinator, executors, grid
+from launch.settings.config import Config
+from launch.sweeps import coordinator, executors, grid, worker
 from launch.sweeps.worker import Outcome
 from tests.launch import faults
 from vae import objectives
@@ -164,7 +169,7 @@ def test_a_dry_run_prints_the_runs_and_trains_none(tmp_path, data_dir):
     'beta=0.5_hidden_sizes=4,4',
     'beta=1_hidden_sizes=4,4',
   ]
-  assert '4 runs, 2 programs: about 0 min' in output
+  assert '4 runs, 2 programs; this machine trains ' in output
   assert not folder.exists()
 
 
@@ -506,6 +511,117 @@ def test_a_sweep_on_a_cluster_saves_on_a_signal(tmp_path, data_dir):
   manifest = records.read_manifest(folder / 'seed=0')
   assert manifest['status'] == 'interrupted'
   assert checkpoints.paths(folder / 'seed=0')
+
+
+def family(pid):
+  """A process and its descendants: their folders in /proc."""
+  children = {}
+  for path in pathlib.Path('/proc').glob('[0-9]*'):
+    with contextlib.suppress(OSError):
+      parent = int((path / 'stat').read_text().rsplit(')', 1)[1].split()[1])
+      children.setdefault(parent, []).append(int(path.name))
+  found = [pid]
+  for one in found:
+    found += children.get(one, [])
+  return [pathlib.Path('/proc', str(one)) for one in found]
+
+
+def listening(pid):
+  """The addresses on which a process and its descendants listen, in hex."""
+  sockets = set()
+  for path in family(pid):
+    for one in (path / 'fd').iterdir():
+      with contextlib.suppress(OSError):
+        sockets.add(os.readlink(one))
+  lines = [
+    line.split()
+    for name in ('tcp', 'tcp6')
+    for line in pathlib.Path('/proc/net', name).read_text().splitlines()[1:]
+  ]
+  return {
+    words[1].split(':')[0]
+    for words in lines
+    if words[3] == '0A' and f'socket:[{words[9]}]' in sockets
+  }
+
+
+def test_ray_on_one_machine_hears_only_this_machine_and_ends_in_a_line(
+  tmp_path, data_dir
+):
+  pytest.importorskip('ray')
+  folder = tmp_path / 'sweep'
+  arguments = (*LONG, '--executor=ray')
+  process = start(folder, data_dir, *arguments, RAY_ADDRESS='')
+  wait_for(lambda: [*folder.glob('seed=*/train.csv')], process)
+  loopback = {'0100007F', '0000000000000000FFFF00000100007F'}
+  heard = listening(process.pid)
+  assert heard and heard <= loopback
+  (control,) = [
+    path
+    for path in family(process.pid)
+    if (path / 'cmdline').read_text().split('\0')[0].endswith('gcs_server')
+  ]
+  os.kill(int(control.name), signal.SIGKILL)
+  output = end(process, code=1)
+  errors = [line for line in output.splitlines() if 'error' in line]
+  assert len(errors) == 1
+  assert "Ray's control process" in errors[0]
+  assert 'Traceback' not in output
+
+
+def test_processes_are_spread_over_gpus(monkeypatch):
+  for given, expected in (
+    ('', ['']),
+    ('-1', ['-1']),
+    ('0', ['0']),
+    ('2,5', ['2', '5']),
+    ('GPU-1a,GPU-2b', ['GPU-1a', 'GPU-2b']),
+  ):
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', given)
+    assert executors.gpus() == expected
+  monkeypatch.delenv('CUDA_VISIBLE_DEVICES')
+  monkeypatch.setattr(pathlib.Path, 'glob', lambda self, pattern: iter('abc'))
+  assert executors.gpus() == ['0', '1', '2']
+  monkeypatch.setattr(pathlib.Path, 'glob', lambda self, pattern: iter(''))
+  assert executors.gpus() == ['']
+
+
+class FakeWorker:
+  """Ends what it is given, and notes on which GPU."""
+
+  started: ClassVar[list] = []
+
+  def __init__(self, cores, gpu):
+    self.started.append((tuple(cores), gpu))
+    self.cores, self.gpu, self.task, self.is_alive = cores, gpu, None, True
+    self.pipe, self.theirs = multiprocessing.Pipe()
+
+  def start(self, task):
+    self.task = task
+    self.theirs.send('done')
+
+  def take(self):
+    task, self.task = self.task, None
+    self.pipe.recv()
+    return task, Outcome(task.name, 'finished', '', {})
+
+  def close(self):
+    pass
+
+
+def test_every_gpu_gets_as_many_processes(monkeypatch):
+  monkeypatch.setattr(FakeWorker, 'started', [])
+  monkeypatch.setattr(executors, '_Worker', FakeWorker)
+  monkeypatch.setattr(executors, 'gpus', lambda: ['0', '1'])
+  groups = [[0], [1], [2], [3], [4]]
+  monkeypatch.setattr(executors, 'core_groups', lambda threads: groups)
+  tasks = [
+    worker.RunTask(str(n), pathlib.Path(), Config(), '', '', '')
+    for n in range(7)
+  ]
+  events = [*executors.local(tasks, 1, lambda: False)]
+  assert sum(isinstance(event, Outcome) for event in events) == 7
+  assert [gpu for _, gpu in FakeWorker.started] == ['0', '1', '0', '1', '0']
 
 
 def test_cores_are_shared_out_once():
