@@ -62,7 +62,7 @@ def core_groups(threads: int) -> list[list[int]]:
 
 
 def gpus() -> list[str]:
-  """Returns values of CUDA_VISIBLE_DEVICES for one GPU each, or an empty one."""
+  """Returns CUDA_VISIBLE_DEVICES for each GPU alone; one empty for none."""
   visible = os.environ.get('CUDA_VISIBLE_DEVICES')
   if visible is None:
     found = pathlib.Path('/dev').glob('nvidia[0-9]*')

@@ -1,11 +1,13 @@
-"""Gallery: trains the runs behind the README's figures, and redraws these.
+"""Trains the runs behind the documents' figures, and redraws these.
 
 Runs that are there already are taken as they are, and the quick fit is made
 again; sweeps and timings, which take longer, are those whose records are kept.
-Start it in the root of the repository; the figures go to analysis/results/.
+`python analysis/results/redraw.py`, in the root of the repository, puts figures
+beside itself; one whose picture is the same keeps its file, and so its commit.
 """
 
 import argparse
+import io
 import pathlib
 import shlex
 import subprocess
@@ -68,18 +70,30 @@ def shrink(path: pathlib.Path) -> None:
   small.save(path, optimize=True, pnginfo=metadata, dpi=dpi)
 
 
+def _draw(name: str, command: str) -> None:
+  """Draws a figure; where its picture has not changed, its file does not."""
+  path = RESULTS / f'{name}.png'
+  before = path.read_bytes() if path.exists() else None
+  _run(f'{command} --format=png --output={RESULTS / name}')
+  if path.stat().st_size > _BYTES:
+    shrink(path)
+  if before and _picture(before) == _picture(path.read_bytes()):
+    path.write_bytes(before)
+
+
+def _picture(content: bytes) -> tuple[tuple[int, int], bytes]:
+  """Returns size and pixels of a PNG, without what its metadata say."""
+  with PIL.Image.open(io.BytesIO(content)) as picture:
+    return picture.size, picture.convert('RGB').tobytes()
+
+
 def main() -> None:
   """Trains what is missing and redraws every figure."""
-  argparse.ArgumentParser(
-    prog='python -m analysis.gallery', description=__doc__, allow_abbrev=False
-  ).parse_args()
+  argparse.ArgumentParser(description=__doc__, allow_abbrev=False).parse_args()
   for command in RUNS:
     _run(command)
   for name, command in FIGURES.items():
-    _run(f'{command} --format=png --output={RESULTS / name}')
-    path = RESULTS / f'{name}.png'
-    if path.stat().st_size > _BYTES:
-      shrink(path)
+    _draw(name, command)
 
 
 if __name__ == '__main__':

@@ -1,13 +1,13 @@
 """The figures of the documents are those that its commands draw."""
 
 import re
+import shutil
 
 import PIL.Image
 import PIL.ImageChops
 import pytest
 
-from analysis import benchmark, gallery
-from launch import records
+from analysis.results import redraw
 from tests import documents
 from tests.analysis import builders
 from tests.launch import conftest
@@ -18,23 +18,23 @@ SHOWN = re.findall(
 
 
 def test_the_documents_show_every_figure_with_its_command_under_it():
-  assert dict(SHOWN) == gallery.FIGURES
-  for command in gallery.RUNS:
+  assert dict(SHOWN) == redraw.FIGURES
+  for command in redraw.RUNS:
     assert f'\npython -m {command}\n' in documents.TEXT
 
 
 def test_the_folder_holds_what_the_documents_show():
-  folder = conftest.ROOT / gallery.RESULTS
+  folder = conftest.ROOT / redraw.RESULTS
   assert {path.stem for path in folder.glob('*.png')} == set(dict(SHOWN))
 
 
-@pytest.mark.parametrize('name', gallery.FIGURES)
+@pytest.mark.parametrize('name', redraw.FIGURES)
 def test_each_figure_was_drawn_by_its_command(name):
-  path = conftest.ROOT / gallery.RESULTS / f'{name}.png'
+  path = conftest.ROOT / redraw.RESULTS / f'{name}.png'
   with PIL.Image.open(path) as picture:
     description = picture.text['Description']
     assert picture.info['dpi'] == pytest.approx((300, 300), abs=0.1)
-  assert f'drawn by: python -m {gallery.FIGURES[name]} ' in description
+  assert f'drawn by: python -m {redraw.FIGURES[name]} ' in description
   assert re.search(r'commit [0-9a-f]{40}[;,]|tensorflow [\d.]+;', description)
 
 
@@ -45,7 +45,7 @@ def test_a_figure_gets_smaller_and_keeps_its_metadata_and_look(tmp_path):
   size = path.stat().st_size
   with PIL.Image.open(path) as before:
     before.load()
-  gallery.shrink(path)
+  redraw.shrink(path)
   assert path.stat().st_size < 0.7 * size
   with PIL.Image.open(path) as after:
     assert after.size == before.size
@@ -57,22 +57,25 @@ def test_a_figure_gets_smaller_and_keeps_its_metadata_and_look(tmp_path):
   assert max(high for _, high in difference.getextrema()) < 40
 
 
-def test_the_documents_say_how_fast_the_kept_timings_are():
-  frame = records.read_table(
-    conftest.ROOT / gallery.RESULTS / 'benchmark', records.BENCHMARK
-  )
-  summary = benchmark.summarise(frame)
-  tasks = [*zip(summary['network'], summary['batch_size'], strict=True)]
-  tasks = [*dict.fromkeys(tasks)]
-  peers = [n for n in summary['contestant'].unique() if n != 'this project']
-  for peer in peers:
-    rows = summary[summary['contestant'] == peer]
-    ratios = dict(
-      zip(
-        zip(rows['network'], rows['batch_size'], strict=True),
-        1 / rows['median'],
-        strict=True,
-      )
-    )
-    cells = [f'{ratios[t]:.2f}' if t in ratios else '' for t in tasks]
-    assert f'| {peer} | {" | ".join(cells)} |' in documents.TEXT, peer
+def test_a_picture_that_has_not_changed_keeps_its_file(tmp_path, monkeypatch):
+  monkeypatch.setattr(redraw, 'RESULTS', tmp_path)
+  monkeypatch.setattr(redraw, '_BYTES', 1000)
+  steps = {'steps': (1, 2, 4)}
+
+  def run(command):
+    shutil.rmtree(tmp_path / 'run', ignore_errors=True)
+    builders.write_run(tmp_path / 'run', **steps)
+    builders.analyse(*command.split())
+
+  monkeypatch.setattr(redraw, '_run', run)
+  path = tmp_path / 'loss_curves.png'
+  drawn = []
+  # Another command is another description of the same picture.
+  for folder, steps['steps'] in (
+    ('run', (1, 2, 4)),
+    ('./run', (1, 2, 4)),
+    ('run', (1, 2, 8)),
+  ):
+    redraw._draw('loss_curves', f'loss_curves --run_dir={tmp_path}/{folder}')
+    drawn.append(path.read_bytes())
+  assert drawn[0] == drawn[1] != drawn[2]
