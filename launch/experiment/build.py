@@ -221,7 +221,10 @@ def open_dataset(
     DatasetError: data that cannot be had.
     ConfigError: more validation images than training images.
   """
-  dataset = datasets.load(config.dataset, data_dir, report, cut=cut(manifest))
+  options = sources.Options(image_size=config.image_size)
+  dataset = datasets.load(
+    config.dataset, data_dir, report, options, cut(manifest)
+  )
   if config.binarize == 'static':
     dataset = dataset.statically_binarised()
   try:

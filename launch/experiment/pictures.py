@@ -84,6 +84,8 @@ def write(
   if split.labels is not None:
     reconstructions['labels'] = split.labels[:NUM_RECONSTRUCTIONS]
     latents['labels'] = split.labels
+  if split.factors is not None:  # Their names are in the manifest.
+    latents['factors'] = split.factors
   contents = {
     'reconstructions': reconstructions,
     'latents': latents,

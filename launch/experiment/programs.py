@@ -169,7 +169,14 @@ class Workbench:
   ) -> datasets.Dataset:
     static = config.binarize == 'static'
     cut = build.cut(manifest)
-    key = (config.dataset, data_dir, config.num_validation, static, cut)
+    key = (
+      config.dataset,
+      config.image_size,
+      data_dir,
+      config.num_validation,
+      static,
+      cut,
+    )
     if not self._dataset or self._dataset[0] != key:
       self._dataset = self._program = None
       dataset = build.open_dataset(config, data_dir, report, manifest)

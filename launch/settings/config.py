@@ -241,10 +241,18 @@ class Config:
   )
   dataset: str = _setting(
     'auto',
-    'mnist_5k, wine (a table), a TFDS name (mnist, fashion_mnist, kmnist, '
+    'mnist_5k, wine (a table), sprites or xy_squares (drawn, all factors '
+    'known), a TFDS name (mnist, fashion_mnist, kmnist, '
     '...), or the path of a folder of images or IDX files, or of a .csv table; '
     'auto: mnist, or mnist_5k where that cannot be had',
     'Data',
+  )
+  image_size: int | None = _setting(
+    None,
+    'height and width in pixels at which sprites or xy_squares are drawn, '
+    'instead of 64',
+    'Data',
+    lower=8,
   )
   binarize: str = _setting(
     'none',

@@ -17,6 +17,7 @@ from launch.experiment import build
 from launch.rundir import checkpoints
 from launch.settings import config, presets
 from tests.launch import conftest, faults
+from vae.data import xy_squares
 from vae.metrics import evaluation
 
 
@@ -275,6 +276,25 @@ def test_two_latents_have_a_manifold_at_quantiles_of_the_prior(
   latents = records.read_arrays(run, 'latents')
   assert latents['pixels_pca'].shape == (1000, 50)
   assert latents['labels'].shape == (1000,)
+
+
+def test_drawn_data_keep_their_factors(launch_train, tmp_path):
+  run = tmp_path / 'run'
+  result = launch_train(
+    run_dir=run, dataset='xy_squares', image_size=8, training_steps=3
+  )
+  assert result.code == 0, result.stderr
+  data = records.read_manifest(run)['dataset']
+  assert dict(data['factors']) == xy_squares.FACTORS
+  assert [name for name, _ in data['factors']] == [*xy_squares.FACTORS]
+  assert (data['test_share'], data['shape']) == (0.1, [8, 8, 3])
+  latents = records.read_arrays(run, 'latents')
+  assert latents['factors'].shape == (26_214, 6)
+  assert latents['pixels_pca'].shape == (10_000, 50)
+  images = records.read_arrays(run, 'reconstructions')['images']
+  np.testing.assert_array_equal(
+    images * 255, xy_squares.images(latents['factors'][:64], 8)
+  )
 
 
 def test_a_table_is_trained_on_and_measured_in_nats_per_row(

@@ -2,7 +2,7 @@
 
 import pathlib
 
-from vae.data import idx, local, npm, sources, tfds
+from vae.data import drawn, idx, local, npm, sources, tfds
 
 # Where Debian's package dataset-fashion-mnist installs its files.
 DEBIAN_FOLDERS = {'fashion_mnist': '/usr/share/datasets/fashion-mnist'}
@@ -30,7 +30,11 @@ def _npm(
 
 
 def find(
-  name: str, data_dir: pathlib.Path, report: sources.Report, cut: int
+  name: str,
+  data_dir: pathlib.Path,
+  report: sources.Report,
+  options: sources.Options,
+  cut: int,
 ) -> sources.SourceData:
   """Finds the source of a dataset.
 
@@ -38,12 +42,19 @@ def find(
     name: of a shipped dataset or one of TFDS, or an absolute path.
     data_dir: TFDS's data folder.
     report: is told what is tried and why it failed.
+    options: how it is read.
     cut: see `sources.CUT`.
 
   Raises:
     SourceError: no source has it; the message lists what was tried.
     DamagedError: a source's files are not what they should be.
   """
+  if name in drawn.MODULES:
+    return drawn.find(name, options.image_size)
+  if options.image_size is not None:
+    raise sources.SourceError(
+      f'--image_size={options.image_size}: {name} has a size of its own'
+    )
   path = pathlib.Path(name)
   if cut == 1 and name not in local.SHIPPED and path.is_absolute():
     raise sources.SourceError(

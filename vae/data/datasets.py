@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from vae.data import batches, chain, sources
+from vae.data import batches, bits, chain, sources
 
 # What `auto` stands for: the first, or the second where it cannot be had.
 _FULL, _FALLBACK = 'mnist', 'mnist_5k'
@@ -86,7 +86,7 @@ class Dataset:
   @property
   def factors(self) -> Mapping[str, int]:
     """Number of values of each factor, by name, in their order."""
-    return self.provenance.get('factors', {})
+    return dict(self.provenance.get('factors', ()))
 
   def statically_binarised(self) -> 'Dataset':
     """The dataset with one fixed Bernoulli draw of every pixel."""
@@ -150,10 +150,10 @@ def load(
   """Opens a dataset, preparing it first where that was not done before.
 
   Args:
-    name: 'mnist_5k'; 'wine'; a TFDS name such as 'mnist'; the path (with a '/'
-      or '.' at its start) of a folder of images or of IDX files, or of a table
-      in a .csv file; or 'auto': full MNIST where it can be had, else
-      'mnist_5k', with a warning.
+    name: 'mnist_5k'; 'wine'; 'sprites'; 'xy_squares'; a TFDS name such as
+      'mnist'; the path (with a '/' or '.' at its start) of a folder of images
+      or of IDX files, or of a table in a .csv file; or 'auto': full MNIST
+      where it can be had, else 'mnist_5k', with a warning.
     data_dir: TFDS's data folder, where prepared arrays are kept too.
     report: is told what is being tried.
     options: how it is read.
@@ -228,9 +228,9 @@ def _prepare(
     key = re.sub('[/:]', '-', name)
   else:
     raise DatasetError(
-      f'--dataset={name!r} is neither mnist_5k, nor wine, nor the name of a '
-      'TFDS dataset (such as mnist, fashion_mnist, kmnist), nor the path of a '
-      'folder or a .csv file (starting with / or . or ~)'
+      f'--dataset={name!r} is neither mnist_5k, wine, sprites, xy_squares, '
+      'nor the name of a TFDS dataset (such as mnist, fashion_mnist, kmnist), '
+      'nor the path of a folder or a .csv file (starting with / or . or ~)'
     )
   if cut > 1:  # The key was the name alone before.
     given = options._asdict().items()
@@ -246,7 +246,7 @@ def _prepare(
       return prepared
     report(f'preparing {name}')
     partial.mkdir()
-    data = chain.find(name, data_dir, report, cut)
+    data = chain.find(name, data_dir, report, options, cut)
     _write(name, data, partial, options, cut)
     partial.replace(prepared)
   return prepared
@@ -297,6 +297,7 @@ def _write(
   if cut > 1:  # Older versions did not say.
     provenance |= {'cut': cut, 'mixed': not data.in_order}
   if data.factors:
+    # Pairs, because the keys of JSON's objects are sorted on the way.
     provenance['factors'] = [list(item) for item in data.factors.items()]
   if data.label_names:
     provenance['label_names'] = data.label_names
@@ -328,15 +329,16 @@ def _write(
     raise sources.SourceError(
       f'--test_share={options.test_share:g}: {name} has a test split of its own'
     )
-  if data.splits['train'].dtype != np.uint8:
+  if data.splits['train'].dtype not in (np.uint8, np.bool_):
     data = _standardised(data, *plan['train'])
     provenance['source'] = data.source
   arrays = {}
   for split, (origin, rows) in plan.items():
     part = data.splits[origin]
-    arrays[split] = _allocated(
-      _path(folder, split), part.dtype, (len(rows), *part.shape)
-    )
+    shape, dtype = part.shape, part.dtype
+    if dtype == np.bool_:
+      shape, dtype = (bits.num_bytes(part.shape),), np.uint8
+    arrays[split] = _allocated(_path(folder, split), dtype, (len(rows), *shape))
     for kind in ('labels', 'factors'):
       values = getattr(part, kind)
       if values is not None:
@@ -350,6 +352,8 @@ def _write(
         places.append((arrays[split], place))
     filled = 0
     for batch in part.batches():
+      if part.dtype == np.bool_:
+        batch = bits.pack(batch)
       for array, place in places:
         to = place[filled : filled + len(batch)]
         array[to[to >= 0]] = batch[to >= 0]
@@ -361,7 +365,8 @@ def _write(
       )
   # TFDS's binarized_mnist holds zeros and ones; here white is 255.
   if all(
-    images.dtype == np.uint8 and images.max() <= 1 for images in arrays.values()
+    data.splits[plan[split][0]].dtype == np.uint8 and images.max() <= 1
+    for split, images in arrays.items()
   ):
     for images in arrays.values():
       np.multiply(images, 255, out=images)
@@ -439,8 +444,6 @@ def _open(name: str, folder: pathlib.Path) -> Dataset:
   stamps = {}
   try:
     provenance = json.loads((folder / 'provenance.json').read_text())
-    if 'factors' in provenance:
-      provenance['factors'] = dict(provenance['factors'])
     if (folder / 'stamps.json').exists():
       stamps = json.loads((folder / 'stamps.json').read_text())
     splits = {}
@@ -458,7 +461,11 @@ def _open(name: str, folder: pathlib.Path) -> Dataset:
         targets.append(
           np.load(path, allow_pickle=False) if path.exists() else None
         )
-      splits[split] = Split(images, *targets)
+      is_packed = images.ndim == 2 and images.dtype == np.uint8
+      splits[split] = Split(
+        bits.PackedImages(images, provenance['shape']) if is_packed else images,
+        *targets,
+      )
     if not {'train', 'test'} <= splits.keys():
       raise KeyError('train or test')
   except DatasetError:

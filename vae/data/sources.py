@@ -42,9 +42,11 @@ class Options(NamedTuple):
   Attributes:
     test_share: of the examples that are cut for testing, in (0, 1); None for
       `TEST_SHARE`.
+    image_size: height and width; None for the data's own.
   """
 
   test_share: float | None = None
+  image_size: int | None = None
 
 
 OPTIONS = Options()
@@ -59,7 +61,8 @@ class SourceSplit(NamedTuple):
     batches: yields images [n, H, W, C], or rows [n, F], in order.
     labels: int64 [N], or None where there are none.
     factors: int64 [N, K], or None where they are not known.
-    dtype: uint8 for images, float32 for a table.
+    dtype: uint8 for images; bool for those of black and white, whose pixels
+      are white where they are not 0; float32 for a table.
   """
 
   num_examples: int

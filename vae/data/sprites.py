@@ -13,6 +13,8 @@ import math
 
 import numpy as np
 
+SOURCE = 'drawn, geometry fitted to the published preview of dSprites'
+
 # Each factor's name and number of values, in the order of the grid: the last
 # changes fastest.
 FACTORS = {'shape': 3, 'scale': 6, 'orientation': 40, 'x': 32, 'y': 32}

@@ -10,6 +10,8 @@ definition.
 
 import numpy as np
 
+SOURCE = 'drawn by the definition of XYSquares'
+
 # Each factor's name and number of values, in the order of the grid: the last
 # changes fastest.
 FACTORS = {

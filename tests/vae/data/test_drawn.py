@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+
+from vae.data import bits, datasets, sources, xy_squares
+
+SMALL = sources.Options(image_size=8)
+
+
+@pytest.fixture(scope='module')
+def squares(data_dir):
+  return datasets.load('xy_squares', data_dir, lambda line: None, SMALL)
+
+
+def test_every_combination_of_factors_is_in_one_split(squares):
+  assert dict(squares.factors) == xy_squares.FACTORS
+  assert len(squares.splits['test'].examples) == 26_214  # One in ten.
+  factors = np.concatenate([s.factors for s in squares.splits.values()])
+  index = np.ravel_multi_index(tuple(factors.T), (8,) * 6)
+  np.testing.assert_array_equal(np.bincount(index), np.ones(8**6))
+
+
+def test_images_are_those_of_their_factors(squares):
+  assert squares.has_images and squares.shape == (8, 8, 3)
+  for split in squares.splits.values():
+    assert isinstance(split.examples, bits.PackedImages)
+    some = split[:: len(split.examples) // 500]
+    np.testing.assert_array_equal(
+      some.examples, xy_squares.images(some.factors, 8)
+    )
+
+
+def test_any_stretch_of_a_split_is_a_sample(squares):
+  means = squares.splits['test'].factors[:5000].mean(axis=0)
+  np.testing.assert_allclose(means, 3.5, atol=0.15)  # 4.6 standard errors.
+
+
+def test_static_binarisation_and_validation_keep_images_packed(squares):
+  cut = squares.statically_binarised().with_validation(1000)
+  assert len(cut.splits['validation'].examples) == 1000
+  for split in cut.splits.values():
+    assert isinstance(split.examples, bits.PackedImages)
+  assert np.shares_memory(
+    cut.splits['train'].examples.packed,
+    squares.splits['train'].examples.packed,
+  )
+
+
+def test_sizes_that_cannot_be_drawn_are_refused(tmp_path):
+  with pytest.raises(datasets.DatasetError, match='--image_size=12: image_si'):
+    datasets.load('xy_squares', tmp_path, print, sources.Options(image_size=12))
+  with pytest.raises(datasets.DatasetError, match='a size of its own'):
+    datasets.load('mnist_5k', tmp_path, print, SMALL)
