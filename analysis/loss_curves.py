@@ -1,7 +1,9 @@
-"""Loss curves: total, reconstruction and KL against the step, log-log.
+"""Loss curves: total, reconstruction and KL against the step.
 
-Several runs are overlaid; runs that differ in their seeds alone become their
-mean, with a band of one standard error.
+On logarithmic axes where every loss and its band are above zero, as those of a
+density need not be; else the axes of the losses are linear. Several runs are
+overlaid; runs that differ in their seeds alone become their mean, with a band
+of one standard error.
 """
 
 import argparse
@@ -50,10 +52,9 @@ def plot_loss_curves(
   # A row with the same step, configuration and settings is another seed.
   keys = list(dict.fromkeys(['step', 'configuration', *settings]))
   long = frame.melt(keys, list(labels), 'term', 'value')
-  # A logarithmic axis has no place for what is not above zero.
-  long = long[long['value'] > 0]
+  long = long.dropna(subset='value')
   if long.empty:
-    raise figures.FigureError('no loss is above zero, as logarithms need')
+    raise figures.FigureError('no loss was logged yet')
   seeds = (
     long.groupby([*keys, 'term'], sort=False)['value']
     .agg(['mean', 'sem'])
@@ -78,6 +79,10 @@ def plot_loss_curves(
   banded = bool((seeds['sem'] > 0).any())
   legend_rows, legend = figures.legend(levels, width)
   palette = figures.colours(len(levels))
+  notes = ['Mean over seeds; band: ± 1 standard error.'] if banded else []
+  is_logarithmic = (seeds['low'] > 0).all()
+  if not is_logarithmic:
+    notes.append('Axes of the losses are linear: not all are above zero.')
   return (
     gg.ggplot(seeds, gg.aes('step', 'mean', color=color, group='configuration'))
     + gg.facet_wrap(
@@ -97,7 +102,7 @@ def plot_loss_curves(
     + (gg.geom_line(data=lines, size=0.6) if len(lines) else gg.geom_blank())
     + gg.geom_point(size=1.2, stroke=0)
     + gg.scale_x_log10(name='training step')
-    + gg.scale_y_log10(name='')
+    + (gg.scale_y_log10 if is_logarithmic else gg.scale_y_continuous)(name='')
     + gg.scale_color_manual(palette, guide=legend)
     + gg.scale_fill_manual(palette, guide=None)
     + gg.labs(color='' if color == 'configuration' else color)
@@ -105,7 +110,7 @@ def plot_loss_curves(
       width,
       math.ceil(panels / columns) * 1.75 + 0.3 + 0.16 * legend_rows,
       title,
-      'Mean over seeds; band: ± 1 standard error.' if banded else '',
+      ' '.join(notes),
     )
     + gg.theme(panel_spacing_y=0.1 / width)
   )
@@ -161,7 +166,7 @@ FIGURE = command.Figure(
   __doc__,
   _draw,
   'Curves of the total loss, the reconstruction and the KL against the '
-  'training step, on logarithmic axes.',
+  'training step, on logarithmic axes where losses allow it.',
   joint=True,
   add_options=_add_options,
 )

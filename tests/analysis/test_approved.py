@@ -59,6 +59,14 @@ def train_frame(steps=(1, 2, 4, 8, 16), seeds=1, betas=(0.1,), value=1.0):
   return pd.DataFrame(rows)
 
 
+def density_frame(**kwargs):
+  """Losses as of a density: below zero from some step on."""
+  frame = train_frame(**kwargs)
+  frame['reconstruction'] -= 0.4
+  frame['total'] = frame['reconstruction'] + 0.1 * frame['kl']
+  return frame
+
+
 def with_nan(frame, column):
   frame = frame.copy()
   frame.loc[frame.index[0], column] = np.nan
@@ -197,6 +205,7 @@ CASES = {
   'loss_curves-facets': lambda: loss_curves.plot_loss_curves(
     train_frame(seeds=2, betas=BETAS), 'beta_', 'group'
   ),
+  'loss_curves-density': lambda: loss_curves.plot_loss_curves(density_frame()),
   'loss_curves-64_runs': lambda: loss_curves.plot_loss_curves(
     train_frame(betas=np.arange(64) / 10)
   ),

@@ -5,13 +5,46 @@ import pandas as pd
 import plotnine as gg
 import pytest
 
-from analysis import figures, frames
+from analysis import figures, frames, loss_curves
 from tests.analysis import builders
 
 
 def draw(plot, path, dpi=figures.DPI):
   plot.save(path, dpi=dpi, verbose=False)
   return matplotlib.image.imread(path)[..., :3]
+
+
+# -- Loss curves --------------------------------------------------------------
+
+
+@pytest.mark.parametrize('shift', [0.0, -0.5, -2.0])
+def test_loss_curves_show_every_point(shift):
+  steps = np.array([1, 2, 4, 8])
+  frame = pd.DataFrame(
+    {
+      'step': steps,
+      'configuration': '',
+      'reduction': 'mean',
+      'total': 1 / steps + shift,
+      'reconstruction': 0.9 / steps + shift,
+      'kl': 0.1 * steps,
+    }
+  )
+  figure = loss_curves.plot_loss_curves(frame).draw()
+  for axes, term in zip(
+    figure.axes, ('total', 'reconstruction', 'kl'), strict=True
+  ):
+    points = np.concatenate([c.get_offsets() for c in axes.collections])
+    expected = frame[term]
+    if not shift:
+      expected = np.log10(expected)
+    np.testing.assert_allclose(points[:, 1], expected)
+    low, high = axes.get_ylim()
+    assert (points[:, 1] >= low).all()
+    assert (points[:, 1] <= high).all()
+  texts = ' '.join(text.get_text() for text in figure.findobj(plt.Text))
+  assert ('linear' in texts) == bool(shift)
+  figures.close(figure)
 
 
 # -- Grids --------------------------------------------------------------------
