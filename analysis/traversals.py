@@ -1,6 +1,7 @@
 """Traversals: modes decoded while one latent moves and the others stay.
 
-A row for each latent, ordered by its rate; what is dead is one row. Columns
+A row for each latent, ordered by its rate; those whose mean hardly
+varies over images (by at most 0.01) are one row. Columns
 are even steps, or quantiles of the latent's aggregate posterior. With --grid,
 the two latents of the highest rate move at once, the others at zero.
 """
@@ -100,16 +101,16 @@ def plot_traversals(
     show = '{:.0%}'.format
   places = np.sort(frame[column].unique())
   images, labels = [], []
-  dead = frame[~frame['active']]
-  # The dead all look alike: the one of the highest rate stands for them.
+  inactive = frame[~frame['active']]
+  # The one of the highest rate stands for them.
   for name, rows in [
     *frame[frame['active']].groupby('latent', sort=False),
-    *([('dead', dead)] if len(dead) else []),
+    *([('inactive', inactive)] if len(inactive) else []),
   ]:
-    if name == 'dead':
+    if name == 'inactive':
       count = rows['latent'].nunique()
       highest = rows['rate_nats'].max()
-      label = f'{count} dead, ≤ {highest:.2f}'
+      label = f'{count} inactive, ≤ {highest:.2f}'
       rows = rows[rows['latent'] == rows['latent'].iloc[0]]
     elif np.isnan(rate := rows['rate_nats'].iloc[0]):
       label = f'{name}'
@@ -122,6 +123,11 @@ def plot_traversals(
     images.append(figures.stack(rows.sort_values(column)['mode']))
     labels.append(label)
   has_rates = frame['rate_nats'].notna().any()
+  if len(inactive):
+    x += (
+      ' (inactive: its mean varies over images by at most '
+      f'{frames.ACTIVE_VARIANCE}, whatever its rate)'
+    )
   return figures.plot_images(
     np.stack(images),
     width,

@@ -80,13 +80,13 @@ def reconstruction_frame(count, **kwargs):
   )
 
 
-def traversal_frame(latents, dead=0, values=5, rated=True):
+def traversal_frame(latents, inactive=0, values=5, rated=True):
   return pd.DataFrame(
     [
       {
         'latent': 7 * latent % latents,
         'rate_nats': 3.0 / (1 + latent) if rated else np.nan,
-        'active': latent < latents - dead,
+        'active': latent < latents - inactive,
         'value': float(value),
         'mode': picture(latent + value),
       }
@@ -225,7 +225,7 @@ CASES = {
     pd.DataFrame({'mode': pictures(5, channels=3)})
   ),
   'traversals': lambda: traversals.plot_traversals(
-    traversal_frame(10, dead=6), UNICODE, SINGLE
+    traversal_frame(10, inactive=6), UNICODE, SINGLE
   ),
   'traversals-one_latent': lambda: traversals.plot_traversals(
     traversal_frame(1)
@@ -233,8 +233,8 @@ CASES = {
   'traversals-64_latents': lambda: traversals.plot_traversals(
     traversal_frame(64, values=13)
   ),
-  'traversals-all_dead': lambda: traversals.plot_traversals(
-    traversal_frame(64, dead=64)
+  'traversals-all_inactive': lambda: traversals.plot_traversals(
+    traversal_frame(64, inactive=64)
   ),
   'traversals-quantiles': lambda: traversals.plot_traversals(
     traversal_frame(4).assign(
