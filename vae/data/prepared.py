@@ -1,0 +1,233 @@
+"""Prepared arrays: written once, then opened memory-mapped in milliseconds."""
+
+import hashlib
+import json
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from vae.data import bits, sources
+
+
+def write(
+  name: str,
+  data: sources.SourceData,
+  folder: pathlib.Path,
+  options: sources.Options,
+  cut: int,
+) -> None:
+  """Writes the arrays of each split and their provenance.
+
+  Args:
+    name: of the dataset.
+    data: what its source gives.
+    folder: an empty one.
+    options: how splits are cut.
+    cut: `sources.CUT`, or 1 as older versions did.
+
+  Raises:
+    SourceError: splits that cannot be, or a source that fails.
+    DamagedError: files of the source are damaged.
+    OSError: the disk is full.
+  """
+  provenance: dict[str, Any] = {
+    'name': name,
+    'version': data.version,
+    'source': data.source,
+    'shape': list(data.splits['train'].shape),
+    'num_images': {},
+    'sha256': {},
+  }
+  if cut > 1:  # Older versions did not say.
+    provenance |= {'cut': cut, 'mixed': not data.in_order}
+  if data.factors:
+    # Pairs, because the keys of JSON's objects are sorted on the way.
+    provenance['factors'] = [list(item) for item in data.factors.items()]
+  if data.label_names:
+    provenance['label_names'] = data.label_names
+  plan = {}
+  for split, part in data.splits.items():
+    if list(part.shape) != provenance['shape']:
+      raise sources.SourceError(
+        f'{data.source}: a {split} example has the shape {part.shape}, one for '
+        f'training {data.splits["train"].shape}'
+      )
+    rows = np.arange(part.num_examples)
+    if not data.in_order:
+      rows = sources.mixed(part.num_examples, part.labels)
+    plan[split] = split, rows
+  if 'test' not in plan:
+    part = data.splits['train']
+    share = options.test_share or sources.TEST_SHARE
+    provenance['test_share'] = share
+    try:
+      train, test = sources.cut(
+        part.num_examples, max(1, round(share * part.num_examples)), part.labels
+      )
+    except sources.SourceError as error:
+      raise sources.SourceError(
+        f'{error}; --test_share={share:g} is too small for a test split'
+      ) from error
+    plan |= {'train': ('train', train), 'test': ('train', test)}
+  elif options.test_share is not None:
+    raise sources.SourceError(
+      f'--test_share={options.test_share:g}: {name} has a test split of its own'
+    )
+  dtype = data.splits['train'].dtype
+  packed = dtype == np.bool_
+  if not packed and dtype != np.uint8:
+    data = _standardised(data, *plan['train'])
+    provenance['source'] = data.source
+  arrays = {}
+  for split, (origin, rows) in plan.items():
+    part = data.splits[origin]
+    shape, dtype = part.shape, part.dtype
+    if packed:
+      shape, dtype = (bits.num_bytes(shape),), np.uint8
+    arrays[split] = _allocated(_path(folder, split), dtype, (len(rows), *shape))
+    for kind in ('labels', 'factors'):
+      values = getattr(part, kind)
+      if values is not None:
+        np.save(folder / f'{split}_{kind}.npy', values[rows])
+  for origin, part in data.splits.items():
+    places = []  # Of each example in the arrays that it may go to.
+    for split, (of, rows) in plan.items():
+      if of == origin:
+        place = np.full(part.num_examples, -1)
+        place[rows] = np.arange(len(rows))
+        places.append((arrays[split], place))
+    filled = 0
+    for batch in part.batches():
+      held = bits.pack(batch) if packed else batch
+      for array, place in places:
+        to = place[filled : filled + len(batch)]
+        array[to[to >= 0]] = held[to >= 0]
+      filled += len(batch)
+    if filled != part.num_examples:
+      raise sources.SourceError(
+        f'{data.source} gave {filled:,} {origin} images instead of '
+        f'{part.num_examples:,}'
+      )
+  # TFDS's binarized_mnist holds zeros and ones; here white is 255.
+  if not packed and all(
+    images.dtype == np.uint8 and images.max() <= 1 for images in arrays.values()
+  ):
+    for images in arrays.values():
+      np.multiply(images, 255, out=images)
+  stamps = {}
+  for split, images in arrays.items():
+    images.flush()
+    provenance['num_images'][split] = len(images)
+    path = _path(folder, split)
+    provenance['sha256'][split] = _sha256(path, images)
+    stamps[split] = _stamp(path)
+  _write_json(folder / 'stamps.json', stamps)
+  _write_json(folder / 'provenance.json', provenance)
+
+
+def _standardised(
+  data: sources.SourceData, origin: str, train: np.ndarray
+) -> sources.SourceData:
+  """Columns of mean 0 and deviation 1 over the training rows of a split."""
+  tables = {
+    split: np.concatenate([*part.batches()])
+    for split, part in data.splits.items()
+  }
+  rows = tables[origin][train]
+  # Squares of large numbers overflow. By a power of two, no bit changes.
+  scale = 2.0 ** np.frexp(np.abs(rows).max(axis=0))[1]
+  mean, deviation = (rows / scale).mean(axis=0), (rows / scale).std(axis=0)
+  constant = (rows == rows[0]).all(axis=0)
+  mean[constant], deviation[constant] = (rows[0] / scale)[constant], 1.0
+  splits = {}
+  for split, part in data.splits.items():
+    table = ((tables[split] / scale - mean) / deviation).astype(np.float32)
+    splits[split] = sources.in_memory(table, part.labels, part.factors)
+  source = f'{data.source}, columns standardised by the training rows'
+  return data._replace(source=source, splits=splits)
+
+
+def _write_json(path: pathlib.Path, content: Any) -> None:
+  path.write_text(json.dumps(content, indent=2, sort_keys=True) + '\n')
+
+
+def _allocated(
+  path: pathlib.Path, dtype: type, shape: tuple[int, ...]
+) -> np.memmap:
+  """A new memory-mapped file whose space on the disk is there.
+
+  Raises:
+    OSError: the disk is full; a file with holes would end the process instead.
+  """
+  array = np.lib.format.open_memmap(path, mode='w+', dtype=dtype, shape=shape)
+  with path.open('r+b') as file:
+    os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+  return array
+
+
+def _path(folder: pathlib.Path, split: str) -> pathlib.Path:
+  return folder / f'{split}_images.npy'
+
+
+def _sha256(path: pathlib.Path, images: np.memmap) -> str:
+  """Of the images' bytes, read past the mapping to keep memory flat."""
+  with path.open('rb') as file:
+    file.seek(images.offset)
+    return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def _stamp(path: pathlib.Path) -> list[int]:
+  """Changes when the file is written to; cheap where its digest is not."""
+  status = path.stat()
+  return [status.st_size, status.st_mtime_ns]
+
+
+def read(
+  folder: pathlib.Path,
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+  """Opens prepared arrays; those touched since are checked by their digests.
+
+  Args:
+    folder: from `write`.
+
+  Returns:
+    The `examples`, `labels` and `factors` of each split, and the provenance.
+
+  Raises:
+    DamagedError: files that are not what was written.
+  """
+  cure = f'delete {folder} to have it prepared again'
+  stamps = {}
+  try:
+    provenance = json.loads((folder / 'provenance.json').read_text())
+    if (folder / 'stamps.json').exists():
+      stamps = json.loads((folder / 'stamps.json').read_text())
+    splits = {}
+    for split, expected in provenance['sha256'].items():
+      if split not in sources.SPLITS:
+        raise KeyError(split)
+      path = _path(folder, split)
+      examples = np.load(path, mmap_mode='r', allow_pickle=False)
+      touched = stamps.get(split) != _stamp(path)
+      if touched and _sha256(path, examples) != expected:
+        raise sources.DamagedError(
+          f'{path} is damaged: its SHA-256 differs; {cure}'
+        )
+      if examples.ndim == 2 and examples.dtype == np.uint8:
+        examples = bits.PackedImages(examples, provenance['shape'])
+      splits[split] = {'examples': examples}
+      for kind in ('labels', 'factors'):
+        path = folder / f'{split}_{kind}.npy'
+        if path.exists():
+          splits[split][kind] = np.load(path, allow_pickle=False)
+    if not {'train', 'test'} <= splits.keys():
+      raise KeyError('train or test')
+  except sources.DamagedError:
+    raise
+  except Exception as error:  # JSON and NumPy raise many kinds.
+    raise sources.DamagedError(
+      f'{folder} is damaged ({error!r}); {cure}'
+    ) from error
+  return splits, provenance
