@@ -167,6 +167,11 @@ class Normal(snt.Module):
       )
 
   @property
+  def is_bounded(self) -> bool:
+    """Whether its density has an upper bound: no scale that may shrink."""
+    return not isinstance(self._kind, str)
+
+  @property
   def scale(self) -> tf.Tensor | None:
     if self._kind == 'per_output':
       return None

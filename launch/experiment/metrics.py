@@ -7,6 +7,8 @@ import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from launch import records
 from launch.experiment import messages
 from launch.settings.config import Config
@@ -114,6 +116,7 @@ NEEDS: Mapping[str, Callable[[Evaluated], bool]] = {
   ),
   'bound': lambda of: of.num_importance_samples > 0,
   'labels': lambda of: of.data.labels is not None,
+  'factors': lambda of: of.data.factors is not None,
 }
 
 Number = float | evaluation.Estimate | None
@@ -309,6 +312,31 @@ def likelihood_scale(
   }
 
 
+def unbounded(
+  model: models.VAE, data: datasets.Split, binarize: str
+) -> list[str]:
+  """Returns a warning where nats of a density have no upper bound, or nothing.
+
+  Pixels of 8 bits are points, whose density a scale that is learned raises
+  without end (Theis et al. 2016, https://arxiv.org/abs/1511.01844). Only a
+  likelihood of a fixed scale, or of binary targets, keeps it finite.
+
+  Args:
+    model: the VAE.
+    data: a split.
+    binarize: the run's setting.
+  """
+  assert isinstance(model.decode, models.Decoder)
+  is_bounded = getattr(model.decode.likelihood, 'is_bounded', False)
+  if data.examples.dtype != np.uint8 or binarize != 'none' or is_bounded:
+    return []
+  return [
+    'WARNING: pixels of 8 bits have no noise that would make them continuous '
+    '(no dequantisation), and the density adapts to them: its elbo, distortion '
+    'and log p(x) have no upper bound, and compare only within this likelihood'
+  ]
+
+
 def best_validated(path: pathlib.Path, has_elbo: bool) -> int | None:
   """The step whose weights did best on the validation split so far.
 
@@ -362,6 +390,8 @@ def lines(of: Evaluated, rows: Iterable[Mapping[str, Any]]) -> list[str]:
       'no importance-weighted bound: the targets are grey, where a Bernoulli '
       'gives no log-density and the bound would bound nothing (--binarize)'
     )
+  else:
+    found += unbounded(of.model, of.data, of.config.binarize)
   bounds = of.bounds if of.num_importance_samples else []
   if bounds and (
     bounds[-1].bias > _BIAS_NATS or bounds[-1].degenerate > _DEGENERATE_SHARE
