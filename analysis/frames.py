@@ -49,7 +49,7 @@ class Run:
   @property
   def has_rates(self) -> bool:
     """Whether its latents are random, so that there is a rate and a prior."""
-    return self.config.get('posterior') != 'deterministic'
+    return self.manifest['has_elbo']
 
   @property
   def has_images(self) -> bool:
@@ -61,6 +61,11 @@ class Run:
     latents = self.config['latent_size']
     start += f'{latents} {"latent" if latents == 1 else "latents"}'
     if self.manifest['effective_beta'] is None:
+      if self.manifest['takes_beta']:
+        return (
+          f'{start}, {self.config.get("objective")} with beta '
+          f'{self.config["beta"]:g}'
+        )
       return f'{start}, {self.config.get("posterior")}: no beta'
     return (
       f'{start}, beta {self.config["beta"]:g} ({self.config["reduction"]}), '

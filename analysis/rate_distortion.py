@@ -20,7 +20,8 @@ _COLLAPSED_NATS = 0.1
 def load(runs: frames.Runs) -> pd.DataFrame:
   """A row for each run: rate, distortion, effective beta, and its `series`.
 
-  A series is what a line joins: the runs that differ only in beta and seed.
+  A series is what a line joins: the runs that differ only in beta and seed; or
+  in the seed alone, where there is no effective beta that could order them.
 
   Raises:
     FigureError: no run has both a rate and a distortion.
@@ -28,8 +29,13 @@ def load(runs: frames.Runs) -> pd.DataFrame:
   names = ['rate_nats', 'distortion_nats', 'effective_beta', 'active_units']
   frame = runs.table.reindex(columns=names).astype(float)
   others = [n for n in runs.varying if n not in ('beta', 'reduction')]
-  frame['series'] = frames.configuration(runs.table, others)
-  if frame[names[:3]].isna().any(axis=1).all():
+  frame['series'] = frames.configuration(runs.table, others).where(
+    frame['effective_beta'].notna(),
+    frames.configuration(
+      runs.table, [n for n in runs.varying if n != 'reduction']
+    ),
+  )
+  if frame[names[:2]].isna().any(axis=1).all():
     raise figures.FigureError(
       'no run has a rate and a distortion in nats yet; python -m '
       'launch.evaluate --run_dir=RUN measures them'
@@ -52,7 +58,7 @@ def plot_rate_distortion(
   """
   names = ['rate_nats', 'distortion_nats', 'effective_beta', 'series']
   figures.check_columns(frame, names)
-  points = frame.dropna(subset=names)
+  points = frame.dropna(subset=['rate_nats', 'distortion_nats', 'series'])
   if points.empty:
     raise figures.FigureError('no run has a rate and a distortion yet')
   points = points.assign(
@@ -65,9 +71,9 @@ def plot_rate_distortion(
   )
   series = frames.levels(points['series'])
   points['series'] = pd.Categorical(points['series'], series)
-  means = points.groupby(['series', 'effective_beta'], observed=True)[
-    ['rate_nats', 'distortion_nats']
-  ].mean()
+  means = points.groupby(
+    ['series', 'effective_beta'], observed=True, dropna=False
+  )[['rate_nats', 'distortion_nats']].mean()
   means = means.reset_index()
   # One point has no line.
   lines = means.groupby('series', observed=True).filter(lambda g: len(g) > 1)
@@ -103,7 +109,7 @@ def plot_rate_distortion(
     )
     + gg.geom_text(
       gg.aes(label='effective_beta'),
-      means,
+      means.dropna(),
       format_string='{:.3g}',
       ha='left',
       va='bottom',

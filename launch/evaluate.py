@@ -47,14 +47,14 @@ def main() -> int:
 
   programs.set_threads(opening.load_config(path).threads)
   run = runs.load(path, cli.DATA_DIR.value, warn)
-  if not (run.config.has_density and run.config.has_elbo):
+  if not (run.manifest['has_density'] and run.manifest['has_elbo']):
     if num_samples and flags.FLAGS['num_importance_samples'].present:
       raise opening.RunError(
         f'--num_importance_samples={num_samples}: {path} has '
         + (
           'grey targets, where a Bernoulli gives no log-density and the bound '
           'would bound nothing; train with --binarize'
-          if run.config.has_elbo
+          if run.manifest['has_elbo']
           else 'no posterior or no density that a bound could be made of'
         )
       )

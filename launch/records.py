@@ -25,6 +25,7 @@ FORMAT = 1
 CONFIG = 'config.json'
 MANIFEST = 'manifest.json'
 TRAIN = 'train.csv'
+TERMS = 'terms.csv'
 TIMING = 'timing.csv'
 EVAL = 'eval.csv'
 RATE_PER_LATENT = 'rate_per_latent.csv'
@@ -53,6 +54,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     'rate_nats',
     'elbo_nats',
   ),
+  TERMS: ('step', 'term', 'value'),
   TIMING: ('step', 'seconds'),
   EVAL: ('step', 'split', 'n', 'metric', 'num_samples', 'value', 'se'),
   RATE_PER_LATENT: ('step', 'split', 'latent', 'rate_nats', 'mean_variance'),
@@ -84,7 +86,10 @@ OURS = 'this project'
 PRODUCTS = 'matrix products alone'
 
 # The tables of a run; the others stand alone.
-RUN_TABLES = (TRAIN, TIMING, EVAL, RATE_PER_LATENT)
+RUN_TABLES = (TRAIN, TERMS, TIMING, EVAL, RATE_PER_LATENT)
+
+# Those that older runs lack, where they are as if they were empty.
+_LATER_TABLES = (TERMS,)
 
 # What every figure says of itself, before the name of its command.
 DRAWN_BY = 'drawn by: python -m analysis.'
@@ -92,6 +97,7 @@ DRAWN_BY = 'drawn by: python -m analysis.'
 # Columns that hold words.
 _WORDS = (
   'split',
+  'term',
   'metric',
   'part',
   'network',
@@ -124,6 +130,10 @@ _MOST_VALUES = 2**31 - 1
 
 def _is_text(value: Any) -> bool:
   return isinstance(value, str)
+
+
+def _is_flag(value: Any) -> bool:
+  return type(value) is bool
 
 
 def _is_count(value: Any) -> bool:
@@ -184,6 +194,9 @@ _MANIFEST = {
 # Entries of manifest.json that not every run has.
 _MANIFEST_LATER = {
   'id': _is_text,
+  'has_elbo': _is_flag,
+  'has_density': _is_flag,
+  'takes_beta': _is_flag,
   'best_step': _is_count,
   'seconds': _is_number,
   'resumed': lambda value: (
@@ -264,7 +277,24 @@ def read_manifest(run_dir: str | os.PathLike) -> dict[str, Any]:
   _check(
     path, manifest, _MANIFEST | {key: _MANIFEST_LATER[key] for key in later}
   )
+  if 'has_elbo' not in manifest and pathlib.Path(run_dir, CONFIG).exists():
+    manifest |= _said_by_names(read_config(run_dir))
   return manifest
+
+
+def _said_by_names(config: Mapping[str, Any]) -> dict[str, bool]:
+  """What manifests of older runs leave to the names of the parts."""
+  has_elbo = (
+    config.get('posterior') != 'deterministic'
+    and config.get('likelihood') != 'squared_error'
+  )
+  is_grey = config.get('binarize', 'none') == 'none'
+  cross_entropy = is_grey and config.get('likelihood') in (None, 'bernoulli')
+  return {
+    'has_elbo': has_elbo,
+    'has_density': has_elbo and not cross_entropy,
+    'takes_beta': has_elbo and config.get('objective') not in ('iwae', 'dreg'),
+  }
 
 
 def read_config(run_dir: str | os.PathLike) -> dict[str, Any]:
@@ -346,18 +376,19 @@ def create_table(run_dir: pathlib.Path, name: str) -> None:
   write_table(run_dir, name, [])
 
 
-def append(run_dir: pathlib.Path, name: str, row: Mapping[str, Any]) -> None:
-  """Appends one row in one write, so that a kill leaves whole rows.
+def append(run_dir: pathlib.Path, name: str, *rows: Mapping[str, Any]) -> None:
+  """Appends rows in one write, so that a kill leaves whole rows.
 
   Args:
     run_dir: the run.
     name: the table.
-    row: a value for each column; None or NaN for a number that does not exist.
+    *rows: of each a value for each column; None or NaN for a number that does
+      not exist.
 
   Raises:
     ValueError: a key that is unknown or missing.
   """
-  files.append_text(run_dir / name, _lines(name, [row]))
+  files.append_text(run_dir / name, _lines(name, rows))
 
 
 def read_lines(path: pathlib.Path) -> list[list[str]]:
@@ -388,6 +419,8 @@ def read_rows(run_dir: str | os.PathLike, name: str) -> list[dict[str, str]]:
     RecordError: a missing file, another header, or damaged rows.
   """
   path = pathlib.Path(run_dir, name)
+  if name in _LATER_TABLES and not path.exists():
+    return []
   lines = read_lines(path)
   if not lines or tuple(lines[0]) != COLUMNS[name]:
     raise RecordError(f'{path} does not start with {",".join(COLUMNS[name])}')

@@ -48,6 +48,11 @@ class Run:
     return records.read_table(self.path, records.TRAIN)
 
   @property
+  def terms(self) -> 'pd.DataFrame':
+    """The rows of terms.csv: what the objective measures besides."""
+    return records.read_table(self.path, records.TERMS)
+
+  @property
   def eval(self) -> 'pd.DataFrame':
     """The rows of eval.csv."""
     return records.read_table(self.path, records.EVAL)
@@ -103,7 +108,9 @@ class Run:
         f'--split={split}: has {len(data.examples)} example; a standard error '
         'needs at least 2'
       )
-    evaluator = evaluation.Evaluator(self.model, has_elbo=self.config.has_elbo)
+    evaluator = evaluation.Evaluator(
+      self.model, has_elbo=self.manifest['has_elbo']
+    )
     return metrics.Evaluated(
       self.config,
       self.manifest,

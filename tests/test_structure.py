@@ -188,13 +188,13 @@ def test_a_wrong_combination_of_packages_is_one_line_with_the_cure():
 
 
 def test_choices_of_the_config_are_those_of_the_library():
-  from vae import losses, networks, posteriors
+  from vae import networks, posteriors, terms
   from vae.data import batches
 
   choices = {f.name: f.metadata['choices'] for f in config.fields()}
   assert set(choices['binarize']) == set(batches.BINARISATIONS)
   assert set(choices['posterior_scale']) == set(posteriors.SCALES)
-  assert set(choices['reduction']) == set(losses.REDUCTIONS)
+  assert set(choices['reduction']) == set(terms.REDUCTIONS)
   assert set(choices['init']) == set(networks.Initializer.SCHEMES)
 
 

@@ -7,8 +7,8 @@ one does not fit.
 
 Each public function here named `NAME_encoder` or `NAME_decoder` is a value of
 `--encoder` or `--decoder`, and of `--network` where both are there. By keyword
-it may take `data_shape`, `output_shape`, `w_init`, `activation`, and any
-setting of `launch.config`.
+it takes `data_shape`, `output_shape`, `w_init`, and any setting of
+`launch.settings.config`, of which `activation` is a function.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ import numpy as np
 import sonnet as snt
 import tensorflow as tf
 
-from vae import networks
+from vae import errors, networks
 
 
 def mlp_encoder(
@@ -60,15 +60,17 @@ def mlp_decoder(
 
 def _image_size(shape: Sequence[int]) -> tuple[int, int]:
   if len(shape) != 3:
-    raise ValueError(
+    raise errors.PartError(
       f'convolutions need data of shape [H, W, C], got {tuple(shape)}'
     )
   return shape[0], shape[1]
 
 
-def _refuse(size: tuple[int, int], what: str, which: str) -> ValueError:
+def _refuse(size: tuple[int, int], what: str, which: str) -> errors.PartError:
   height, width = size
-  return ValueError(f'images of {height}×{width} do not fit {what}: {which}')
+  return errors.PartError(
+    f'images of {height}×{width} do not fit {what}: {which}'
+  )
 
 
 class _Layers(snt.Module):
@@ -127,7 +129,7 @@ def strided_conv_encoder(
     w_init: initial weights; biases start at zero.
 
   Raises:
-    ValueError: images too small.
+    PartError: images too small.
   """
   _strided_sizes(_image_size(data_shape), len(channels))
   layers: list[Callable] = []
@@ -155,7 +157,7 @@ def strided_conv_decoder(
     w_init: initial weights; biases start at zero.
 
   Raises:
-    ValueError: images too small.
+    PartError: images too small.
   """
   sizes = _strided_sizes(_image_size(output_shape), len(channels))[::-1]
   start = (*sizes[0], channels[-1])
@@ -225,7 +227,7 @@ def pooled_conv_encoder(
     w_init: initial weights; biases start at zero.
 
   Raises:
-    ValueError: an image size that does not fit.
+    PartError: an image size that does not fit.
   """
   _pooled_size(_image_size(data_shape), len(channels))
   layers: list[Callable] = []
@@ -258,7 +260,7 @@ def pooled_conv_decoder(
     w_init: initial weights; biases start at zero.
 
   Raises:
-    ValueError: an image size that does not fit.
+    PartError: an image size that does not fit.
   """
   small = _pooled_size(_image_size(output_shape), len(channels))
 
@@ -311,7 +313,7 @@ def deep_conv_encoder(
     w_init: initial weights; biases start at zero.
 
   Raises:
-    ValueError: an image size that cannot be halved as often.
+    PartError: an image size that cannot be halved as often.
   """
   extent = _deep_extent(_image_size(data_shape), len(channels))
   layers: list[Callable] = [lambda inputs: inputs - 0.5]
@@ -341,7 +343,7 @@ def deep_conv_decoder(
     w_init: initial weights; biases start at zero.
 
   Raises:
-    ValueError: an image size that cannot be halved as often.
+    PartError: an image size that cannot be halved as often.
   """
   extent = _deep_extent(_image_size(output_shape), len(channels))
 
@@ -412,7 +414,7 @@ def burgess_conv_encoder(
     w_init: initial weights; biases start at zero.
 
   Raises:
-    ValueError: an image size that cannot be halved down to 4.
+    PartError: an image size that cannot be halved down to 4.
   """
   layers: list[Callable] = []
   for _ in range(_halvings(_image_size(data_shape))):
@@ -431,7 +433,7 @@ def burgess_conv_decoder(
     w_init: initial weights; biases start at zero.
 
   Raises:
-    ValueError: an image size that cannot be halved down to 4.
+    PartError: an image size that cannot be halved down to 4.
   """
   size = _image_size(output_shape)
   count = _halvings(size)
@@ -477,7 +479,7 @@ def locatello_conv_encoder(
     w_init: initial weights; biases start at zero.
 
   Raises:
-    ValueError: sides that are no multiples of 16.
+    PartError: sides that are no multiples of 16.
   """
   _deep_extent(_image_size(data_shape), 4)
   layers: list[Callable] = []
@@ -497,7 +499,7 @@ def locatello_conv_decoder(
     w_init: initial weights; biases start at zero.
 
   Raises:
-    ValueError: sides that are no multiples of 16.
+    PartError: sides that are no multiples of 16.
   """
   start = (*_deep_extent(_image_size(output_shape), 4), 64)
   layers = _upwards(start, [256], [64, 32, 32, output_shape[-1]], w_init)

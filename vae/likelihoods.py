@@ -2,6 +2,12 @@
 
 A family is called with parameters [..., *parameter_shape]. Each public class
 here is a value of `--likelihood`: its name in snake_case.
+
+What a family is, its attributes say: `density_of`, the targets whose density
+its `log_prob` is: 'binary' (of grey ones it is a cross-entropy), 'grey', 'any'
+(also where nothing is said), or None, where it is no density and not in nats;
+`support`, the smallest and the largest value that it may be asked about;
+`takes_logits`, whether its parameters are those of probabilities.
 """
 
 import math
@@ -78,10 +84,11 @@ class Bernoulli:
   Attributes:
     data_shape: the shape of one example, [H, W, C] for images.
     parameter_shape: the shape of one example's parameters, the same.
-    support: the smallest and the largest value that it may be asked about.
   """
 
+  density_of: str | None = 'binary'
   support = (0.0, 1.0)
+  takes_logits = True
 
   def __init__(self, data_shape: Sequence[int]):
     """Initializes the family.
@@ -108,6 +115,8 @@ class ContinuousBernoulli(Bernoulli):
   Attributes as of `Bernoulli`.
   """
 
+  density_of = 'grey'
+
   def __call__(self, parameters: tf.Tensor) -> tfd.Distribution:
     """Maps logits [..., H, W, C] to a distribution over [H, W, C]."""
     return tfd.Independent(
@@ -130,19 +139,21 @@ class Normal(snt.Module):
     scale: the scale of all values, a scalar; None for 'per_output'.
   """
 
+  density_of = 'any'
+
   def __init__(
     self,
     data_shape: Sequence[int],
-    scale: float | str = 1.0,
-    activation: Callable[[tf.Tensor], tf.Tensor] = tf.identity,
+    likelihood_scale: float | str = 1.0,
+    output_activation: Callable[[tf.Tensor], tf.Tensor] = tf.identity,
     name: str | None = None,
   ):
     """Initializes the family.
 
     Args:
       data_shape: the shape of one example, [H, W, C] for images.
-      scale: a number above 0, 'global', 'per_output' or 'optimal'.
-      activation: of the loc.
+      likelihood_scale: a number above 0, 'global', 'per_output' or 'optimal'.
+      output_activation: of the loc.
       name: name of the module.
 
     Raises:
@@ -151,25 +162,20 @@ class Normal(snt.Module):
     super().__init__(name=name)
     self.data_shape = tuple(data_shape)
     self.parameter_shape = self.data_shape
-    self._activation = activation
-    self._kind = scale
+    self._activation = output_activation
+    self._kind = likelihood_scale
     self._variable: tf.Variable | None = None
-    if scale == 'per_output':
+    if likelihood_scale == 'per_output':
       self.parameter_shape = (*self.data_shape[:-1], 2 * self.data_shape[-1])
-    elif scale == 'global':
+    elif likelihood_scale == 'global':
       self._variable = tf.Variable(0.0, name='log_scale')
-    elif scale == 'optimal':
+    elif likelihood_scale == 'optimal':
       self._variable = tf.Variable(1.0, trainable=False, name='optimal_scale')
-    elif isinstance(scale, str) or not scale > 0.0:
+    elif isinstance(likelihood_scale, str) or not likelihood_scale > 0.0:
       raise ValueError(
-        "scale must be a number above 0, 'global', 'per_output' or 'optimal', "
-        f'got {scale!r}'
+        "likelihood_scale must be a number above 0, 'global', 'per_output' or "
+        f"'optimal', got {likelihood_scale!r}"
       )
-
-  @property
-  def is_bounded(self) -> bool:
-    """Whether its density has an upper bound: no scale that may shrink."""
-    return not isinstance(self._kind, str)
 
   @property
   def scale(self) -> tf.Tensor | None:
@@ -221,20 +227,22 @@ class SquaredError:
     parameter_shape: the same.
   """
 
+  density_of = None
+
   def __init__(
     self,
     data_shape: Sequence[int],
-    activation: Callable[[tf.Tensor], tf.Tensor] = tf.identity,
+    output_activation: Callable[[tf.Tensor], tf.Tensor] = tf.identity,
   ):
     """Initializes the family.
 
     Args:
       data_shape: the shape of one example, [H, W, C] for images.
-      activation: of the output.
+      output_activation: what the output passes through.
     """
     self.data_shape = tuple(data_shape)
     self.parameter_shape = self.data_shape
-    self._activation = activation
+    self._activation = output_activation
 
   def __call__(self, parameters: tf.Tensor) -> tfd.Distribution:
     """Maps outputs [..., H, W, C] to what stands for a distribution."""

@@ -31,12 +31,14 @@ class Initializer(snt.initializers.Initializer):
 
   SCHEMES = ('sonnet', 'glorot_uniform', 'he_uniform')
 
-  def __init__(self, scheme: str, seed: int):
+  def __init__(self, scheme: str, seed: int, first: int = 0):
     """Initializes the initializer.
 
     Args:
       scheme: one of `Initializer.SCHEMES`.
       seed: the run's seed.
+      first: the number of the first weight, so that two networks of a seed
+        need not start alike.
 
     Raises:
       ValueError: a scheme that does not exist.
@@ -45,7 +47,7 @@ class Initializer(snt.initializers.Initializer):
       raise ValueError(f'scheme must be one of {self.SCHEMES}, got {scheme!r}')
     self._scheme = scheme
     self._seed = seed
-    self._num_drawn = 0
+    self._num_drawn = first
 
   def transposed(self) -> snt.initializers.Initializer:
     """For weights whose last two axes are outputs and inputs."""

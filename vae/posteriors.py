@@ -2,6 +2,11 @@
 
 A family is called with parameters [..., *parameter_shape]. Each public class
 here is a value of `--posterior`: its name in snake_case.
+
+What a family is, its attributes say: `has_rate`, whether it has a density, and
+so a KL to the prior (true where nothing is said); `has_normal_marginals`,
+whether each latent alone is normal, with the distribution's mean and stddev
+(false where nothing is said).
 """
 
 from collections.abc import Callable, Mapping
@@ -37,22 +42,28 @@ class Normal:
     parameter_shape: the shape of one image's parameters, [2 L].
   """
 
-  def __init__(self, latent_size: int, scale: str = 'softplus'):
+  has_rate = True
+  has_normal_marginals = True
+
+  def __init__(self, latent_size: int, posterior_scale: str = 'softplus'):
     """Initializes the family.
 
     Args:
       latent_size: L, at least 1.
-      scale: one of `SCALES`.
+      posterior_scale: one of `SCALES`.
 
     Raises:
-      ValueError: `latent_size` below 1, or a `scale` that does not exist.
+      ValueError: `latent_size` below 1, or a scale that does not exist.
     """
     _check_latent_size(latent_size)
-    if scale not in SCALES:
-      raise ValueError(f'scale must be one of {sorted(SCALES)}, got {scale!r}')
+    if posterior_scale not in SCALES:
+      raise ValueError(
+        f'posterior_scale must be one of {sorted(SCALES)}, '
+        f'got {posterior_scale!r}'
+      )
     self.latent_size = latent_size
     self.parameter_shape = (2 * latent_size,)
-    self._scale = SCALES[scale]
+    self._scale = SCALES[posterior_scale]
 
   def _loc_and_scale(
     self, parameters: tf.Tensor
@@ -84,6 +95,8 @@ class FullCovariance:
     parameter_shape: [L + L (L + 1) / 2].
   """
 
+  has_rate = True
+  has_normal_marginals = True
   DIAGONAL_SHIFT = 1e-5
 
   def __init__(self, latent_size: int):
@@ -117,16 +130,18 @@ class Deterministic:
     parameter_shape: [L].
   """
 
+  has_rate = False
+
   def __init__(
     self,
     latent_size: int,
-    activation: Callable[[tf.Tensor], tf.Tensor] = tf.identity,
+    code_activation: Callable[[tf.Tensor], tf.Tensor] = tf.identity,
   ):
     """Initializes the family.
 
     Args:
       latent_size: L, at least 1.
-      activation: of the code.
+      code_activation: what the code passes through.
 
     Raises:
       ValueError: `latent_size` below 1.
@@ -134,7 +149,7 @@ class Deterministic:
     _check_latent_size(latent_size)
     self.latent_size = latent_size
     self.parameter_shape = (latent_size,)
-    self._activation = activation
+    self._activation = code_activation
 
   def __call__(self, parameters: tf.Tensor) -> tfd.Distribution:
     """Maps parameters [..., L] to a distribution over [L]."""

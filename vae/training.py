@@ -7,15 +7,16 @@ and a block of steps may end anywhere without changing a bit.
 """
 
 import mmap
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import sonnet as snt
 import tensorflow as tf
 
-from vae import losses, mode, models, randomness
+from vae import mode, models, randomness, terms
 from vae.data import batches, bits
 
 # Bytes of images that one block may hold when the host gathers them; and of
@@ -27,18 +28,26 @@ _GATHER_BYTES = 2**20
 _BLOCK_STEPS = 1024
 
 
-class Objective(Protocol):
-  """What is minimised: a function of the model, images, a key and beta."""
+class Objective(NamedTuple):
+  """What is minimised, and by what, where it has a network of its own.
 
-  def __call__(
-    self,
-    model: models.VAE,
-    images: tf.Tensor,
-    key: tf.Tensor,
-    beta: tf.Tensor,
-  ) -> tuple[tf.Tensor, losses.Terms]:
-    """Returns the loss, a scalar, and the per-image terms in nats, [B]."""
-    ...
+  Attributes:
+    loss: from a model, a batch and beta.
+    measured: the names of what its losses measure besides.
+    module: that owns variables, which minimise its losses' `adversary`.
+    optimizer: of those variables, with its slots.
+  """
+
+  loss: Callable[[models.VAE, terms.Batch, tf.Tensor], terms.Loss]
+  measured: tuple[str, ...] = ()
+  module: snt.Module | None = None
+  optimizer: snt.Optimizer | None = None
+
+  @property
+  def owned(self) -> dict[str, snt.Module | snt.Optimizer]:
+    """What owns variables, by the name that they have in checkpoints."""
+    owners = {'objective': self.module, 'objective_optimizer': self.optimizer}
+    return {name: owner for name, owner in owners.items() if owner is not None}
 
 
 class Metrics(NamedTuple):
@@ -48,11 +57,19 @@ class Metrics(NamedTuple):
     loss: what was minimised, in the run's reduction.
     distortion: nats per image.
     rate: nats per image.
+    adversary: what the objective's own variables minimise; 0 without any.
+    measured: what the objective measures besides, by name.
   """
 
   loss: float
   distortion: float
   rate: float
+  adversary: float = 0.0
+  measured: Mapping[str, float] = types.MappingProxyType({})
+
+
+# Those of the metrics that must be finite.
+_LOSSES = ('distortion', 'rate', 'loss', 'adversary')
 
 
 class NonFiniteError(ArithmeticError):
@@ -60,8 +77,8 @@ class NonFiniteError(ArithmeticError):
 
   Attributes:
     step: the step of that loss; the variables are those before its update.
-    term: what is not finite: 'distortion', 'rate', 'loss', or the name of a
-      variable.
+    term: what is not finite: 'distortion', 'rate', 'loss', 'adversary', or the
+      name of a variable.
   """
 
   def __init__(self, step: int, term: str, value: float):
@@ -95,83 +112,64 @@ def ladder(learning_rate: float, epochs: np.ndarray) -> np.ndarray:
   return (learning_rate * 10.0 ** (-stage / 7.0)).astype(np.float32)
 
 
-OPTIMIZERS = ('adam', 'momentum', 'rmsprop', 'sgd')
-
-
-def make_optimizer(
-  name: str,
-  learning_rate: float,
-  parameters: list[tf.Variable],
-  adam_epsilon: float = 1e-8,
-  momentum: float = 0.9,
+def with_slots(
+  optimizer: snt.Optimizer, parameters: Sequence[tf.Variable]
 ) -> snt.Optimizer:
-  """An optimizer of Sonnet, with its slots.
+  """Returns an optimizer with the slots that its first update would make.
+
+  That must not happen inside a compiled program. This update moves no
+  parameter, and its traces are wiped.
 
   Args:
-    name: 'adam' (Kingma & Ba 2014, https://arxiv.org/abs/1412.6980), 'rmsprop'
-      (decay 0.9, epsilon 1e-10), 'momentum' or 'sgd'.
-    learning_rate: the first step's; the engine sets it before every step.
-    parameters: the variables that will be updated.
-    adam_epsilon: added to the root of Adam's second moment.
-    momentum: decay of the sum of gradients that `momentum` follows.
-
-  Raises:
-    ValueError: a name that does not exist.
+    optimizer: of Sonnet, before its first update.
+    parameters: the variables that it will update.
   """
-  rate = tf.Variable(learning_rate, trainable=False, name='learning_rate')
-  if name == 'adam':
-    optimizer = snt.optimizers.Adam(rate, epsilon=adam_epsilon)
-  elif name == 'rmsprop':
-    optimizer = snt.optimizers.RMSProp(rate, epsilon=1e-10)
-  elif name == 'momentum':
-    optimizer = snt.optimizers.Momentum(rate, momentum)
-  elif name == 'sgd':
-    optimizer = snt.optimizers.SGD(rate)
-  else:
-    raise ValueError(f'name must be one of {OPTIMIZERS}, got {name!r}')
-  # Sonnet makes slots at the first update, which must not be inside a compiled
-  # program. This update moves no parameter; its traces are wiped.
+  before = {id(v): tf.identity(v) for v in optimizer.variables}
   optimizer.apply([tf.zeros_like(p) for p in parameters], parameters)
-  reset_optimizer(optimizer, learning_rate)
-  return optimizer
-
-
-def reset_optimizer(optimizer: snt.Optimizer, learning_rate: float) -> None:
-  """Makes an optimizer as it was before its first step."""
   for variable in optimizer.variables:
-    variable.assign(tf.zeros_like(variable))
-  optimizer.learning_rate.assign(learning_rate)
+    variable.assign(before.get(id(variable), tf.zeros_like(variable)))
+  return optimizer
 
 
 def train_step(
   model: models.VAE,
   optimizer: snt.Optimizer,
   objective: Objective,
-  images: tf.Tensor,
-  key: tf.Tensor,
+  batch: terms.Batch,
   beta: tf.Tensor,
 ) -> tf.Tensor:
-  """One update of the model's parameters.
+  """One update of the model's parameters, and of the objective's own.
+
+  Both are made from the variables as they were before.
 
   Args:
     model: the VAE.
     optimizer: updates the parameters.
     objective: what is minimised.
-    images: float32 [B, H, W, C].
-    key: of the posterior's noise.
+    batch: images and what else an objective may look at.
     beta: weight of the rate, a scalar.
 
   Returns:
-    `Metrics` before the update, as a tensor of shape [3].
+    `Metrics` before the update, as a tensor: its losses in their order, then
+    what is measured.
   """
   parameters = model.trainable_variables
-  with tf.GradientTape(watch_accessed_variables=False) as tape:
-    tape.watch(parameters)
-    loss, terms = objective(model, images, key, beta)
-  optimizer.apply(tape.gradient(loss, parameters), parameters)
-  return tf.stack(
-    [loss, tf.reduce_mean(terms.distortion), tf.reduce_mean(terms.rate)]
+  own = objective.module.trainable_variables if objective.module else ()
+  with tf.GradientTape(bool(own), watch_accessed_variables=False) as tape:
+    tape.watch((*parameters, *own))
+    loss = objective.loss(model, batch, beta)
+  gradients = tape.gradient(loss.value, parameters)
+  if objective.optimizer:
+    objective.optimizer.apply(tape.gradient(loss.adversary, own), own)
+  optimizer.apply(gradients, parameters)
+  loss.terms.check_shapes()
+  distortion, rate = (
+    tf.reduce_mean(loss.terms.distortion),
+    tf.reduce_mean(loss.terms.rate),
   )
+  adversary = tf.zeros([]) if loss.adversary is None else loss.adversary
+  measured = [loss.measured[name] for name in objective.measured]
+  return tf.stack([loss.value, distortion, rate, adversary, *measured])
 
 
 def _give_back(images: np.ndarray) -> None:
@@ -236,7 +234,13 @@ class Engine:
       if on_device
       else max(1, min(_BLOCK_STEPS, _BLOCK_BYTES // image_bytes))
     )
-    self._variables = (*model.variables, *optimizer.variables)
+    self._variables = (
+      *model.variables,
+      *optimizer.variables,
+      *(v for owner in objective.owned.values() for v in owner.variables),
+    )
+    self._measured = objective.measured
+    num_examples = len(images)
     self._device_images = tf.constant(held) if on_device else None
     self._gathered_steps = max(1, _GATHER_BYTES // image_bytes)
     _give_back(held)
@@ -251,20 +255,19 @@ class Engine:
       images = batches.to_float(
         images, binarize, draw(randomness.Purpose.BINARISATION)
       )
+      batch = terms.Batch(
+        images, draw(randomness.Purpose.POSTERIOR), index, num_examples
+      )
       optimizer.learning_rate.assign(learning_rate)
       with mode.training(draw(randomness.Purpose.DROPOUT)):
-        return train_step(
-          model,
-          optimizer,
-          objective,
-          images,
-          draw(randomness.Purpose.POSTERIOR),
-          beta,
-        )
+        return train_step(model, optimizer, objective, batch, beta)
+
+    num_losses = len(_LOSSES)
 
     def block(batches, all_images, seed, betas, learning_rates, first, count):
       def unfinished(done, metrics):
-        return (done < count) & tf.reduce_all(tf.math.is_finite(metrics))
+        finite = tf.math.is_finite(metrics[:num_losses])
+        return (done < count) & tf.reduce_all(finite)
 
       def body(done, metrics):
         del metrics
@@ -280,9 +283,8 @@ class Engine:
         )
         return done + 1, metrics
 
-      return tf.while_loop(
-        unfinished, body, [tf.constant(0), tf.zeros([len(Metrics._fields)])]
-      )
+      nothing = tf.zeros([num_losses + len(objective.measured)])
+      return tf.while_loop(unfinished, body, [tf.constant(0), nothing])
 
     self._block: Callable = tf.function(block, jit_compile=jit, autograph=False)
 
@@ -310,7 +312,8 @@ class Engine:
       raise ValueError(f'a block has 1 to {self.max_steps} steps, got {count}')
     before = [tf.identity(variable) for variable in self._variables]
     done, metrics = self._run(first, betas, learning_rates)
-    if np.isfinite(metrics).all():
+    bad = [term for term in _LOSSES if not np.isfinite(getattr(metrics, term))]
+    if not bad:
       return metrics
     # Rather than guard every update in the loop, which costs 5% of the speed,
     # the steps before the bad one are run again: the same bits come out.
@@ -318,10 +321,7 @@ class Engine:
       variable.assign(value)
     if done > 1:
       self._run(first, betas[: done - 1], learning_rates[: done - 1])
-    for term in ('distortion', 'rate', 'loss'):
-      if not np.isfinite(value := getattr(metrics, term)):
-        raise NonFiniteError(first + done - 1, term, value)
-    raise AssertionError
+    raise NonFiniteError(first + done - 1, bad[0], getattr(metrics, bad[0]))
 
   def batch(self, step: int) -> np.ndarray:
     """The uint8 images of one step's batch, [B, H, W, C]."""
@@ -382,4 +382,6 @@ class Engine:
       tf.constant(first, tf.int64),
       tf.constant(count),
     )
-    return int(done), Metrics(*metrics.numpy().tolist())
+    loss, distortion, rate, adversary, *measured = metrics.numpy().tolist()
+    named = dict(zip(self._measured, measured, strict=True))
+    return int(done), Metrics(loss, distortion, rate, adversary, named)

@@ -2,10 +2,10 @@
 
 import dataclasses
 import functools
+import inspect
 import math
-import types
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.special
@@ -19,14 +19,17 @@ from launch.settings import parts
 from launch.settings.config import Config
 from vae import (
   architectures,
+  errors,
   likelihoods,
-  losses,
   models,
   networks,
   objectives,
+  optimizers,
   posteriors,
   priors,
   randomness,
+  terms,
+  training,
 )
 from vae.data import datasets, sources
 
@@ -63,61 +66,39 @@ def model(
 def _model(
   config: Config, data_shape: Sequence[int], mean_image: np.ndarray | None
 ) -> models.VAE:
+  _check(config)
   output_bias = None
   if config.output_bias == 'data_mean' and mean_image is not None:
     # Burda et al. 2015: logits of the mean, kept off the ends.
     output_bias = scipy.special.logit(np.clip(mean_image, 0.001, 0.999))
-  settings = dataclasses.asdict(config) | {
-    'data_shape': tuple(data_shape),
-    'w_init': networks.Initializer(config.init, config.seed),
-    'activation': _activation(config.activation),
-    'output_bias': output_bias,
-    'key': randomness.key(config.seed, randomness.Purpose.WEIGHTS, 0),
-  }
-  posterior = _make(
-    'posterior',
-    posteriors,
-    config.posterior,
-    settings
-    | {
-      'scale': config.posterior_scale,
-      'activation': _activation(config.code_activation),
-    },
+  make = functools.partial(
+    _make,
+    config,
+    data_shape=tuple(data_shape),
+    w_init=networks.Initializer(config.init, config.seed),
+    activation=_activation(config.activation),
+    code_activation=_activation(config.code_activation),
+    output_activation=_activation(config.output_activation),
+    likelihood_scale=config.parse_likelihood_scale(),
+    output_bias=output_bias,
+    key=randomness.key(config.seed, randomness.Purpose.WEIGHTS, 0),
   )
-  likelihood = _make(
-    'likelihood',
-    likelihoods,
-    config.likelihood,
-    settings
-    | {
-      'scale': config.parse_likelihood_scale(),
-      'activation': _activation(config.output_activation),
-    },
+  posterior, likelihood = make('posterior'), make('likelihood')
+  encode = models.Encoder(
+    make('encoder', output_shape=posterior.parameter_shape), posterior
   )
-  encoder = _make(
-    'encoder' if config.encoder else 'network',
-    architectures,
-    config.encoder or config.network,
-    settings | {'output_shape': posterior.parameter_shape},
-    '_encoder',
+  decode = models.Decoder(
+    make('decoder', output_shape=likelihood.parameter_shape), likelihood
   )
-  decoder = _make(
-    'decoder' if config.decoder else 'network',
-    architectures,
-    config.decoder or config.network,
-    settings | {'output_shape': likelihood.parameter_shape},
-    '_decoder',
-  )
-  encode = models.Encoder(encoder, posterior)
-  decode = models.Decoder(decoder, likelihood)
   example = encode(tf.zeros([1, *data_shape]))
   decode(example.mean())
   multivariate = isinstance(example, tfd.MultivariateNormalLinearOperator)
-  prior = _make(
-    'prior', priors, config.prior, settings | {'multivariate': multivariate}
-  )
-  if config.objective == 'elbo' and config.kl == 'exact':
-    _check_closed_form(config, example, prior)
+  prior = make('prior', multivariate=multivariate)
+  if prior.trainable_variables and not getattr(posterior, 'has_rate', True):
+    raise config_lib.ConfigError(
+      f'--prior={config.prior}: --posterior={config.posterior} has no rate '
+      'that could train it'
+    )
   return models.VAE(encode, decode, prior)
 
 
@@ -125,75 +106,275 @@ def _activation(name: str) -> networks.Activation:
   return tf.identity if name == 'linear' else getattr(tf.nn, name)
 
 
-def _find(module: types.ModuleType, value: str, suffix: str = '') -> Any:
-  """The part that a flag's value names."""
-  name = module.__name__.split('.')[-1]
-  return getattr(module, parts.find(name, suffix)[value])
+_MODULES = (
+  architectures,
+  likelihoods,
+  objectives,
+  optimizers,
+  posteriors,
+  priors,
+)
 
 
-def _make(
-  flag: str,
-  module: types.ModuleType,
-  value: str,
-  settings: Mapping[str, Any],
-  suffix: str = '',
-) -> Any:
-  """Calls the part that a flag's value names with the settings it asks for.
+def _find(config: Config, kind: str) -> Any:
+  """The part of a kind that a config chooses."""
+  module = next(
+    module
+    for module in _MODULES
+    if module.__name__ == f'vae.{parts.KINDS[kind].module}'
+  )
+  return getattr(module, parts.find(kind)[config.parts[kind]])
+
+
+# The number of the first weight that an objective owns: above any model's.
+_OWN_WEIGHTS = 2**20
+
+
+def _settings(config: Config, kind: str, **provided: Any) -> dict[str, Any]:
+  """What a config's part of a kind is made with."""
+  available = dataclasses.asdict(config) | provided
+  names = parts.parameters(kind, config.parts[kind])
+  return {name: available[name] for name in names if name in available}
+
+
+def _make(config: Config, kind: str, **provided: Any) -> Any:
+  """Calls a config's part of a kind with the settings that it asks for.
 
   Raises:
     ConfigError: the part refuses them.
   """
-  part = _find(module, value, suffix)
   try:
-    return part(**parts.wanted(part, settings))
-  except ValueError as error:
-    raise config_lib.ConfigError(f'--{flag}={value}: {error}') from error
+    return _find(config, kind)(**_settings(config, kind, **provided))
+  except errors.PartError as error:
+    raise config_lib.ConfigError(f'{config.flag_of(kind)}: {error}') from error
 
 
-def _check_closed_form(
-  config: Config, posterior: tfd.Distribution, prior: tfd.Distribution
-) -> None:
-  if not losses.has_closed_form(posterior, prior):
-    raise config_lib.ConfigError(
-      f'--kl=exact: no closed form of the KL from --posterior='
-      f'{config.posterior} to --prior={config.prior} is known; give '
-      '--kl=monte_carlo'
-    )
+# -- What the parts say of themselves -----------------------------------------
 
 
-def objective(config: Config) -> functools.partial[Any]:
-  """What the config minimises."""
-  part = _find(objectives, config.objective)
-  settings = parts.wanted(part, dataclasses.asdict(config))
-  settings.pop('beta', None)  # Comes with every step.
-  return functools.partial(part, **settings)
+class Properties(NamedTuple):
+  """What a run is, as its parts say; part of its manifest.
 
-
-def settings_of_parts(config: Config) -> tuple[tuple[str, Any], ...]:
-  """The settings that a config's parts ask for by name, which they may keep.
-
-  But for an objective's beta, which comes with every step.
+  Attributes:
+    has_elbo: whether there are a rate and a distortion in nats; there are none
+      in autoencoders.
+    has_density: whether log p(x|z) is the log-density of the targets.
+    takes_beta: whether beta does anything.
+    targets: what the likelihood is asked to explain, in words.
+    effective_beta: what weighs the rate against the distortion, both in nats;
+      None where no number does.
   """
-  settings = dataclasses.asdict(config)
-  chosen = (
-    (posteriors, config.posterior, ''),
-    (likelihoods, config.likelihood, ''),
-    (priors, config.prior, ''),
-    (architectures, config.encoder or config.network, '_encoder'),
-    (architectures, config.decoder or config.network, '_decoder'),
+
+  has_elbo: bool
+  has_density: bool
+  takes_beta: bool
+  targets: str
+  effective_beta: float | None
+
+
+def properties(config: Config, data_shape: Sequence[int]) -> Properties:
+  """Returns what a config's parts say of its run.
+
+  Args:
+    config: the run's settings.
+    data_shape: the shape of one example.
+  """
+  density_of = getattr(_find(config, 'likelihood'), 'density_of', 'any')
+  has_rate = getattr(_find(config, 'posterior'), 'has_rate', True)
+  has_elbo = has_rate and density_of is not None
+  is_grey = config.binarize == 'none'
+  targets = 'grey'
+  if not is_grey:
+    own = ' (own draw)' if config.binarize == 'static' else ''
+    targets = f'binary, {config.binarize}{own}'
+  elif density_of == 'binary':
+    targets = (
+      'grey: the Bernoulli log-likelihood is a negative cross-entropy, no '
+      'log-density of the image'
+    )
+  weight = terms.nature_of(_find(config, 'objective')).rate_weight
+  effective_beta = None
+  if has_elbo and weight == 'beta':
+    effective_beta = terms.effective_beta(
+      config.beta, config.reduction, math.prod(data_shape), config.latent_size
+    )
+  elif has_elbo and weight == 'one':
+    effective_beta = 1.0
+  return Properties(
+    has_elbo,
+    density_of is not None and not (density_of == 'binary' and is_grey),
+    parts.takes_beta(config.objective),
+    targets,
+    effective_beta,
   )
-  names = set(objective(config).keywords)
-  for module, value, suffix in chosen:
-    names |= parts.wanted(_find(module, value, suffix), settings).keys()
-  return tuple((name, settings[name]) for name in sorted(names))
 
 
-def num_parameters(module: snt.Module) -> int:
-  """The number of trainable numbers in a module."""
-  return sum(math.prod(v.shape) for v in module.trainable_variables)
+def _check(config: Config) -> None:
+  """Checks that the parts of a config go together.
+
+  Raises:
+    ConfigError: they do not.
+  """
+  posterior, likelihood = (
+    _find(config, 'posterior'),
+    _find(config, 'likelihood'),
+  )
+  needs = terms.nature_of(_find(config, 'objective')).needs
+  has_rate = getattr(posterior, 'has_rate', True)
+  density_of = getattr(likelihood, 'density_of', 'any')
+  is_grey = config.binarize == 'none'
+  chosen = {kind: config.flag_of(kind) for kind in config.parts}
+  objective = chosen['objective']
+  refusal = None
+  if 'rate' in needs and not has_rate:
+    refusal = (
+      f'{chosen["posterior"]}: a code without noise has no rate, and so no '
+      f'{objective}; give --objective=reconstruction'
+    )
+  elif 'rate' in needs and density_of is None:
+    refusal = (
+      f'{chosen["likelihood"]}: is no density, and so has no {objective}; give '
+      '--likelihood=normal --likelihood_scale=0.7071 for squared errors in '
+      'nats, or --objective=reconstruction with --posterior=deterministic'
+    )
+  elif 'density' in needs and density_of == 'binary' and is_grey:
+    refusal = (
+      f'{objective}: needs --binarize=dynamic, static or threshold, or another '
+      '--likelihood: grey pixels have no log-density under a Bernoulli, so '
+      'that their importance-weighted bound bounds nothing'
+    )
+  elif 'marginals' in needs and not getattr(
+    posterior, 'has_normal_marginals', False
+  ):
+    refusal = (
+      f'{objective}: needs the density of each latent, which '
+      f'{chosen["posterior"]} does not have'
+    )
+  elif 'code' in needs and has_rate:
+    refusal = (
+      f'{objective}: has no rate to keep the noise of {chosen["posterior"]}; '
+      'give --posterior=deterministic, or --objective=elbo --beta=0'
+    )
+  elif density_of == 'grey' and not is_grey:
+    refusal = (
+      f'{chosen["likelihood"]}: is a density of grey pixels; those of '
+      f'--binarize={config.binarize} have probabilities: give '
+      '--likelihood=bernoulli'
+    )
+  elif config.output_bias != 'zero' and not (
+    getattr(likelihood, 'takes_logits', False)
+    and 'output_bias' in parts.parameters('decoder', config.parts['decoder'])
+  ):
+    refusal = (
+      f'--output_bias={config.output_bias}: needs --decoder=mlp, which has a '
+      'bias for each pixel, and --likelihood=bernoulli'
+    )
+  if refusal:
+    raise config_lib.ConfigError(refusal)
 
 
-def named_variables(**modules: snt.Module) -> dict[str, tf.Variable]:
+# -- What trains the model ----------------------------------------------------
+
+
+def objective(config: Config, model: models.VAE) -> training.Objective:
+  """Makes what the config minimises, with the variables that it owns.
+
+  Args:
+    config: the run's settings.
+    model: with its variables made.
+
+  Raises:
+    ConfigError: settings that the objective refuses.
+    TypeError: an objective that breaks its contract.
+  """
+  part = _find(config, 'objective')
+  settings = _settings(config, 'objective')
+  settings.pop('beta', None)  # Comes with every step.
+  module = None
+  if inspect.isclass(part):
+    w_init = networks.Initializer(config.init, config.seed, _OWN_WEIGHTS)
+    part = module = _make(config, 'objective', w_init=w_init)
+    settings = {}
+  takes_beta = parts.takes_beta(config.objective)
+
+  def loss(
+    model: models.VAE, batch: terms.Batch, beta: tf.Tensor
+  ) -> terms.Loss:
+    arguments = settings | ({'beta': beta} if takes_beta else {})
+    return part(model, batch, **arguments)
+
+  # Two images make the variables, and show what is measured.
+  before = [tf.identity(variable) for variable in model.variables]
+  shape = model.decode(tf.zeros([2, config.latent_size])).mean().shape
+  batch = terms.Batch(
+    tf.zeros(shape),
+    randomness.key(config.seed, randomness.Purpose.POSTERIOR, 1),
+    tf.constant(1, tf.int64),
+    2,
+  )
+  try:
+    first = loss(model, batch, tf.constant(config.beta))
+  except errors.PartError as error:
+    raise config_lib.ConfigError(
+      f'{config.flag_of("objective")}: {error}'
+    ) from error
+  for variable, value in zip(model.variables, before, strict=True):
+    variable.assign(value)
+  own = None
+  if module is not None and module.trainable_variables:
+    if first.adversary is None:
+      raise TypeError(
+        f'{type(module).__name__} owns variables, but its loss has no '
+        '`adversary` that they could minimise'
+      )
+    own = training.with_slots(
+      module.make_optimizer(), module.trainable_variables
+    )
+  return training.Objective(loss, tuple(first.measured), module, own)
+
+
+def optimizer(
+  config: Config, parameters: Sequence[tf.Variable]
+) -> snt.Optimizer:
+  """Makes a config's optimizer, with its slots.
+
+  Args:
+    config: the run's settings.
+    parameters: the variables that will be updated.
+  """
+  rate = tf.Variable(
+    config.learning_rate, trainable=False, name='learning_rate'
+  )
+  made = _make(config, 'optimizer', learning_rate=rate)
+  return training.with_slots(made, parameters)
+
+
+def num_parameters(
+  model: models.VAE, own: snt.Module | None = None
+) -> dict[str, int]:
+  """Returns how many numbers are trained, by the part that they are of.
+
+  Args:
+    model: the VAE.
+    own: the objective, where it owns variables.
+  """
+  owners = {
+    'encoder': model.encode,
+    'decoder': model.decode,
+    'prior': model.prior,
+    'objective': own,
+  }
+  counts = {
+    name: sum(math.prod(v.shape) for v in owner.trainable_variables)
+    for name, owner in owners.items()
+    if isinstance(owner, tf.Module)
+  }
+  return {name: count for name, count in counts.items() if count}
+
+
+def named_variables(
+  **modules: snt.Module | snt.Optimizer,
+) -> dict[str, tf.Variable]:
   """Every variable of some modules, under a unique name."""
   return {
     f'{prefix}/{index:03d}/{variable.name.split(":")[0]}': variable

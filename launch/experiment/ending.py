@@ -1,6 +1,6 @@
 """Ending a run: its result and pictures, or how to resume it."""
 
-from launch.experiment import build, messages, metrics, pictures, writing
+from launch.experiment import build, messages, pictures, writing
 from launch.experiment.starting import State
 from launch.rundir import checkpoints
 
@@ -33,7 +33,7 @@ def finish(state: State) -> str:
   if state.config.patience:
     stopped = {'stopped_early': last_step < state.schedule.last}
   state.write_status('finished', **stopped)
-  lines = messages.end(
+  return messages.end(
     state.path,
     state.config,
     state.manifest,
@@ -41,14 +41,6 @@ def finish(state: State) -> str:
     last_step,
     writing.likelihood_scale(state),
   )
-  warnings: list[str] = []
-  if state.config.has_elbo and state.config.has_density:
-    warnings = metrics.unbounded(
-      state.program.model,
-      state.dataset.splits['test'],
-      state.config.binarize,
-    )
-  return '\n'.join([lines, *warnings])
 
 
 def interrupt(state: State) -> str:

@@ -5,7 +5,6 @@ import time
 
 from launch import records
 from launch.experiment import (
-  build,
   ending,
   failures,
   messages,
@@ -72,15 +71,7 @@ def run(
 
 def _carry_out(state: State) -> int:
   """Trains a run to its end; returns the exit code."""
-  print(
-    messages.start(
-      state.path,
-      state.config,
-      state.manifest,
-      build.num_parameters(state.program.model),
-    ),
-    flush=True,
-  )
+  print(messages.start(state.path, state.config, state.manifest), flush=True)
   with failures.recorded(state), stop.Stop() as stopping:
     with progress.Progress(state.step, state.schedule.last) as shown:
       over = train(state, shown, stopping)
@@ -154,7 +145,9 @@ def train(state: State, shown: progress.Progress, stopping: stop.Stop) -> bool:
 def _validate(state: State) -> bool:
   """Evaluates the validation split; whether these weights are the best."""
   writing.evaluate(state, 'validation')
-  state.best_step = metrics.best_validated(state.path, state.config.has_elbo)
+  state.best_step = metrics.best_validated(
+    state.path, state.manifest['has_elbo']
+  )
   return state.best_step == state.step
 
 

@@ -14,25 +14,8 @@ def counted(shape: Sequence[int]) -> str:
   return 'images' if len(shape) == 3 else 'rows'
 
 
-def targets(config: Config) -> str:
-  """Says what the likelihood is asked to explain."""
-  if config.binarize == 'static':
-    return 'binary, static (own draw)'
-  if config.binarize != 'none':
-    return f'binary, {config.binarize}'
-  if config.likelihood == 'bernoulli':
-    return (
-      'grey: the Bernoulli log-likelihood is a negative cross-entropy, no '
-      'log-density of the image'
-    )
-  return 'grey'
-
-
 def start(
-  path: pathlib.Path,
-  config: Config,
-  manifest: Mapping[str, Any],
-  num_parameters: int,
+  path: pathlib.Path, config: Config, manifest: Mapping[str, Any]
 ) -> str:
   """Returns the lines before training: what is trained, and on what."""
   data, device = manifest['dataset'], manifest['device']
@@ -52,10 +35,12 @@ def start(
     )
     if split in counts
   )
-  if not config.has_elbo:
+  if not manifest['has_elbo']:
     beta = 'none: an autoencoder has no rate for it to weigh'
-  elif not config.has_effective_beta:
+  elif manifest['effective_beta'] is None and manifest['takes_beta']:
     beta = f'{config.beta:g}, as --objective={config.objective} uses it'
+  elif manifest['effective_beta'] is None:
+    beta = f'none: --objective={config.objective} does not take it'
   else:
     beta = (
       f'{config.beta:g} under --reduction={config.reduction}: effective beta '
@@ -68,7 +53,8 @@ def start(
     f'run      {path}\n'
     f'data     {config.dataset} {data["version"]} from {data["source"]}: '
     f'{splits} {examples}, {what}\n'
-    f'model    {num_parameters:,} parameters, {config.latent_size} latents\n'
+    f'model    {sum(manifest["num_parameters"].values()):,} parameters, '
+    f'{config.latent_size} latents\n'
     f'beta     {beta}\n'
     f'device   {device["name"]}, {config.threads} threads, XLA {config.jit}'
   )
@@ -121,11 +107,13 @@ def end(
     f'  {result(evaluated)}',
   ]
   if likelihood:
-    lines.append(
-      f'  the likelihood has the scale {likelihood["fitted_scale"]:.4g}: '
-      f'beta is worth {likelihood["equivalent_beta"]:.4g} against half the '
-      'squared error'
-    )
+    line = f'  the likelihood has the scale {likelihood["fitted_scale"]:.4g}'
+    if 'equivalent_beta' in likelihood:
+      line += (
+        f': beta is worth {likelihood["equivalent_beta"]:.4g} against half the '
+        'squared error'
+      )
+    lines.append(line)
   if manifest.get('stopped_early'):
     lines.append(
       f'stopped early after step {step:,}: no better on the validation split '

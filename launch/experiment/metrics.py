@@ -7,8 +7,6 @@ import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from launch import records
 from launch.experiment import messages
 from launch.settings.config import Config
@@ -77,7 +75,7 @@ class Evaluated:
     Raises:
       ValueError: grey targets under a Bernoulli, or no samples.
     """
-    if not self.config.has_density:
+    if not self.manifest['has_density']:
       raise ValueError(
         'grey pixels have no log-density under a Bernoulli; their '
         'importance-weighted bound bounds nothing'
@@ -116,7 +114,6 @@ NEEDS: Mapping[str, Callable[[Evaluated], bool]] = {
   ),
   'bound': lambda of: of.num_importance_samples > 0,
   'labels': lambda of: of.data.labels is not None,
-  'factors': lambda of: of.data.factors is not None,
 }
 
 Number = float | evaluation.Estimate | None
@@ -298,43 +295,17 @@ def likelihood_scale(
   (Rybkin et al. 2021, https://arxiv.org/abs/2006.13202, section 3).
 
   Returns:
-    `fitted_scale` s, in the data's unit, and `equivalent_beta`, beta s^2;
-    nothing where the likelihood is another.
+    `fitted_scale` s, in the data's unit, and `equivalent_beta`, beta s^2,
+    where there is an effective beta; nothing where the likelihood is another.
   """
   assert isinstance(model.decode, models.Decoder)
   scale = getattr(model.decode.likelihood, 'scale', None)
-  if scale is None or effective_beta is None:
+  if scale is None:
     return {}
-  scale = float(scale)
-  return {
-    'fitted_scale': scale,
-    'equivalent_beta': effective_beta * scale**2,
-  }
-
-
-def unbounded(
-  model: models.VAE, data: datasets.Split, binarize: str
-) -> list[str]:
-  """Returns a warning where nats of a density have no upper bound, or nothing.
-
-  Pixels of 8 bits are points, whose density a scale that is learned raises
-  without end (Theis et al. 2016, https://arxiv.org/abs/1511.01844). Only a
-  likelihood of a fixed scale, or of binary targets, keeps it finite.
-
-  Args:
-    model: the VAE.
-    data: a split.
-    binarize: the run's setting.
-  """
-  assert isinstance(model.decode, models.Decoder)
-  is_bounded = getattr(model.decode.likelihood, 'is_bounded', False)
-  if data.examples.dtype != np.uint8 or binarize != 'none' or is_bounded:
-    return []
-  return [
-    'WARNING: pixels of 8 bits have no noise that would make them continuous '
-    '(no dequantisation), and the density adapts to them: its elbo, distortion '
-    'and log p(x) have no upper bound, and compare only within this likelihood'
-  ]
+  found = {'fitted_scale': float(scale)}
+  if effective_beta is not None:
+    found['equivalent_beta'] = effective_beta * found['fitted_scale'] ** 2
+  return found
 
 
 def best_validated(path: pathlib.Path, has_elbo: bool) -> int | None:
@@ -385,13 +356,11 @@ def lines(of: Evaluated, rows: Iterable[Mapping[str, Any]]) -> list[str]:
     found.append(line)
   if not of.result.has_elbo:
     return found
-  if not of.config.has_density:
+  if not of.manifest['has_density']:
     found.append(
       'no importance-weighted bound: the targets are grey, where a Bernoulli '
       'gives no log-density and the bound would bound nothing (--binarize)'
     )
-  else:
-    found += unbounded(of.model, of.data, of.config.binarize)
   bounds = of.bounds if of.num_importance_samples else []
   if bounds and (
     bounds[-1].bias > _BIAS_NATS or bounds[-1].degenerate > _DEGENERATE_SHARE

@@ -91,12 +91,12 @@ def write(
     'latents': latents,
     'traversals': traversals(model, floats[:NUM_TRAVERSED], result),
   }
-  if config.has_elbo:
+  if result.has_elbo:
     key = randomness.key(config.seed, randomness.Purpose.PRIOR, 0)
     contents['samples'] = {'modes': model.sample(NUM_SAMPLES, key).numpy()}
     contents['latent_grid'] = latent_grid(model, result.rate_per_latent)
   if config.latent_size == 2:
-    contents['manifold'] = manifold(model, result, config.has_elbo)
+    contents['manifold'] = manifold(model, result, result.has_elbo)
   for name, arrays in contents.items():
     records.write_arrays(run_dir, name, step, arrays, expected)
 

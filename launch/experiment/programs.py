@@ -36,7 +36,9 @@ class Program:
   Attributes:
     model: the VAE.
     optimizer: with its slots.
-    variables: of both, by name.
+    objective: what it minimises.
+    variables: of all three, by name.
+    properties: what it is.
     evaluator: of the model.
   """
 
@@ -53,17 +55,15 @@ class Program:
     """
     self._config = config
     self.model = model
-    self.optimizer = training.make_optimizer(
-      config.optimizer,
-      config.learning_rate,
-      list(model.trainable_variables),
-      config.adam_epsilon,
-      config.momentum,
-    )
+    self.optimizer = build.optimizer(config, model.trainable_variables)
+    self.objective = build.objective(config, model)
     self.variables = build.named_variables(
-      model=model, optimizer=self.optimizer
+      model=model, optimizer=self.optimizer, **self.objective.owned
     )
-    self.evaluator = evaluation.Evaluator(model, has_elbo=config.has_elbo)
+    self.properties = build.properties(config, examples.shape[1:])
+    self.evaluator = evaluation.Evaluator(
+      model, has_elbo=self.properties.has_elbo
+    )
     self._examples = examples
 
   @functools.cached_property
@@ -73,7 +73,7 @@ class Program:
     return training.Engine(
       self.model,
       self.optimizer,
-      build.objective(config),
+      self.objective,
       self._examples,
       seed=config.seed,
       batch_size=config.batch_size,
@@ -82,18 +82,12 @@ class Program:
       on_device=config.data_placement == 'device',
     )
 
-  def restart(self, config: Config, initial: models.VAE) -> None:
-    """Makes it the program of another run, before its first step.
-
-    Args:
-      config: of that run.
-      initial: a model whose variables have their first values.
-    """
-    pairs = zip(self.model.variables, initial.variables, strict=True)
+  def restart(self, other: 'Program') -> None:
+    """Makes it another run's program, which is as before its first step."""
+    pairs = zip(self.variables.values(), other.variables.values(), strict=True)
     for variable, value in pairs:
       variable.assign(value)
-    training.reset_optimizer(self.optimizer, config.learning_rate)
-    self.engine.seed = config.seed
+    self.engine.seed = other._config.seed
 
 
 class Prepared(NamedTuple):
@@ -146,19 +140,15 @@ class Workbench:
     model = build.model(config, dataset.shape, mean_image)
     _check_range(model, dataset)
     config = dataclasses.replace(config, jit=resolve_jit(config, model))
-    key = (
-      id(dataset),
-      config_lib.compiled_settings(config),
-      build.settings_of_parts(config),
-    )
-    if self._program and self._program[0] == key:
-      program = self._program[1]
-      program.restart(config, model)
-    else:
+    key = id(dataset), config_lib.compiled_settings(config)
+    if self._program and self._program[0] != key:
       self._program = None  # Its memory, before the next one takes as much.
-      program = Program(config, model, examples)
+    program = Program(config, model, examples)
+    if self._program:
+      self._program[1].restart(program)
+    else:
       self._program = key, program
-    return Prepared(config, dataset, program)
+    return Prepared(config, dataset, self._program[1])
 
   def _open(
     self,

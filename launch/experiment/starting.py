@@ -10,12 +10,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from launch import files, records
-from launch.experiment import build, messages, metrics, programs
+from launch.experiment import build, metrics, programs
 from launch.experiment.schedule import Schedule
 from launch.rundir import checkpoints, opening, provenance
 from launch.settings import config as config_lib
 from launch.settings.config import Config
-from vae import losses
 from vae.data import datasets
 from vae.metrics import evaluation
 
@@ -123,19 +122,10 @@ def _begin(
     **session,
     'threads': config.threads,
     'dataset': dict(dataset.provenance),
-    'targets': messages.targets(config),
-    'num_parameters': {
-      'encoder': build.num_parameters(program.model.encode),
-      'decoder': build.num_parameters(program.model.decode),
-    },
-    'effective_beta': losses.effective_beta(
-      config.beta,
-      config.reduction,
-      math.prod(dataset.shape),
-      config.latent_size,
-    )
-    if config.has_effective_beta
-    else None,
+    **program.properties._asdict(),
+    'num_parameters': build.num_parameters(
+      program.model, program.objective.module
+    ),
     'training_steps': schedule.last,
   }
   for name in records.RUN_TABLES:
@@ -173,7 +163,7 @@ def _resume(
     records.keep_rows(path, name, _is_kept(name, state.step, stored, schedule))
   manifest.pop('error', None)
   if config.patience:
-    state.best_step = metrics.best_validated(path, config.has_elbo)
+    state.best_step = metrics.best_validated(path, manifest['has_elbo'])
     # The best of a shorter run may be none of the longer one's.
     if state.best_step is None:
       manifest.pop('best_step', None)

@@ -16,7 +16,7 @@ from vae.metrics import evaluation
 def log(
   state: State, measured: training.Metrics, shown: progress.Progress, last: bool
 ) -> None:
-  """Writes the last step to train.csv and timing.csv, and may print it.
+  """Writes the last step to its tables, and may print it.
 
   Args:
     state: the run.
@@ -38,7 +38,7 @@ def log(
     'rate_nats': None,
     'elbo_nats': None,
   }
-  if config.has_elbo:
+  if state.manifest['has_elbo']:
     row['kl'] = np.float32(kl)
     nats = {
       'beta': float(state.schedule.betas(step, 1)[0])
@@ -67,6 +67,15 @@ def log(
   )
   records.append(
     state.path,
+    records.TERMS,
+    *(
+      {'step': step, 'term': name, 'value': np.float32(value)}
+      for name, value in measured.measured.items()
+      if math.isfinite(value)
+    ),
+  )
+  records.append(
+    state.path,
     records.TIMING,
     {'step': step, 'seconds': f'{state.seconds:.3f}'},
   )
@@ -84,7 +93,7 @@ def evaluate(state: State, split: str) -> evaluation.Evaluation:
   )
   name, estimate = (
     ('elbo', result.elbo)
-    if config.has_elbo
+    if state.manifest['has_elbo']
     else ('squared error', result.squared_error)
   )
   if not math.isfinite(estimate.value):

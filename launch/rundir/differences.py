@@ -149,13 +149,6 @@ def _results(
   return step, found
 
 
-def _targets(settings: Mapping[str, Any]) -> tuple[str, bool]:
-  """What an elbo is of; grey pixels have another under a Bernoulli."""
-  values = _with_defaults(settings)
-  is_grey = values['binarize'] == 'none'
-  return values['binarize'], is_grey and values['likelihood'] == 'bernoulli'
-
-
 def _remark(old: _Result, new: _Result) -> str:
   difference = new.value - old.value
   if old.se is None or new.se is None:
@@ -191,13 +184,15 @@ def results(old_dir: pathlib.Path, new_dir: pathlib.Path) -> list[Difference]:
   same_data = (
     manifests[0]['dataset']['sha256'] == manifests[1]['dataset']['sha256']
   )
-  same_targets = (
-    len({_targets(records.read_config(path)) for path in paths}) == 1
-  )
+  # Of grey pixels, some likelihoods have a density and others none.
+  targets = {
+    (_with_defaults(records.read_config(path))['binarize'], m['has_density'])
+    for path, m in zip(paths, manifests, strict=True)
+  }
   for name in old:
     if name not in new or old[name] == new[name]:
       continue
-    if not same_targets:
+    if len(targets) > 1:
       remark = 'not comparable: other targets'
     elif not same_data or old[name].num_images != new[name].num_images:
       remark = 'not comparable: other images'

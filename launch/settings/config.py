@@ -42,8 +42,23 @@ def _setting(
   lower: float | None = None,
   above: float | None = None,
   upper: float | None = None,
+  off: Any = None,
+  compiled: bool = True,
 ) -> Any:
-  """A field of `Config` with what its flag and its check need."""
+  """A field of `Config` with what its flag and its check need.
+
+  Args:
+    default: its value where nothing else is said.
+    help: of the flag, with its unit.
+    group: one of `GROUPS`.
+    choices: the values that it may have.
+    lower: the smallest.
+    above: what it must be greater than.
+    upper: the largest.
+    off: the value that says to do without, which may be given to no avail.
+    compiled: False for an input of a compiled program, an initial value, and
+      what happens between the program's calls.
+  """
   metadata = {
     'help': help,
     'group': group,
@@ -51,6 +66,8 @@ def _setting(
     'lower': lower,
     'above': above,
     'upper': upper,
+    'off': off,
+    'compiled': compiled,
   }
   if isinstance(default, list):
     default = tuple(default)
@@ -67,6 +84,7 @@ class Config:
     'prints the effective beta, which weighs nats against nats',
     'Objective',
     lower=0.0,
+    compiled=False,
   )
   reduction: str = _setting(
     'mean',
@@ -74,6 +92,7 @@ class Config:
     'of the KL; sum: loss = distortion + beta * rate, both in nats',
     'Objective',
     choices=('mean', 'sum'),
+    off='sum',
   )
   objective: str = _setting(
     'elbo',
@@ -82,7 +101,7 @@ class Config:
     'reparameterized gradient; reconstruction: no rate at all, for '
     'autoencoders',
     'Objective',
-    choices=tuple(parts.find('objectives')),
+    choices=tuple(parts.find('objective')),
   )
   num_samples: int = _setting(
     1,
@@ -103,12 +122,15 @@ class Config:
     'reconstruction',
     'Objective',
     lower=0,
+    off=0,
   )
   beta_warmup_steps: int = _setting(
     0,
     'steps over which beta rises in a line from 0 to --beta; 0: it is constant',
     'Objective',
     lower=0,
+    off=0,
+    compiled=False,
   )
   network: str = _setting(
     'mlp',
@@ -118,23 +140,20 @@ class Config:
     'burgess_conv, locatello_conv and higgins_mlp: of the studies of sprites',
     'Model',
     choices=tuple(
-      sorted(
-        parts.find('architectures', '_encoder').keys()
-        & parts.find('architectures', '_decoder').keys()
-      )
+      sorted(parts.find('encoder').keys() & parts.find('decoder').keys())
     ),
   )
   encoder: str | None = _setting(
     None,
     "the encoder, where it is not --network's",
     'Model',
-    choices=tuple(parts.find('architectures', '_encoder')),
+    choices=tuple(parts.find('encoder')),
   )
   decoder: str | None = _setting(
     None,
     "the decoder, where it is not --network's",
     'Model',
-    choices=tuple(parts.find('architectures', '_decoder')),
+    choices=tuple(parts.find('decoder')),
   )
   channels: tuple[int, ...] = _setting(
     [32, 64],
@@ -149,6 +168,7 @@ class Config:
     'Model',
     lower=0.0,
     upper=0.99,
+    off=0.0,
   )
   hidden_sizes: tuple[int, ...] = _setting(
     [100, 100],
@@ -182,19 +202,20 @@ class Config:
     'deterministic: a code, as of a plain autoencoder, where beta has no '
     'meaning',
     'Model',
-    choices=tuple(parts.find('posteriors')),
+    choices=tuple(parts.find('posterior')),
   )
   code_activation: str = _setting(
     'linear',
     'what the code of --posterior=deterministic passes through',
     'Model',
     choices=('linear', 'sigmoid', 'tanh'),
+    off='linear',
   )
   prior: str = _setting(
     'standard',
     'p(z); standard: N(0, I); mixture: learned, of diagonal normals',
     'Model',
-    choices=tuple(parts.find('priors')),
+    choices=tuple(parts.find('prior')),
   )
   prior_components: int = _setting(
     10, 'components of the mixture', 'Model', lower=1, upper=_MOST_UNITS
@@ -204,7 +225,7 @@ class Config:
     'p(x|z) of each value; continuous_bernoulli: a density of grey pixels; '
     'squared_error: no density, for --objective=reconstruction',
     'Model',
-    choices=tuple(parts.find('likelihoods')),
+    choices=tuple(parts.find('likelihood')),
   )
   likelihood_scale: str = _setting(
     'optimal',
@@ -218,6 +239,7 @@ class Config:
     'what the mean of --likelihood=normal or squared_error passes through',
     'Model',
     choices=('linear', 'sigmoid', 'tanh'),
+    off='linear',
   )
   posterior_scale: str = _setting(
     'square',
@@ -231,6 +253,7 @@ class Config:
     'initial weights; sonnet: truncated normal, variance 1 / fan-in',
     'Model',
     choices=('glorot_uniform', 'he_uniform', 'sonnet'),
+    compiled=False,
   )
   output_bias: str = _setting(
     'zero',
@@ -238,6 +261,8 @@ class Config:
     'grey training image, clipped to [0.001, 0.999]',
     'Model',
     choices=('data_mean', 'zero'),
+    off='zero',
+    compiled=False,
   )
   dataset: str = _setting(
     'auto',
@@ -270,22 +295,31 @@ class Config:
   )
   batch_size: int = _setting(64, 'images per step', 'Training', lower=1)
   training_steps: int | None = _setting(
-    1024, 'updates of the weights', 'Training', lower=1
+    1024,
+    'updates of the weights',
+    'Training',
+    lower=1,
+    compiled=False,
   )
   num_epochs: float | None = _setting(
     None,
     'passes over the training images, instead of --training_steps',
     'Training',
     above=0.0,
+    compiled=False,
   )
   optimizer: str = _setting(
     'adam',
     'what updates the weights; rmsprop with decay 0.9 and epsilon 1e-10',
     'Training',
-    choices=('adam', 'momentum', 'rmsprop', 'sgd'),
+    choices=tuple(parts.find('optimizer')),
   )
   learning_rate: float = _setting(
-    1e-3, 'step size of the optimizer', 'Training', above=0.0
+    1e-3,
+    'step size of the optimizer',
+    'Training',
+    above=0.0,
+    compiled=False,
   )
   learning_rate_schedule: str = _setting(
     'constant',
@@ -293,6 +327,7 @@ class Config:
     '(Burda et al. 2015)',
     'Training',
     choices=('constant', 'ladder'),
+    compiled=False,
   )
   adam_epsilon: float = _setting(
     1e-8,
@@ -314,9 +349,14 @@ class Config:
     'keep the last',
     'Training',
     lower=0,
+    compiled=False,
   )
   seed: int = _setting(
-    0, 'of every random number in the run', 'Training', lower=0
+    0,
+    'of every random number in the run',
+    'Training',
+    lower=0,
+    compiled=False,
   )
   log_every: int = _setting(
     0,
@@ -324,6 +364,7 @@ class Config:
     '0 for none',
     'Training',
     lower=0,
+    compiled=False,
   )
   eval_every: int = _setting(
     0,
@@ -331,12 +372,14 @@ class Config:
     '0 for none',
     'Training',
     lower=0,
+    compiled=False,
   )
   checkpoint_every: str = _setting(
     '60s',
     'between checkpoints: a number of steps, or of seconds with an s at the '
     'end; there is always one at the end',
     'Execution',
+    compiled=False,
   )
   jit: str = _setting(
     'auto',
@@ -368,10 +411,7 @@ class Config:
     if (self.training_steps is None) == (self.num_epochs is None):
       raise ConfigError('give one of --training_steps and --num_epochs')
     self.parse_likelihood_scale()
-    self._check_elbo()
-    if self.objective in ('iwae', 'dreg'):
-      self._check_importance_weighted()
-    self._check_activations()
+    self._check_parts()
     if (
       self.training_steps is not None
       and self.training_steps < self.beta_warmup_steps
@@ -379,13 +419,6 @@ class Config:
       raise ConfigError(
         f'--beta_warmup_steps={self.beta_warmup_steps}: training would end '
         f'before, after {self.training_steps} steps'
-      )
-    if self.output_bias == 'data_mean' and (
-      (self.decoder or self.network) != 'mlp' or self.likelihood != 'bernoulli'
-    ):
-      raise ConfigError(
-        '--output_bias=data_mean: needs --decoder=mlp, which has a bias for '
-        'each pixel, and --likelihood=bernoulli'
       )
 
   def parse_likelihood_scale(self) -> float | str:
@@ -409,100 +442,55 @@ class Config:
     return number
 
   @property
-  def has_density(self) -> bool:
-    """Whether log p(x|z) is that of the targets: not a Bernoulli's of grey."""
-    if self.likelihood == 'squared_error':
-      return False
-    return self.likelihood != 'bernoulli' or self.binarize != 'none'
+  def parts(self) -> dict[str, str]:
+    """The parts that are chosen, by kind."""
+    chosen = {kind: getattr(self, kind) for kind in parts.KINDS}
+    for kind in ('encoder', 'decoder'):
+      chosen[kind] = chosen[kind] or self.network
+    return chosen
 
-  @property
-  def has_elbo(self) -> bool:
-    """Whether there is a rate and a distortion in nats; not in autoencoders."""
-    return (
-      self.posterior != 'deterministic' and self.likelihood != 'squared_error'
-    )
+  def flag_of(self, kind: str) -> str:
+    """Returns the flag that chooses the part of a kind, with its value."""
+    name = kind if getattr(self, kind) else 'network'
+    return f'--{name}={self.parts[kind]}'
 
-  @property
-  def has_effective_beta(self) -> bool:
-    """Whether beta weighs a rate, and in a way that is known."""
-    return self.has_elbo and self.objective in ('elbo', 'iwae', 'dreg')
-
-  def _check_elbo(self) -> None:
-    """An elbo needs a posterior with a rate and a likelihood with a density."""
-    if self.objective in ('elbo', 'iwae', 'dreg'):
-      if self.posterior == 'deterministic':
+  def _check_parts(self) -> None:
+    """A part is made of settings and of what its kind is provided with."""
+    names = {field.name for field in fields()}
+    for kind, value in self.parts.items():
+      if unknown := sorted(parts.settings(kind, value) - names):
+        module, _, provided = parts.KINDS[kind]
+        also = f', nor {" nor ".join(sorted(provided))}' if provided else ''
         raise ConfigError(
-          '--posterior=deterministic: a code without noise has no rate, and so '
-          f'no --objective={self.objective}; give --objective=reconstruction'
+          f'{self.flag_of(kind)}: {parts.find(kind)[value]} in vae/{module}.py '
+          f'asks for {", ".join(unknown)}, which is no setting{also}'
         )
-      if self.likelihood == 'squared_error':
-        raise ConfigError(
-          '--likelihood=squared_error: is no density, and so has no '
-          f'--objective={self.objective}; give --likelihood=normal '
-          '--likelihood_scale=0.7071 for squared errors in nats, or '
-          '--objective=reconstruction with --posterior=deterministic'
-        )
-    if self.objective == 'reconstruction' and self.posterior != 'deterministic':
-      raise ConfigError(
-        f'--objective=reconstruction: has no rate to keep the noise of '
-        f'--posterior={self.posterior}; give --posterior=deterministic, or '
-        '--objective=elbo --beta=0'
-      )
-    if not self.has_elbo and self.beta_warmup_steps:
-      raise ConfigError(
-        f'--beta_warmup_steps={self.beta_warmup_steps}: an autoencoder has no '
-        'rate for beta to weigh'
-      )
-    if self.prior == 'mixture' and self.posterior == 'deterministic':
-      raise ConfigError(
-        '--prior=mixture: --posterior=deterministic has no rate that could '
-        'train it'
-      )
-    if self.likelihood == 'continuous_bernoulli' and self.binarize != 'none':
-      raise ConfigError(
-        f'--likelihood=continuous_bernoulli: is a density of grey pixels; '
-        f'those of --binarize={self.binarize} have probabilities: give '
-        '--likelihood=bernoulli'
-      )
 
-  def _check_activations(self) -> None:
-    if self.code_activation != 'linear' and self.posterior != 'deterministic':
-      raise ConfigError(
-        f'--code_activation={self.code_activation}: needs '
-        '--posterior=deterministic'
-      )
-    if self.output_activation != 'linear' and self.likelihood not in (
-      'normal',
-      'squared_error',
-    ):
-      raise ConfigError(
-        f'--output_activation={self.output_activation}: needs '
-        '--likelihood=normal or squared_error; the others take logits'
-      )
-
-  def _check_importance_weighted(self) -> None:
-    for name, value, why in (
-      ('reduction', 'sum', 'the bound is in nats per image'),
-      ('beta', 1.0, 'the bound has no beta'),
-      ('kl', 'exact', 'the bound has no KL of its own'),
-      ('beta_warmup_steps', 0, 'the bound has no beta'),
-    ):
-      if getattr(self, name) != value:
-        raise ConfigError(
-          f'--{name}={getattr(self, name)}: --objective={self.objective} '
-          f'needs --{name}={value}: {why}'
-        )
-    if not self.has_density:
-      raise ConfigError(
-        f'--objective={self.objective}: needs --binarize=dynamic, static or '
-        'threshold, or another --likelihood: grey pixels have no log-density '
-        'under a Bernoulli, so that their importance-weighted bound bounds '
-        'nothing'
-      )
+  def unused(self) -> dict[str, str]:
+    """Returns the settings that do nothing here, and what they go with."""
+    taken = set()
+    for kind, value in self.parts.items():
+      taken |= parts.settings(kind, value)
+    found = {
+      field.name: ' or '.join(parts.takers(field.name))
+      for field in fields()
+      if field.name not in taken and parts.takers(field.name)
+    }
+    if 'kl' in taken and self.kl != 'monte_carlo':
+      found['kl_samples'] = '--kl=monte_carlo'
+    if 'beta' not in taken:
+      found['beta_warmup_steps'] = 'a --beta'
+    if self.encoder and self.decoder:
+      found['network'] = 'an --encoder or a --decoder less'
+    return found
 
   def to_json(self) -> str:
     """All settings, sorted, as text."""
     return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True) + '\n'
+
+
+def _field(name: str) -> dataclasses.Field:
+  return next(field for field in fields() if field.name == name)
 
 
 def fields() -> tuple[dataclasses.Field, ...]:
@@ -579,34 +567,20 @@ def parse_interval(text: str) -> tuple[float, str]:
   return float(match[2]), 'steps'
 
 
-# Inputs of a compiled program, initial values, and what happens between its
-# calls.
-_NOT_COMPILED = frozenset(
-  {
-    'beta',
-    'beta_warmup_steps',
-    'checkpoint_every',
-    'eval_every',
-    'init',
-    'learning_rate',
-    'learning_rate_schedule',
-    'log_every',
-    'num_epochs',
-    'output_bias',
-    'patience',
-    'seed',
-    'training_steps',
-  }
-)
-
-
 def compiled_settings(config: Config) -> tuple[tuple[str, Any], ...]:
-  """The settings that make a compiled program, by name.
+  """Returns the settings that make a compiled program, by name.
 
-  Runs that agree in them are trained by one program.
+  Runs that agree in them are trained by one program. What a part is made with
+  it may keep, but for what comes with every step.
   """
-  settings = dataclasses.asdict(config).items()
-  return tuple(item for item in settings if item[0] not in _NOT_COMPILED)
+  kept = set()
+  for kind, value in config.parts.items():
+    kept |= parts.parameters(kind, value) - {'beta', 'learning_rate'}
+  return tuple(
+    (field.name, getattr(config, field.name))
+    for field in fields()
+    if field.metadata['compiled'] or field.name in kept
+  )
 
 
 # -- config.json --------------------------------------------------------------
@@ -780,6 +754,12 @@ def make(given: Mapping[str, Any], stored: Config | None = None) -> Config:
     settings = dataclasses.asdict(load(os.path.expanduser(str(path))))
   elif stored is not None and not preset.present:
     settings = dataclasses.asdict(stored)
+  objective = given.get('objective', settings.get('objective'))
+  if objective in parts.find('objective') and (
+    objective != settings.get('objective', Config.objective)
+    and 'reduction' not in parts.settings('objective', objective)
+  ):
+    settings |= {'reduction': 'sum', 'beta': 1.0}  # Another, in nats.
   # Steps or epochs: what the command line says wins over all else.
   if {'training_steps', 'num_epochs'} <= given.keys():
     raise ConfigError('give one of --training_steps and --num_epochs')
@@ -788,7 +768,15 @@ def make(given: Mapping[str, Any], stored: Config | None = None) -> Config:
     settings['num_epochs'] = None
   elif settings.get('num_epochs') is not None:
     settings['training_steps'] = None
-  return Config(**settings)
+  config = Config(**settings)
+  for name, instead in config.unused().items():
+    value = given.get(name, off := _field(name).metadata['off'])
+    if value != off:
+      raise ConfigError(
+        f'--{name}={records.text(value)}: does nothing in this run; it goes '
+        f'with {instead}'
+      )
+  return config
 
 
 def decided(config: Config, stored: Config | None) -> Config:

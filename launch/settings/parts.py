@@ -2,48 +2,147 @@
 
 A part is a public class or function of one module. To add one is to write it
 there: flags, help and checks find it by reading the source, since importing it
-would import TensorFlow.
+would import TensorFlow. Its parameters are settings, by their names, or what
+the builder provides for its kind.
 """
 
 import ast
 import functools
-import inspect
 import pathlib
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class Kind(NamedTuple):
+  """A kind of part.
+
+  Attributes:
+    module: of `vae`, where the parts are.
+    suffix: of their names there, which their values lack.
+    provided: the parameters that are no settings.
+  """
+
+  module: str
+  suffix: str = ''
+  provided: frozenset[str] = frozenset()
+
+
+_NETWORK = frozenset({'data_shape', 'output_shape', 'w_init'})
+
+# By the setting whose values they are.
+KINDS: Mapping[str, Kind] = {
+  'encoder': Kind('architectures', '_encoder', _NETWORK),
+  'decoder': Kind('architectures', '_decoder', _NETWORK),
+  'posterior': Kind('posteriors'),
+  'likelihood': Kind('likelihoods', provided=frozenset({'data_shape'})),
+  'prior': Kind('priors', provided=frozenset({'key', 'multivariate'})),
+  'objective': Kind(
+    'objectives', provided=frozenset({'model', 'batch', 'w_init'})
+  ),
+  'optimizer': Kind('optimizers'),
+}
+
+# What stands for a setting under another name.
+_MADE_OF = {'w_init': 'init'}
 
 
 @functools.cache
-def find(module: str, suffix: str = '') -> Mapping[str, str]:
-  """The parts of a module of `vae`.
+def _definitions(module: str) -> Mapping[str, ast.ClassDef | ast.FunctionDef]:
+  """The public classes and functions that a module of `vae` defines."""
+  path = pathlib.Path(__file__).parents[2] / 'vae' / f'{module}.py'
+  return {
+    node.name: node
+    for node in ast.parse(path.read_text('utf-8')).body
+    if isinstance(node, ast.ClassDef | ast.FunctionDef)
+    and not node.name.startswith('_')
+  }
+
+
+def find(kind: str) -> Mapping[str, str]:
+  """Returns the parts of a kind.
 
   Args:
-    module: such as 'likelihoods'.
-    suffix: of the parts that are meant, such as '_encoder', left out of their
-      values.
+    kind: one of `KINDS`.
 
   Returns:
     From a flag's value (snake_case) to the name of the class or function.
   """
-  path = pathlib.Path(__file__).parents[2] / 'vae' / f'{module}.py'
-  names = [
-    node.name
-    for node in ast.parse(path.read_text('utf-8')).body
-    if isinstance(node, ast.ClassDef | ast.FunctionDef)
-    and not node.name.startswith('_')
-    and node.name.endswith(suffix)
-  ]
-  return {_snake_case(name).removesuffix(suffix): name for name in names}
+  module, suffix, _ = KINDS[kind]
+  return {
+    _snake_case(name).removesuffix(suffix): name
+    for name in _definitions(module)
+    if name.endswith(suffix)
+  }
 
 
 def _snake_case(name: str) -> str:
   return re.sub('(?<=[a-z])(?=[A-Z])', '_', name).lower()
 
 
-def wanted(part: Callable, available: Mapping[str, Any]) -> dict[str, Any]:
-  """Those of the available arguments that a part's signature names."""
-  # Of a class, Sonnet's metaclass hides the signature.
-  function = part.__init__ if inspect.isclass(part) else part
-  names = inspect.signature(function).parameters
-  return {name: available[name] for name in names if name in available}
+def _parameters(function: ast.FunctionDef) -> set[str]:
+  arguments = (*function.args.args, *function.args.kwonlyargs)
+  # Sonnet's modules may have a name.
+  return {argument.arg for argument in arguments} - {'self', 'name'}
+
+
+def _method(kind: str, value: str, name: str) -> ast.FunctionDef | None:
+  """A part itself where it is a function, else a method, also of a base."""
+  definitions = _definitions(KINDS[kind].module)
+  node: ast.AST | None = definitions[find(kind)[value]]
+  while isinstance(node, ast.ClassDef):
+    for method in node.body:
+      if isinstance(method, ast.FunctionDef) and method.name == name:
+        return method
+    bases = [base.id for base in node.bases if isinstance(base, ast.Name)]
+    node = next((definitions[b] for b in bases if b in definitions), None)
+  return node if isinstance(node, ast.FunctionDef) else None
+
+
+def parameters(kind: str, value: str) -> set[str]:
+  """Returns the names of what a part is made with.
+
+  Args:
+    kind: one of `KINDS`.
+    value: of the setting of that name.
+  """
+  function = _method(kind, value, '__init__')
+  return _parameters(function) if function else set()
+
+
+def takes_beta(objective: str) -> bool:
+  """Returns whether an objective is called with beta, at every step.
+
+  Args:
+    objective: value of `--objective`.
+  """
+  function = _method('objective', objective, '__call__')
+  return function is not None and 'beta' in _parameters(function)
+
+
+def settings(kind: str, value: str) -> set[str]:
+  """Returns the names of the settings that a part takes.
+
+  Args:
+    kind: one of `KINDS`.
+    value: of the setting of that name.
+  """
+  names = {_MADE_OF.get(name, name) for name in parameters(kind, value)}
+  if kind == 'objective' and takes_beta(value):
+    names.add('beta')
+  return names - KINDS[kind].provided
+
+
+@functools.cache
+def takers(setting: str) -> tuple[str, ...]:
+  """Returns the parts that take a setting, as flags that choose them.
+
+  Args:
+    setting: name of a setting.
+  """
+  return tuple(
+    f'--{kind}={value}'
+    for kind in KINDS
+    for value in find(kind)
+    if setting in settings(kind, value)
+  )

@@ -13,14 +13,12 @@ import pytest
 
 from analysis import frames
 from launch import files, records
-from launch.experiment import build
 from launch.rundir import checkpoints
 from launch.settings import config
 from launch.settings.config import Config
 from launch.sweeps import coordinator, executors, grid, worker
 from launch.sweeps.worker import Outcome
 from tests.launch import faults
-from vae import objectives
 
 SMALL = ('--dataset=mnist_5k', '--hidden_sizes=8', '--latent_size=3')
 
@@ -316,16 +314,6 @@ def test_a_program_that_is_taken_over_gives_the_same_bits(tmp_path, data_dir):
   )
   table = rows(folder)['learning_rate=0.001_seed=1']
   assert float(table['fitted_scale']) > 0
-
-
-def test_settings_that_a_part_keeps_make_another_program(monkeypatch):
-  def annealed(model, images, key, beta, training_steps):
-    raise NotImplementedError
-
-  one, two = config.Config(training_steps=5), config.Config(training_steps=6)
-  assert build.settings_of_parts(one) == build.settings_of_parts(two)
-  monkeypatch.setattr(objectives, 'elbo', annealed)
-  assert build.settings_of_parts(one) != build.settings_of_parts(two)
 
 
 def test_figures_read_the_sweep(swept):

@@ -5,7 +5,15 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from vae import likelihoods, models, networks, objectives, posteriors, priors
+from vae import (
+  likelihoods,
+  models,
+  networks,
+  objectives,
+  posteriors,
+  priors,
+  terms,
+)
 
 SHAPE = (4, 4, 1)
 
@@ -28,6 +36,16 @@ def small_vae(latent_size=3, scale='softplus', seed=0, shape=SHAPE):
 
 
 objective = functools.partial(objectives.elbo, reduction='mean')
+
+
+def batch(images, key, step=1, num_examples=30):
+  return terms.Batch(images, key, tf.constant(step, tf.int64), num_examples)
+
+
+def elbo_terms(model, images, key, num_samples=1, **options):
+  """The terms of the elbo, whose loss is left out."""
+  options['num_samples'] = num_samples
+  return objectives.elbo(model, batch(images, key), 1.0, **options).terms
 
 
 def byte_images(count, seed=0, shape=SHAPE):

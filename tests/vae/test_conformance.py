@@ -12,13 +12,13 @@ from vae import (
   architectures,
   distributions,
   likelihoods,
-  losses,
   mode,
   models,
   networks,
   posteriors,
   priors,
   randomness,
+  terms,
 )
 
 tfd = tfp.distributions
@@ -110,11 +110,11 @@ def key(step=0):
 
 
 def loss_of(model, x, kl):
-  sampled = losses.sample(model, x, key(), 2)
+  sampled = terms.sample(model, x, key(), 2)
   loss = tf.reduce_mean(sampled.distortions)
   if kl:
     loss += tf.reduce_mean(
-      losses.rate(model, sampled.posterior, sampled.latents, kl)
+      terms.rate(model, sampled.posterior, sampled.latents, kl)
     )
   return loss
 
@@ -337,7 +337,7 @@ def test_the_optimal_scale_is_the_one_of_greatest_likelihood():
 
 @pytest.mark.parametrize('kind', ['half', 0.0, -1.0])
 def test_scales_that_are_none_are_refused(kind):
-  with pytest.raises(ValueError, match='scale must be'):
+  with pytest.raises(ValueError, match='likelihood_scale must be'):
     likelihoods.Normal((3,), kind)
 
 

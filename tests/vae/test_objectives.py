@@ -11,13 +11,13 @@ from tests.vae import builders
 from vae import (
   distributions,
   likelihoods,
-  losses,
   models,
   networks,
   objectives,
   posteriors,
   priors,
   randomness,
+  terms,
 )
 
 tfd = tfp.distributions
@@ -44,12 +44,12 @@ def numpy_log_weights(model, images, step, num_samples):
 def test_log_weights_and_bound_are_what_numpy_makes_of_them():
   model = builders.small_vae()
   images = builders.float_images(4)
-  sampled = losses.sample(model, images, key(), 9)
-  actual = losses.log_weights(model, *sampled)
+  sampled = terms.sample(model, images, key(), 9)
+  actual = terms.log_weights(model, *sampled)
   expected = numpy_log_weights(model, images, 0, 9)
   np.testing.assert_allclose(actual, expected, rtol=1e-4)
   np.testing.assert_allclose(
-    losses.importance_weighted_bound(actual),
+    terms.importance_weighted_bound(actual),
     scipy.special.logsumexp(expected, axis=0) - np.log(9),
     rtol=1e-5,
   )
@@ -58,21 +58,22 @@ def test_log_weights_and_bound_are_what_numpy_makes_of_them():
 def test_one_sample_is_the_monte_carlo_elbo():
   model = builders.small_vae()
   images = builders.float_images(6)
-  loss, terms = objectives.iwae(model, images, key(), 1.0, num_samples=1)
-  elbo = losses.terms(model, images, key(), kl='monte_carlo').elbo
+  batch = builders.batch(images, key())
+  loss, measured, *_ = objectives.iwae(model, batch, num_samples=1)
+  elbo = builders.elbo_terms(model, images, key(), kl='monte_carlo').elbo
   np.testing.assert_allclose(loss, -np.mean(elbo), rtol=1e-6)
-  np.testing.assert_allclose(terms.elbo, elbo, rtol=1e-6)
+  np.testing.assert_allclose(measured.elbo, elbo, rtol=1e-6)
 
 
 def test_the_bound_never_decreases_in_the_number_of_samples():
   model = builders.small_vae(scale='exp')
   images = builders.float_images(8)
-  sampled = losses.sample(model, images, key(), 64 * 500)
-  weights = losses.log_weights(model, *sampled)
+  sampled = terms.sample(model, images, key(), 64 * 500)
+  weights = terms.log_weights(model, *sampled)
   means, errors = [], []
   for count in (1, 4, 16, 64):
     groups = tf.reshape(weights, [count, -1])
-    bounds = losses.importance_weighted_bound(groups).numpy()
+    bounds = terms.importance_weighted_bound(groups).numpy()
     means.append(bounds.mean())
     errors.append(bounds.std() / np.sqrt(bounds.size))
   for less, more in zip(range(3), range(1, 4), strict=True):
@@ -82,9 +83,9 @@ def test_the_bound_never_decreases_in_the_number_of_samples():
 
 def gradients(objective, model, images, step, num_samples):
   with tf.GradientTape() as tape:
-    loss, _ = objective(
-      model, images, key(step), tf.constant(1.0), num_samples=num_samples
-    )
+    loss = objective(
+      model, builders.batch(images, key(step)), num_samples=num_samples
+    ).value
   return loss, tape.gradient(loss, model.trainable_variables)
 
 
@@ -117,9 +118,10 @@ def test_iwae_gradients_are_finite_differences_of_the_bound(num_samples):
 def test_dreg_has_the_value_of_iwae():
   model = builders.small_vae()
   images = builders.float_images(4)
-  one, _ = objectives.iwae(model, images, key(), 1.0, num_samples=7)
-  two, _ = objectives.dreg(model, images, key(), 1.0, num_samples=7)
-  np.testing.assert_allclose(one, two, rtol=1e-6)
+  batch = builders.batch(images, key())
+  one = objectives.iwae(model, batch, num_samples=7)
+  two = objectives.dreg(model, batch, num_samples=7)
+  np.testing.assert_allclose(one.value, two.value, rtol=1e-6)
 
 
 def test_dreg_has_the_expected_gradient_of_iwae_with_less_variance():
@@ -158,7 +160,7 @@ def test_dreg_has_the_expected_gradient_of_iwae_with_less_variance():
 def test_the_rate_may_have_samples_of_its_own():
   model = builders.small_vae()
   images = builders.float_images(4)
-  loss = lambda **options: losses.terms(
+  loss = lambda **options: builders.elbo_terms(
     model, images, key(), kl='monte_carlo', **options
   )
   shared, own = loss(), loss(kl_samples=1)
@@ -173,7 +175,7 @@ def test_the_rate_may_have_samples_of_its_own():
     posterior.log_prob(latents) - model.prior.log_prob(latents), axis=0
   )
   np.testing.assert_allclose(loss(kl_samples=20_000).rate, expected, rtol=1e-4)
-  exact = losses.terms(model, images, key()).rate
+  exact = builders.elbo_terms(model, images, key()).rate
   np.testing.assert_allclose(loss(kl_samples=20_000).rate, exact, rtol=0.05)
 
 
@@ -190,45 +192,41 @@ def test_the_reconstruction_alone_is_the_mean_of_squared_errors():
     priors.standard(2),
   )
   images = builders.float_images(5)
-  loss, terms = objectives.reconstruction(
-    model, images, key(), tf.constant(7.0), reduction='mean'
-  )
+  batch = builders.batch(images, key())
+  loss, measured, *_ = objectives.reconstruction(model, batch, reduction='mean')
   errors = (images - model.reconstruct(images)) ** 2
   np.testing.assert_allclose(loss, np.mean(errors), rtol=1e-5)
   np.testing.assert_allclose(
-    terms.distortion, np.sum(errors, axis=(1, 2, 3)), rtol=1e-5
+    measured.distortion, np.sum(errors, axis=(1, 2, 3)), rtol=1e-5
   )
-  summed, _ = objectives.reconstruction(
-    model, images, key(), tf.constant(7.0), reduction='sum'
-  )
-  np.testing.assert_allclose(summed, 16 * loss, rtol=1e-5)
+  summed = objectives.reconstruction(model, batch, reduction='sum')
+  np.testing.assert_allclose(summed.value, 16 * loss, rtol=1e-5)
 
 
 def test_monte_carlo_kl_agrees_with_the_exact_one():
   model = builders.small_vae()
   images = builders.float_images(5)
-  exact = losses.terms(model, images, key(), 1).rate.numpy()
-  sampled = losses.sample(model, images, key(), 20_000)
+  exact = builders.elbo_terms(model, images, key(), 1).rate.numpy()
+  sampled = terms.sample(model, images, key(), 20_000)
   ratios = (
     sampled.posterior.log_prob(sampled.latents)
     - model.prior.log_prob(sampled.latents)
   ).numpy()
-  estimate = losses.rate(
+  estimate = terms.rate(
     model, sampled.posterior, sampled.latents, 'monte_carlo'
   ).numpy()
   error = ratios.std(0) / np.sqrt(len(ratios))
   assert (np.abs(estimate - exact) < 4 * error).all()
   with pytest.raises(ValueError, match='quadrature'):
-    losses.rate(model, sampled.posterior, sampled.latents, 'quadrature')
+    terms.rate(model, sampled.posterior, sampled.latents, 'quadrature')
 
 
 def test_more_samples_average_the_elbo():
   model = builders.small_vae()
   images = builders.float_images(4)
-  loss, _ = objectives.elbo(
-    model, images, key(), 1.0, reduction='sum', num_samples=11
-  )
-  sampled = losses.sample(model, images, key(), 11)
+  batch = builders.batch(images, key())
+  loss = objectives.elbo(model, batch, 1.0, reduction='sum', num_samples=11)
+  sampled = terms.sample(model, images, key(), 11)
   rate = tfd.kl_divergence(sampled.posterior, model.prior)
   expected = np.mean(sampled.distortions, axis=0) + rate
-  np.testing.assert_allclose(loss, np.mean(expected), rtol=1e-6)
+  np.testing.assert_allclose(loss.value, np.mean(expected), rtol=1e-6)

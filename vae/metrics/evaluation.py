@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from vae import losses, models, randomness
+from vae import models, randomness, terms
 from vae.data import batches
 
 # Images in one evaluation batch. Part of what the evaluation's noise means.
@@ -153,12 +153,12 @@ class Evaluator:
     """
 
     def elbo_terms(images, key):
-      sampled = losses.sample(model, images, key, num_samples)
+      sampled = terms.sample(model, images, key, num_samples)
       posterior = sampled.posterior
-      exact = losses.has_closed_form(posterior, model.prior)
+      exact = terms.has_closed_form(posterior, model.prior)
       kl = 'exact' if exact else 'monte_carlo'
       distortion = tf.reduce_mean(sampled.distortions, axis=0)
-      rate = losses.rate(model, posterior, sampled.latents, kl)
+      rate = terms.rate(model, posterior, sampled.latents, kl)
       return distortion, rate, posterior.mean(), posterior.stddev()
 
     def squared_error(images, key):
@@ -189,13 +189,13 @@ class Evaluator:
     for count, _, batch, key in fixed_batches(images, binarize, seed):
       outputs = self._per_image(batch, key)
       parts.append([output.numpy()[:count] for output in outputs])
-    *terms, means, stddevs = (
+    *columns, means, stddevs = (
       np.concatenate(part) for part in zip(*parts, strict=True)
     )
     if not self._has_elbo:
-      error = estimate(terms[0])
+      error = estimate(columns[0])
       return Evaluation(len(images), _NONE, _NONE, _NONE, error, means, stddevs)
-    distortion, rate = (term.astype('f8') for term in terms)
+    distortion, rate = (term.astype('f8') for term in columns)
     return Evaluation(
       num_images=len(images),
       elbo=estimate(-(distortion + rate)),

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from vae import distributions, losses, models, randomness
+from vae import distributions, models, randomness, terms
 from vae.data import batches
 from vae.metrics import evaluation
 
@@ -89,7 +89,7 @@ class Estimator:
           posterior, _CHUNK, randomness.fold(key, chunk)
         )
         distortions = -model.decode(latents).log_prob(images)
-        weights = losses.log_weights(model, posterior, latents, distortions)
+        weights = terms.log_weights(model, posterior, latents, distortions)
         counted = done + tf.range(_CHUNK) < count
         weights = tf.where(counted[:, None], weights, _LOG_ZERO)
         largest, total, squares = tf.unstack(state)

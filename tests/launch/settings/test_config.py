@@ -7,6 +7,7 @@ import pytest
 
 from launch import records
 from launch.settings import config, presets
+from tests.launch.conftest import call_train
 
 
 def test_config_survives_json():
@@ -61,42 +62,8 @@ def test_every_preset_is_a_config(name):
 
 
 @pytest.mark.parametrize(
-  'settings',
-  [{'beta': 2.0}, {'reduction': 'mean'}, {'binarize': 'none'}],
-)
-def test_the_importance_weighted_bound_is_refused_where_it_is_none(settings):
-  good = {
-    'objective': 'iwae',
-    'beta': 1.0,
-    'reduction': 'sum',
-    'binarize': 'dynamic',
-  }
-  config.Config(**good)
-  with pytest.raises(config.ConfigError, match='--objective=iwae'):
-    config.Config(**good | settings)
-
-
-AUTOENCODER = {
-  'objective': 'reconstruction',
-  'posterior': 'deterministic',
-  'likelihood': 'squared_error',
-}
-
-
-@pytest.mark.parametrize(
   ('settings', 'message'),
   [
-    ({'posterior': 'deterministic'}, 'has no rate, and so no --objective=elbo'),
-    ({'likelihood': 'squared_error'}, 'is no density'),
-    ({'objective': 'reconstruction'}, '--objective=elbo --beta=0'),
-    ({**AUTOENCODER, 'beta_warmup_steps': 3}, 'no rate for beta to weigh'),
-    ({**AUTOENCODER, 'prior': 'mixture'}, '--prior=mixture'),
-    (
-      {'likelihood': 'continuous_bernoulli', 'binarize': 'dynamic'},
-      'is a density of grey pixels',
-    ),
-    ({'code_activation': 'sigmoid'}, 'needs --posterior=deterministic'),
-    ({'output_activation': 'sigmoid'}, 'needs --likelihood=normal'),
     (
       {'beta_warmup_steps': 2000},
       '--beta_warmup_steps=2000: training would end before, after 1024 steps',
@@ -104,18 +71,10 @@ AUTOENCODER = {
     ({'encoder': 'transformer'}, '--encoder=transformer: must be one of mlp'),
   ],
 )
-def test_parts_that_do_not_go_together_are_refused(settings, message):
+def test_settings_that_contradict_are_refused(settings, message):
   with pytest.raises(config.ConfigError) as error:
     config.Config(**settings)
   assert message in str(error.value)
-
-
-def test_an_autoencoder_has_no_elbo_and_no_beta():
-  made = config.Config(**AUTOENCODER)
-  assert not made.has_elbo
-  assert not made.has_effective_beta
-  assert not made.has_density
-  assert config.Config().has_elbo
 
 
 @hypothesis.given(
@@ -158,3 +117,43 @@ def test_differences_name_the_setting_and_both_values():
 def test_intervals():
   assert config.parse_interval('500') == (500.0, 'steps')
   assert config.parse_interval('2.5s') == (2.5, 'seconds')
+
+
+# -- Settings that do nothing -------------------------------------------------
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    (['--dropout=0.5'], '--dropout=0.5: does nothing in this run; it goes with'
+                        ' --encoder=pooled_conv'),
+    (['--channels=4'], '--channels=4: does nothing'),
+    (['--network=pooled_conv', '--hidden_sizes=8'], '--hidden_sizes=8:'),
+    (['--network=deep_conv', '--hidden_sizes=100,100'], '--hidden_sizes=100,1'),
+    (['--posterior=full_covariance', '--posterior_scale=exp'], 'posterior=n'),
+    (['--likelihood_scale=0.1'], 'it goes with --likelihood=normal'),
+    (['--prior_components=3'], 'it goes with --prior=mixture'),
+    (['--kl_samples=3'], 'it goes with --kl=monte_carlo'),
+    (['--momentum=0.5'], 'it goes with --optimizer=momentum'),
+    (['--optimizer=sgd', '--adam_epsilon=0.1'], 'with --optimizer=adam'),
+    (['--code_activation=tanh'], 'it goes with --posterior=deterministic'),
+    (['--output_activation=tanh'], '--likelihood=normal or --likelihood=squar'),
+    (['--network=strided_conv', '--output_bias=data_mean'], 'decoder=mlp'),
+    (['--preset=autoencoder', '--beta=2'], 'it goes with --objective=elbo'),
+    (['--preset=autoencoder', '--beta_warmup_steps=2'], 'a --beta'),
+    (['--preset=iwae', '--beta=2'], '--beta=2: does nothing'),
+    (['--preset=iwae', '--reduction=mean'], '--reduction=mean: does nothing'),
+    (['--preset=iwae', '--kl=exact'], 'it goes with --objective=elbo'),
+    (['--preset=autoencoder', '--num_samples=2'], '--num_samples=2:'),
+    (['--network=mlp', '--encoder=mlp', '--decoder=mlp'], '--network=mlp:'),
+    (['--preset=conv_vae_dropout', '--network=mlp', '--dropout=0.2'],
+     '--dropout=0.2:'),
+  ],
+)  # fmt: skip
+def test_a_setting_that_was_typed_and_does_nothing_is_refused(
+  arguments, message
+):
+  result = call_train(*arguments)
+  assert result.code == 1
+  assert message in result.stderr
+  assert result.stderr.count('\n') == 1

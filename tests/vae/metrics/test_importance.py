@@ -4,7 +4,7 @@ import scipy.special
 import tensorflow as tf
 
 from tests.vae import builders
-from vae import distributions, losses, randomness
+from vae import distributions, randomness, terms
 from vae.metrics import evaluation, importance
 
 IMAGES = builders.byte_images(7)
@@ -25,7 +25,7 @@ def reference(model, seed, count):
       key += tf.constant([0, chunk * 2**40], tf.int64)
       latents = distributions.sample(posterior, importance._CHUNK, key)
       distortions = -model.decode(latents).log_prob(floats)
-      weights.append(losses.log_weights(model, posterior, latents, distortions))
+      weights.append(terms.log_weights(model, posterior, latents, distortions))
     weights = np.concatenate(weights)[:count, :valid].astype(np.float64)
     total = scipy.special.logsumexp(weights, axis=0)
     bounds.append(total - np.log(count))

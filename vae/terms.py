@@ -1,4 +1,4 @@
-"""Objectives, as pure functions of per-image terms in nats.
+"""What objectives are made of: per-image terms in nats.
 
 Words (Alemi et al. 2018, https://arxiv.org/abs/1711.00464): for an image x,
 
@@ -10,17 +10,24 @@ Words (Alemi et al. 2018, https://arxiv.org/abs/1711.00464): for an image x,
 is called the loss, and has one mean over the batch, taken last.
 """
 
-from typing import NamedTuple
+import types
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from vae import distributions, models, randomness
+from vae import distributions, errors, models
 
 tfd = tfp.distributions
 
 REDUCTIONS = ('mean', 'sum')
 KL_METHODS = ('exact', 'monte_carlo')
+
+Function = TypeVar('Function', bound=Callable)
+
+# The attribute of an objective that says what it is.
+_NATURE = 'nature'
 
 
 class Terms(NamedTuple):
@@ -31,23 +38,88 @@ class Terms(NamedTuple):
 
   @property
   def elbo(self) -> tf.Tensor:
-    """The evidence lower bound in nats, [B]: beta = 1, true sign."""
-    return elbo(self.rate, self.distortion)
+    """The evidence lower bound in nats, [B]: beta = 1, true sign.
+
+    Raises:
+      ValueError: shapes that differ; [B] and [B, 1] would broadcast to [B, B].
+    """
+    self.check_shapes()
+    return -(self.distortion + self.rate)
+
+  def check_shapes(self) -> None:
+    """Checks that both terms are [B].
+
+    Raises:
+      ValueError: they are not.
+    """
+    self.rate.shape.assert_has_rank(1)
+    self.rate.shape.assert_is_compatible_with(self.distortion.shape)
 
 
-def elbo(rate: tf.Tensor, distortion: tf.Tensor) -> tf.Tensor:
-  """-(distortion + rate), in the unit of its arguments.
+class Batch(NamedTuple):
+  """All that an objective may look at, beside the model.
 
-  Args:
-    rate: [B].
-    distortion: [B].
-
-  Raises:
-    ValueError: shapes that differ; [B] and [B, 1] would broadcast to [B, B].
+  Attributes:
+    images: float32 [B, H, W, C], values in the likelihood's range.
+    key: of this step's noise, from `randomness.key`.
+    step: counted from 1, int64 []; what a schedule is a function of.
+    num_examples: N, the number of training examples.
   """
-  rate.shape.assert_has_rank(1)
-  rate.shape.assert_is_compatible_with(distortion.shape)
-  return -(distortion + rate)
+
+  images: tf.Tensor
+  key: tf.Tensor
+  step: tf.Tensor
+  num_examples: int
+
+
+class Loss(NamedTuple):
+  """What an objective returns.
+
+  Attributes:
+    value: a scalar; the model's variables minimise it.
+    terms: the elbo's two terms, nats per image, whatever `value` is made of.
+    measured: other scalars by name, which ends with their unit, such as
+      `total_correlation_nats`; they are logged to terms.csv.
+    adversary: a scalar; the objective's own variables minimise it. None where
+      it has none.
+  """
+
+  value: tf.Tensor
+  terms: Terms
+  measured: Mapping[str, tf.Tensor] = types.MappingProxyType({})
+  adversary: tf.Tensor | None = None
+
+
+class Nature(NamedTuple):
+  """What an objective is, for those who check, name and draw its runs.
+
+  Attributes:
+    rate_weight: what weighs the rate against the distortion in the loss:
+      'beta', under the objective's reduction, so that there is an effective
+      beta; 'one', as in a bound on log p(x); 'other', which no number tells.
+    needs: what the model must have: 'rate' (a posterior with noise, and a
+      distortion in nats), 'density' (log p(x|z) is that of the targets),
+      'marginals' (of the posterior, one for each latent), or 'code' (a
+      posterior without noise).
+  """
+
+  rate_weight: str = 'other'
+  needs: tuple[str, ...] = ()
+
+
+def declare(**nature: Any) -> Callable[[Function], Function]:
+  """Returns a decorator that says what an objective is, as `Nature` does."""
+
+  def mark(objective: Function) -> Function:
+    setattr(objective, _NATURE, Nature(**nature))
+    return objective
+
+  return mark
+
+
+def nature_of(objective: Callable) -> Nature:
+  """Returns what an objective says that it is."""
+  return getattr(objective, _NATURE, Nature())
 
 
 class Sampled(NamedTuple):
@@ -98,9 +170,14 @@ def rate(
 
   Raises:
     ValueError: a method that does not exist.
-    NotImplementedError: 'exact' where no closed form is known.
+    PartError: 'exact' where no closed form is known.
   """
   if kl == 'exact':
+    if not has_closed_form(posterior, model.prior):
+      raise errors.PartError(
+        f'no closed form of the KL from {type(posterior).__name__} to '
+        f'{type(model.prior).__name__} is known; kl=monte_carlo estimates it'
+      )
     return tfd.kl_divergence(posterior, model.prior)
   if kl == 'monte_carlo':
     log_ratio = posterior.log_prob(latents) - model.prior.log_prob(latents)
@@ -119,44 +196,27 @@ def has_closed_form(
   return True
 
 
-def terms(
-  model: models.VAE,
-  images: tf.Tensor,
-  key: tf.Tensor,
-  num_samples: int = 1,
-  kl: str = 'exact',
-  kl_samples: int = 0,
-) -> Terms:
-  """Rate and distortion of each image, the latter averaged over samples.
+def units(reduction: str, num_values: int, latent_size: int) -> tuple[int, int]:
+  """Returns what a reduction divides the distortion and the rate by.
 
   Args:
-    model: the VAE.
-    images: [B, H, W, C], values in the likelihood's range.
-    key: of the posterior's noise, from `randomness.key`.
-    num_samples: S, posterior samples per image.
-    kl: 'exact' or 'monte_carlo'.
-    kl_samples: samples of their own for the Monte Carlo rate; 0 for those of
-      the distortion.
+    reduction: 'mean', over the values of an image and over the latents, or
+      'sum', which leaves both in nats.
+    num_values: H W C, the number of values in an image.
+    latent_size: L.
 
-  Returns:
-    Terms of shape [B].
+  Raises:
+    ValueError: a reduction that does not exist.
   """
-  sampled = sample(model, images, key, num_samples)
-  latents = sampled.latents
-  if kl == 'monte_carlo' and kl_samples:
-    latents = distributions.sample(
-      sampled.posterior, kl_samples, randomness.fold(key, 1)
-    )
-  return Terms(
-    rate(model, sampled.posterior, latents, kl),
-    tf.reduce_mean(sampled.distortions, axis=0),
-  )
+  if reduction not in REDUCTIONS:
+    raise ValueError(f'reduction must be one of {REDUCTIONS}, got {reduction}')
+  return (num_values, latent_size) if reduction == 'mean' else (1, 1)
 
 
 def effective_beta(
   beta: float, reduction: str, num_values: int, latent_size: int
 ) -> float:
-  """The weight of the rate against the distortion, both in nats.
+  """Returns the weight of the rate against the distortion, both in nats.
 
   Under `mean` the loss divides the distortion by `num_values` and the rate by
   `latent_size`; multiplied by `num_values` it is
@@ -172,48 +232,8 @@ def effective_beta(
   Raises:
     ValueError: a reduction that does not exist.
   """
-  if reduction not in REDUCTIONS:
-    raise ValueError(f'reduction must be one of {REDUCTIONS}, got {reduction}')
-  return beta if reduction == 'sum' else beta * num_values / latent_size
-
-
-def beta_loss(
-  terms: Terms,
-  beta: float | tf.Tensor,
-  reduction: str,
-  num_values: int,
-  latent_size: int,
-) -> tf.Tensor:
-  """The objective of beta-VAEs (Higgins et al. 2017), averaged over the batch.
-
-  https://openreview.net/forum?id=Sy2fzU9gl, equation 4, to be minimised:
-
-      sum:  distortion + beta rate                                  (nats)
-      mean: distortion / num_values + beta rate / latent_size
-
-  At beta = 1 under `sum` this is the mean of `-elbo`.
-
-  Args:
-    terms: [B] each.
-    beta: weight of the rate, a scalar.
-    reduction: 'mean' or 'sum'.
-    num_values: H W C.
-    latent_size: L.
-
-  Returns:
-    A scalar.
-
-  Raises:
-    ValueError: a reduction that does not exist, or terms of unequal shape.
-  """
-  if reduction not in REDUCTIONS:
-    raise ValueError(f'reduction must be one of {REDUCTIONS}, got {reduction}')
-  terms.rate.shape.assert_is_compatible_with(terms.distortion.shape)
-  terms.rate.shape.assert_has_rank(1)
-  distortion, rate = terms.distortion, terms.rate
-  if reduction == 'mean':
-    distortion, rate = distortion / num_values, rate / latent_size
-  return tf.reduce_mean(distortion + beta * rate)
+  values, latents = units(reduction, num_values, latent_size)
+  return beta * values / latents
 
 
 # -- Importance weights -------------------------------------------------------
