@@ -268,7 +268,8 @@ class Config:
     'auto',
     'mnist_5k, wine (a table), sprites or xy_squares (drawn, all factors '
     'known), a TFDS name (mnist, fashion_mnist, kmnist, '
-    '...), or the path of a folder of images or IDX files, or of a .csv table; '
+    '...), or the path of a folder of images or IDX files, of a .csv table, or '
+    'of a file of dSprites, 3D Shapes, MPI3D or Cars3D; '
     'auto: mnist, or mnist_5k where that cannot be had',
     'Data',
   )

@@ -2,7 +2,7 @@
 
 import pathlib
 
-from vae.data import drawn, idx, local, npm, sources, tfds
+from vae.data import drawn, idx, local, npm, sources, studies, tfds
 
 # Where Debian's package dataset-fashion-mnist installs its files.
 DEBIAN_FOLDERS = {'fashion_mnist': '/usr/share/datasets/fashion-mnist'}
@@ -62,6 +62,8 @@ def find(
       'otherwise, and what it prepared is gone; train it anew'
     )
   if path.is_absolute():
+    if data := studies.find(path):
+      return data
     if path.is_file():
       return local.table_file(path)
     return idx.folder(path) or local.image_folder(path)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from vae.data import batches, chain, folders, prepared, sources
+from vae.data import batches, chain, folders, prepared, sources, studies
 
 # What `auto` stands for: the first, or the second where it cannot be had.
 _FULL, _FALLBACK = 'mnist', 'mnist_5k'
@@ -219,9 +219,12 @@ def _prepare(
   if is_path(name):
     source = pathlib.Path(name)
     if not source.is_dir() and not (
-      source.is_file() and source.suffix == '.csv'
+      source.is_file() and source.suffix in ('.csv', *studies.SUFFIXES)
     ):
-      raise DatasetError(f'--dataset={name}: no such folder or .csv file')
+      raise DatasetError(
+        f'--dataset={name}: no such folder, nor a file of '
+        f'.csv, {", ".join(studies.SUFFIXES)}'
+      )
     key = f'folder-{_path_digest(source)}'
   elif _TFDS_NAME.fullmatch(name):
     key = re.sub('[/:]', '-', name)
@@ -229,7 +232,7 @@ def _prepare(
     raise DatasetError(
       f'--dataset={name!r} is neither mnist_5k, wine, sprites, xy_squares, '
       'nor the name of a TFDS dataset (such as mnist, fashion_mnist, kmnist), '
-      'nor the path of a folder or a .csv file (starting with / or . or ~)'
+      'nor the path of a folder or a file (starting with / or . or ~)'
     )
   if cut > 1:  # The key was the name alone before.
     given = options._asdict().items()

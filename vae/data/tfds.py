@@ -6,7 +6,7 @@ import pathlib
 import sys
 import tempfile
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -56,31 +56,43 @@ def _from_builder(builder, source: str) -> sources.SourceData:
   import tensorflow_datasets as tfds
 
   features = builder.info.features
-  names = None
-  if 'label' in features and isinstance(
-    features['label'], tfds.features.ClassLabel
-  ):
-    names = tuple(features['label'].names)
+  # The classes of an image: its label, or else the values of its factors.
+  classes = {
+    name: feature
+    for name, feature in features.items()
+    if isinstance(feature, tfds.features.ClassLabel)
+  }
+  names = tuple(classes['label'].names) if 'label' in classes else None
+  factors = {} if names else classes
 
-  def batches(split: str, feature: str):
+  def read(split: str, *chosen: str) -> Iterator[dict[str, np.ndarray]]:
     dataset = builder.as_dataset(
       split=split,
       batch_size=1000,
       shuffle_files=False,
-      decoders=tfds.decode.PartialDecoding({feature: True}),
+      decoders=tfds.decode.PartialDecoding(dict.fromkeys(chosen, True)),
       read_config=tfds.ReadConfig(
         interleave_cycle_length=1, try_autocache=False
       ),
     )
     try:
-      for batch in tfds.as_numpy(dataset):
-        yield batch[feature]
+      yield from tfds.as_numpy(dataset)
     except tf.errors.OpError as error:
       reason = ' '.join(str(error).split())
       raise sources.DamagedError(
         f'{builder.data_path} is damaged: {reason[:200]}; delete it to have it '
         'prepared again'
       ) from error
+
+  def images(split: str) -> Iterator[np.ndarray]:
+    return (batch['image'] for batch in read(split, 'image'))
+
+  def columns(split: str, chosen: Iterable[str]) -> np.ndarray:
+    parts = [
+      np.stack([batch[name] for name in chosen], axis=-1)
+      for batch in read(split, *chosen)
+    ]
+    return np.concatenate(parts).astype(np.int64)
 
   available = builder.info.splits
   if 'train' not in available:
@@ -94,19 +106,22 @@ def _from_builder(builder, source: str) -> sources.SourceData:
       continue
     # Where no test set is published, the validation set takes its place.
     role = 'test' if name == 'validation' and 'test' not in available else name
-    labels = None
-    if names:
-      labels = np.concatenate([*batches(name, 'label')]).astype(np.int64)
     splits[role] = sources.SourceSplit(
       available[name].num_examples,
       tuple(features['image'].shape),
-      functools.partial(batches, name, 'image'),
-      labels,
+      functools.partial(images, name),
+      columns(name, ['label'])[:, 0] if names else None,
+      columns(name, factors) if factors else None,
+      np.bool_ if builder.name == 'dsprites' else np.uint8,
     )
   return sources.SourceData(
     str(builder.version),
     source,
     splits,
+    factors={
+      name.removeprefix('label_'): feature.num_classes
+      for name, feature in factors.items()
+    },
     # Names that are the labels themselves say nothing.
     label_names=names
     if names != tuple(map(str, range(len(names or ()))))
