@@ -8,7 +8,7 @@ import pandas as pd
 import plotnine as gg
 
 from analysis import command, figures
-from launch import records
+from launch import process, records
 
 _METRIC = 'steps_per_second'
 _TASK = ['network', 'batch_size']
@@ -116,12 +116,12 @@ def plot_benchmark(frame: pd.DataFrame) -> gg.ggplot:
 
 
 def _draw(arguments: argparse.Namespace) -> Iterator[pathlib.Path]:
-  folder = pathlib.Path(arguments.benchmark_dir).expanduser()
+  folder = process.user_path(arguments.benchmark_dir)
   frame = records.read_table(folder, records.BENCHMARK)
   versions = set(frame.loc[frame['contestant'] == records.OURS, 'version'])
   yield from figures.save(
     plot_benchmark(frame),
-    pathlib.Path(arguments.output or folder / 'benchmark').expanduser(),
+    process.user_path(arguments.output or folder / 'benchmark'),
     arguments.format or figures.FORMATS,
     command.drawn_by(f'benchmark {folder.name}; {", ".join(sorted(versions))}'),
   )
@@ -129,15 +129,11 @@ def _draw(arguments: argparse.Namespace) -> Iterator[pathlib.Path]:
 
 def main() -> None:
   """Draws the figure of a benchmark's folder."""
-  parser = argparse.ArgumentParser(
-    prog='python -m analysis.benchmark',
-    description=__doc__,
-    allow_abbrev=False,
-  )
+  parser = command.Parser('benchmark', __doc__)
   parser.add_argument(
     '--benchmark_dir',
     default='runs/benchmark',
-    help=f'folder of {records.BENCHMARK}; default: runs/benchmark',
+    help=f'folder of {records.BENCHMARK}',
   )
   parser.add_argument(
     '--output', help='file without suffix; default: BENCHMARK_DIR/benchmark'

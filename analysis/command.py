@@ -6,14 +6,14 @@ import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import matplotlib as mpl
 import pandas as pd
 import plotnine as gg
 
 from analysis import figures, frames
-from launch import records
+from launch import process, records
 
 _WIDTHS = {'single': figures.SINGLE_COLUMN, 'double': figures.DOUBLE_COLUMN}
 
@@ -37,9 +37,9 @@ class Figure(NamedTuple):
   alt: str
   joint: bool = False
   width: str = 'double'
-  add_options: Callable[[argparse.ArgumentParser], None] = lambda parser: None
+  add_options: Callable[['Parser'], None] = lambda parser: None
 
-  def parser(self) -> argparse.ArgumentParser:
+  def parser(self) -> 'Parser':
     """The command's parser."""
     result = parser(
       self.name,
@@ -53,7 +53,7 @@ class Figure(NamedTuple):
       '--width',
       default=self.width,
       choices=tuple(_WIDTHS),
-      help='column of a paper that the figure fits (default %(default)s)',
+      help='column of a paper that the figure fits',
     )
     result.add_argument(
       '--title', help='default: what the runs are; empty for none'
@@ -62,9 +62,70 @@ class Figure(NamedTuple):
     return result
 
 
-def parser(
-  name: str, summary: str, joint: bool, output: str | None
-) -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+  """Parses a command's flags by the manners of `launch`'s commands."""
+
+  def __init__(self, name: str, summary: str | None):
+    super().__init__(f'analysis.{name}', allow_abbrev=False)
+    self._summary = (summary or '').strip()
+
+  def parse_args(self, args=None, namespace=None):
+    if args is None:
+      process.protect_output(self.prog)
+    return super().parse_args(args, namespace)
+
+  def add_list(
+    self,
+    name: str,
+    text: str,
+    parse: Callable[[str], Any] = str,
+    choices: Sequence[str] = (),
+  ) -> None:
+    """Adds a flag of values between commas, which may also be given again."""
+
+    def values(given: str) -> list[Any]:
+      parsed = [parse(value) for value in given.split(',')]
+      for value in parsed:
+        if choices and value not in choices:
+          raise argparse.ArgumentTypeError(
+            f'{value!r}: must be of {", ".join(choices)}'
+          )
+      return parsed
+
+    self.add_argument(name, action='extend', type=values, help=text)
+
+  def add_switch(self, name: str, text: str) -> None:
+    """Adds a flag that is on where it is given, and off after `--no`."""
+    self.add_argument(name, action='store_true', help=text)
+    self.add_argument(
+      name.replace('--', '--no'),
+      dest=name.removeprefix('--'),
+      action='store_false',
+      help=argparse.SUPPRESS,
+    )
+
+  def format_help(self) -> str:
+    flags = [
+      process.flag_help(
+        action.dest,
+        None if action.default is False else action.default,
+        action.help or '',
+        list(action.choices or ()),
+      )
+      for action in self._actions
+      if action.dest != 'help' and action.help != argparse.SUPPRESS
+    ]
+    return '\n'.join([self._summary, '', 'Command:', *flags, ''])
+
+  def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+    sys.exit(process.flushed(status))
+
+  def error(self, message: str) -> NoReturn:
+    process.print_error(self.prog, message)
+    sys.exit(2)
+
+
+def parser(name: str, summary: str, joint: bool, output: str | None) -> Parser:
   """A parser with the flags that say which runs, and where to write.
 
   Args:
@@ -73,9 +134,7 @@ def parser(
     joint: whether it takes a sweep.
     output: the help of --output; None for a command without it.
   """
-  result = argparse.ArgumentParser(
-    prog=f'python -m analysis.{name}', description=summary, allow_abbrev=False
-  )
+  result = Parser(name, summary)
   result.add_argument(
     '--run_dir',
     action='append',
@@ -91,13 +150,12 @@ def parser(
   return result
 
 
-def add_format(result: argparse.ArgumentParser) -> None:
+def add_format(result: Parser) -> None:
   """Adds the flag that says which files a figure is written to."""
-  result.add_argument(
+  result.add_list(
     '--format',
-    action='append',
+    f'{" or ".join(figures.FORMATS)}, by default both',
     choices=figures.FORMATS,
-    help='may be given again; default: both',
   )
 
 
@@ -153,7 +211,7 @@ def drawn_by(what: str) -> str:
   """What was drawn, and this command."""
   name = pathlib.Path(sys.argv[0]).stem
   arguments = shlex.join([name, *sys.argv[1:]])
-  return f'{what}; {records.DRAWN_BY}{arguments}'
+  return process.printable(f'{what}; {records.DRAWN_BY}{arguments}')
 
 
 def run(figure: Figure, **variants: Figure) -> None:
@@ -182,19 +240,20 @@ def main(name: str, body: Callable[[], Iterator[object] | None]) -> None:
   mpl.use('agg')  # No figure opens a window.
   # A name in letters that the font lacks is drawn as boxes.
   warnings.filterwarnings('ignore', message='Glyph .* missing from font')
-  failed = False
-  try:
+  command = f'analysis.{name}'
+
+  def carry_out() -> int:
+    code = 0
     for line in body() or ():
       if isinstance(line, Exception):
-        failed = True
-        print(f'analysis.{name}: error: {line}', file=sys.stderr)
+        code = 1
+        process.print_error(command, str(line))
       else:
         print(line, flush=True)
-  except (records.RecordError, figures.FigureError, OSError) as error:
-    print(f'analysis.{name}: error: {error}', file=sys.stderr)
-    failed = True
-  if failed:
-    sys.exit(1)
+    return code
+
+  if code := process.flushed(process.carry_out(command, carry_out)):
+    sys.exit(code)
 
 
 def each(runs: frames.Runs) -> Sequence[frames.Runs]:
@@ -218,7 +277,7 @@ def _draw_all(
       stem = arguments.output or group.folder / records.FIGURES / figure.name
       yield from figures.save(
         plot,
-        pathlib.Path(stem).expanduser(),
+        process.user_path(str(stem)),
         arguments.format or figures.FORMATS,
         origin(group),
       )

@@ -9,7 +9,7 @@ import pandas as pd
 import plotnine as gg
 
 from analysis import command, figures
-from launch import records
+from launch import process, records
 
 _FITS = {'reverse': 'q by KL(q‖p)', 'forward': 'q by KL(p‖q)'}
 
@@ -104,7 +104,7 @@ def plot_density_fit(
 
 
 def _draw(arguments: argparse.Namespace) -> Iterator[pathlib.Path]:
-  folder = pathlib.Path(arguments.run_dir).expanduser()
+  folder = process.user_path(arguments.run_dir)
   path = folder / records.DENSITY_FIT_TARGET
   if not path.exists():
     raise records.RecordError(
@@ -126,9 +126,9 @@ def _draw(arguments: argparse.Namespace) -> Iterator[pathlib.Path]:
   )
   yield from figures.save(
     plot,
-    pathlib.Path(
+    process.user_path(
       arguments.output or folder / records.FIGURES / 'density_fit'
-    ).expanduser(),
+    ),
     arguments.format or figures.FORMATS,
     command.drawn_by(f'fit {folder.name}; commit {commit}'),
   )
@@ -136,15 +136,11 @@ def _draw(arguments: argparse.Namespace) -> Iterator[pathlib.Path]:
 
 def main() -> None:
   """Draws the fit of a folder."""
-  parser = argparse.ArgumentParser(
-    prog='python -m analysis.density_fit',
-    description=__doc__,
-    allow_abbrev=False,
-  )
+  parser = command.Parser('density_fit', __doc__)
   parser.add_argument(
     '--run_dir',
     default='runs/density_fit',
-    help='folder of the fit (default %(default)s)',
+    help='folder of the fit',
   )
   parser.add_argument(
     '--output',

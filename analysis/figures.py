@@ -49,9 +49,17 @@ class FigureError(ValueError):
   """A figure cannot be drawn from what a run has written."""
 
 
+class _Theme(gg.theme_bw):
+  """Text is what it says, and no mathematics between two dollars."""
+
+  def __init__(self):
+    super().__init__(_FONT_SIZE, 'DejaVu Sans')
+    self._rcParams['text.parse_math'] = False
+
+
 def theme(width: float, height: float) -> gg.theme:
   """The look of every figure, at a size in inches."""
-  return gg.theme_bw(_FONT_SIZE, 'DejaVu Sans') + gg.theme(
+  return _Theme() + gg.theme(
     figure_size=(width, height),
     panel_grid_minor=gg.element_blank(),
     panel_grid_major=gg.element_line(color='#e6e6e6', size=0.4),
@@ -76,8 +84,7 @@ def theme(width: float, height: float) -> gg.theme:
 def wrap(text: str, width: float, font_size: float = _FONT_SIZE) -> str:
   """Breaks a text's lines at the width of a figure, in inches."""
   letters = max(8, int(width / _letter(font_size)))
-  # Matplotlib would read what stands between two dollars as mathematics.
-  return textwrap.fill(text, letters).replace('$', r'\$')
+  return textwrap.fill(text, letters)
 
 
 def _letter(font_size: float) -> float:

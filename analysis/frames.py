@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import figures
-from launch import records
+from launch import process, records
 
 # Settings that change how a run is carried out or watched, but not its result.
 _EXECUTION = frozenset(
@@ -205,7 +205,7 @@ def read_runs(patterns: Sequence[str]) -> Runs:
     resolved = [path.resolve() for path in paths]
     folder = pathlib.Path(os.path.commonpath([p.parent for p in resolved]))
     names = [str(path.relative_to(folder)) for path in resolved]
-  runs = tuple(map(_read_run, paths, names))
+  runs = tuple(map(_read_run, paths, map(process.printable, names)))
   rows = [
     {
       'run': run.name,
@@ -218,9 +218,17 @@ def read_runs(patterns: Sequence[str]) -> Runs:
     for run in runs
   ]
   settings = dict.fromkeys(name for run in runs for name in run.config)
-  table = pd.DataFrame(rows)
+  table = pd.DataFrame([_printable(row) for row in rows])
   table['effective_beta'] = table['effective_beta'].astype(float)
   return Runs(runs, table, tuple(settings), folder)
+
+
+def _printable(row: Mapping[str, Any]) -> dict[str, Any]:
+  """A row each of whose texts is one line of a table, whatever it was."""
+  return {
+    name: process.printable(value) if isinstance(value, str) else value
+    for name, value in row.items()
+  }
 
 
 def read_sweep(sweep_dir: str | os.PathLike) -> Runs:
@@ -229,12 +237,14 @@ def read_sweep(sweep_dir: str | os.PathLike) -> Runs:
   Raises:
     RecordError: a missing or damaged sweep.csv, or no run that has started.
   """
-  folder = pathlib.Path(sweep_dir).expanduser()
+  folder = process.user_path(sweep_dir)
   path = folder / records.SWEEP
   header, *rows = records.read_lines(path) or [[]]
   if not rows:
     raise records.RecordError(f'{path} has no rows yet')
-  table = pd.DataFrame([dict(zip(header, row, strict=True)) for row in rows])
+  table = pd.DataFrame(
+    [_printable(dict(zip(header, row, strict=True))) for row in rows]
+  )
   if missing := {'run_dir', 'status'} - set(table.columns):
     raise records.RecordError(f'{path} lacks {", ".join(sorted(missing))}')
   table = table.rename(columns={'run_dir': 'run'})

@@ -148,7 +148,7 @@ def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
   )
 
 
-def _add_options(parser: argparse.ArgumentParser) -> None:
+def _add_options(parser: command.Parser) -> None:
   parser.add_argument(
     '--color',
     metavar='SETTING',

@@ -4,13 +4,12 @@ Reads the records of the runs kept in analysis/results/runs, so that no number
 of the table is typed by hand: `python -m analysis.published > PAGE`.
 """
 
-import argparse
 import pathlib
 
 import numpy as np
 import pandas as pd
 
-from analysis import figures
+from analysis import command, figures
 from launch import records
 
 _RESULTS = pathlib.Path(__file__).parent / 'results'
@@ -120,10 +119,8 @@ def table() -> str:
 
 def main() -> None:
   """Prints the table."""
-  argparse.ArgumentParser(
-    prog='python -m analysis.published', description=__doc__
-  ).parse_args()
-  print(table())
+  command.Parser('published', __doc__).parse_args()
+  command.main('published', lambda: iter([table()]))
 
 
 if __name__ == '__main__':

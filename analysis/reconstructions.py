@@ -86,13 +86,8 @@ def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
   )
 
 
-def _add_options(parser: argparse.ArgumentParser) -> None:
-  parser.add_argument(
-    '--index',
-    type=int,
-    action='append',
-    help='of a test image; may be given again; default: the first ones',
-  )
+def _add_options(parser: command.Parser) -> None:
+  parser.add_list('--index', 'of test images, by default the first ones', int)
 
 
 FIGURE = command.Figure(

@@ -31,7 +31,7 @@ from analysis import (
   table,
   traversals,
 )
-from launch import records
+from launch import process, records
 
 _OF_ONE_RUN = (
   loss_curves.FIGURE,
@@ -261,8 +261,10 @@ def _one_of_several(run: frames.Run) -> str:
 def _write(arguments: argparse.Namespace) -> Iterator[pathlib.Path]:
   runs = command.find_runs(arguments)
   stem = arguments.output or runs.folder / records.FIGURES / 'report'
-  path = pathlib.Path(f'{stem}.html').expanduser()
-  records.write_figure(path, render(runs, command.origin(runs)).encode())
+  path = process.user_path(f'{stem}.html')
+  page = render(runs, command.origin(runs))
+  # Folders may have names that are no UTF-8.
+  records.write_figure(path, page.encode(errors='backslashreplace'))
   yield path
 
 

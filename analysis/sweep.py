@@ -198,7 +198,7 @@ def metric_in_words(metric: str) -> str:
   return f'{name}, nats per image' if metric.endswith('_nats') else name
 
 
-def _add_options(parser: argparse.ArgumentParser) -> None:
+def _add_options(parser: command.Parser) -> None:
   parser.add_argument(
     '--x',
     metavar='SETTING',
@@ -207,7 +207,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     '--metric',
     default='elbo_nats',
-    help='of eval.csv, on the vertical axis (default %(default)s)',
+    help='of eval.csv, on the vertical axis',
   )
   parser.add_argument(
     '--color',

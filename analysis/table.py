@@ -7,7 +7,6 @@ Holm's correction for the number of differences of a metric.
 
 import argparse
 import itertools
-import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import command, figures, frames
-from launch import records
+from launch import process, records
 
 _LEVEL = 0.05
 
@@ -266,7 +265,7 @@ def _print(arguments: argparse.Namespace) -> Iterator[object]:
     yield text
     return
   suffix = {'markdown': 'md', 'csv': 'csv', 'latex': 'tex'}[arguments.format]
-  path = pathlib.Path(f'{arguments.output}.{suffix}').expanduser()
+  path = process.user_path(f'{arguments.output}.{suffix}')
   records.write_figure(path, f'{text}\n'.encode())
   yield path
 
@@ -276,16 +275,12 @@ def main() -> None:
   parser = command.parser(
     'table', __doc__, True, 'file without suffix; default: the terminal'
   )
-  parser.add_argument(
-    '--metric',
-    action='append',
-    help='of eval.csv; may be given again; default: all',
-  )
+  parser.add_list('--metric', 'of eval.csv, by default all')
   parser.add_argument(
     '--format',
     default='markdown',
     choices=('markdown', 'csv', 'latex'),
-    help='default: %(default)s',
+    help='of the tables',
   )
   arguments = parser.parse_args()
   command.main('table', lambda: _print(arguments))

@@ -242,10 +242,8 @@ def write(
 def main() -> None:
   """Writes event files as the flags say."""
   parser = command.parser('tensorboard', __doc__, joint=True, output=None)
-  parser.add_argument(
-    '--follow',
-    action='store_true',
-    help='go on until Ctrl-C, as runs do and as others begin',
+  parser.add_switch(
+    '--follow', 'go on until Ctrl-C, as runs do and as others begin'
   )
   arguments = parser.parse_args()
   command.main('tensorboard', lambda: write(arguments))

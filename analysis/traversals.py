@@ -192,24 +192,22 @@ def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
   )
 
 
-def _add_options(parser: argparse.ArgumentParser) -> None:
+def _add_options(parser: command.Parser) -> None:
   parser.add_argument(
     '--index',
     type=int,
     default=0,
-    help='of the test image around which latents move (default %(default)s)',
+    help='of the test image around which latents move',
   )
   parser.add_argument(
     '--columns',
     default=COLUMNS[0],
     choices=COLUMNS,
     help="where the latent moves: even steps, or quantiles of the latent's "
-    'aggregate posterior (default %(default)s)',
+    'aggregate posterior',
   )
-  parser.add_argument(
-    '--grid',
-    action='store_true',
-    help='move the two latents of the highest rate at once (latent_grid.*)',
+  parser.add_switch(
+    '--grid', 'move the two latents of the highest rate at once (latent_grid.*)'
   )
 
 

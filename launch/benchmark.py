@@ -65,7 +65,7 @@ def main() -> int:
       'other); measure again on an idle machine',
       file=sys.stderr,
     )
-  data = _DATASET.value, cli.DATA_DIR.value
+  data = _DATASET.value, cli.data_dir()
   repeats = _REPEATS.value
   with tempfile.TemporaryDirectory() as name:
     runner = commands.Runner(pathlib.Path(name), *data)

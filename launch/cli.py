@@ -2,7 +2,6 @@
 
 import pathlib
 import sys
-import textwrap
 import typing
 from collections.abc import Callable, Sequence
 
@@ -28,6 +27,15 @@ DATA_DIR = flags.DEFINE_string(
 )
 
 
+def data_dir() -> str:
+  """Returns the folder of --data_dir.
+
+  Raises:
+    OSError: a home folder that is not known.
+  """
+  return str(process.user_path(DATA_DIR.value))
+
+
 def _print_help(summary: str) -> None:
   """Prints a command's own flags in groups, and where to find absl's."""
   print(f'{summary.strip()}\n')
@@ -47,16 +55,11 @@ def _print_help(summary: str) -> None:
     for flag in groups[group]:
       field = by_name.get(flag.name)
       choices = field.metadata['choices'] if field else None
-      value = flag.default_unparsed
-      shown = '' if value in (None, '') else f' (default {value})'
-      print(f'  --{flag.name}{shown}')
       print(
-        textwrap.fill(
-          flag.help, 78, initial_indent=' ' * 6, subsequent_indent=' ' * 6
+        process.flag_help(
+          flag.name, flag.default_unparsed, flag.help, choices or ()
         )
       )
-      if choices:
-        print(f'      One of: {", ".join(choices)}.')
     print()
   print('--helpfull lists the flags of the libraries too.')
 
@@ -74,10 +77,16 @@ def start(
   try:
     run(main, summary, arguments)
   except SystemExit as end:
-    if 'tensorflow' not in sys.modules or not isinstance(end.code, int | None):
-      raise
-    process.leave(end.code or 0)
+    if isinstance(end.code, int | None):
+      process.leave(end.code or 0)
+    raise
   raise AssertionError
+
+
+def _name() -> str:
+  """Returns the command as an error names it: launch.train."""
+  command = pathlib.Path(sys.argv[0])
+  return f'{command.parent.name}.{command.stem}'
 
 
 def run(
@@ -93,8 +102,8 @@ def run(
   Raises:
     SystemExit: always, with the exit code.
   """
-  command = pathlib.Path(sys.argv[0])
-  name = f'{command.parent.name}.{command.stem}'
+  name = _name()
+  process.protect_output(name)
 
   def parse(argv: Sequence[str]) -> Sequence[str]:
     if {'--help', '-help', '-h', '-?'} & set(argv[1:]):
@@ -106,41 +115,23 @@ def run(
     try:
       rest = FLAGS(argv)
     except flags.Error as error:
-      _fail(name, ' '.join(str(error).split()), 2)
+      _refuse(name, ' '.join(str(error).split()))
     given = rest[1:]
     if len(given) > len(arguments):
       stray = given[len(arguments)]
-      _fail(name, f'unexpected argument {stray!r}; settings are flags', 2)
+      _refuse(name, f'unexpected argument {stray!r}; settings are flags')
     if len(given) < len(arguments):
-      _fail(name, f'missing {arguments[len(given)]}; see --help', 2)
+      _refuse(name, f'missing {arguments[len(given)]}; see --help')
     if not FLAGS['verbosity'].present:
       logging.set_verbosity(logging.ERROR)  # TFDS logs much through absl.
     return rest
 
-  def guarded(argv: Sequence[str]) -> int | None:
-    try:
-      return main(*argv[1:])
-    except KeyboardInterrupt:
-      _fail(name, 'interrupted', 130)
-    except OSError as error:
-      where = f'{error.filename}: ' if error.filename else ''
-      _fail(name, f'{where}{error.strerror or error}', 1)
-    except ImportError as error:
-      _fail(name, str(error), 1)
-    except ValueError as error:
-      # The errors of users are subclasses of ValueError made for them; a bare
-      # ValueError is a mistake of ours and keeps its traceback.
-      if type(error) is ValueError or not _is_ours(error):
-        raise
-      _fail(name, str(error), 1)
+  def carry_out(argv: Sequence[str]) -> int:
+    return process.carry_out(name, lambda: main(*argv[1:]))
 
-  app.run(guarded, flags_parser=parse)
+  app.run(carry_out, flags_parser=parse)
 
 
-def _is_ours(error: Exception) -> bool:
-  return type(error).__module__.split('.')[0] in ('launch', 'vae', 'analysis')
-
-
-def _fail(name: str, message: str, code: int) -> typing.NoReturn:
-  print(f'{name}: error: {process.printable(message)}', file=sys.stderr)
-  sys.exit(code)
+def _refuse(name: str, message: str) -> typing.NoReturn:
+  process.print_error(name, message)
+  sys.exit(2)

@@ -46,7 +46,7 @@ def main() -> int:
     print(line, file=sys.stderr)
 
   programs.set_threads(opening.load_config(path).threads)
-  run = runs.load(path, cli.DATA_DIR.value, warn)
+  run = runs.load(path, cli.data_dir(), warn)
   if not (run.manifest['has_density'] and run.manifest['has_elbo']):
     if num_samples and flags.FLAGS['num_importance_samples'].present:
       raise opening.RunError(

@@ -84,10 +84,10 @@ def _describe(name: str, function: Any) -> str:
 def main() -> int:
   """Exports as the flags say and returns the exit code."""
   run_dir = opening.find(cli.RUN_DIR.value)
-  path = pathlib.Path(
-    os.path.expanduser(_EXPORT_DIR.value or run_dir / records.SAVED_MODEL)
+  path = process.user_path(
+    _EXPORT_DIR.value or os.fspath(run_dir / records.SAVED_MODEL)
   )
-  if path.exists():
+  if os.path.lexists(path):
     raise opening.RunError(
       f'--export_dir={path}: exists; delete it or give another'
     )
@@ -107,7 +107,13 @@ def main() -> int:
   # Written beside and then renamed, so that it is whole where it is.
   with tempfile.TemporaryDirectory(dir=path.parent) as folder:
     complete = pathlib.Path(folder, 'complete')
-    tf.saved_model.save(module, os.fspath(complete), signatures)
+    try:
+      tf.saved_model.save(module, os.fspath(complete), signatures)
+    except tf.errors.OpError as error:  # Also of a disk that is full.
+      reason = error.message.split(';')[-1].strip()
+      raise opening.RunError(
+        f'--export_dir={path}: cannot be written: {reason}'
+      ) from error
     complete.replace(path)
   print(f'step {run.step:,} of {run_dir} is now a SavedModel in {path}:')
   for name, function in signatures.items():

@@ -9,7 +9,6 @@ never larger than the second: KL(q||p) underestimates the variance.
 
 import json
 import math
-import pathlib
 import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -214,12 +213,7 @@ def _in_words(variances: np.ndarray, *kls: float) -> str:
 def main() -> int:
   """Fits as the flags say and returns the exit code."""
   parameters = _check_flags()
-  try:
-    folder = pathlib.Path(_OUTPUT_DIR.value).expanduser()
-  except RuntimeError as error:  # A home that is not known.
-    raise config.ConfigError(
-      f'--output_dir={_OUTPUT_DIR.value}: {error}'
-    ) from error
+  folder = process.user_path(_OUTPUT_DIR.value)
   if {records.CONFIG, records.MANIFEST} & {p.name for p in folder.glob('*')}:
     raise config.ConfigError(
       f'--output_dir={folder}: holds a run; give another folder'

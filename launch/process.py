@@ -1,13 +1,18 @@
-"""This process: what was typed, what it prints, how it loads TensorFlow."""
+"""This process: what was typed, where it prints, how it begins and ends."""
 
+import errno
 import gc
+import io
 import os
 import pathlib
 import re
 import shlex
+import signal
 import sys
 import tempfile
+import textwrap
 import typing
+from collections.abc import Callable, Sequence
 
 
 def command_line() -> str:
@@ -21,11 +26,154 @@ def printable(text: str) -> str:
   return ''.join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
+def user_path(text: str | os.PathLike) -> pathlib.Path:
+  """Returns a path as typed, with the home folder that a ~ stands for.
+
+  Raises:
+    OSError: a home folder that is not known.
+  """
+  path = os.path.expanduser(os.fspath(text))
+  if path.startswith('~'):
+    raise OSError(errno.ENOENT, 'no such home folder is known', text)
+  return pathlib.Path(path)
+
+
 def default_data_dir() -> str:
-  """Returns where TFDS keeps its data: $TFDS_DATA_DIR, or its default."""
-  return os.environ.get('TFDS_DATA_DIR') or str(
-    pathlib.Path.home() / 'tensorflow_datasets'
+  """Returns where TFDS keeps its data: $TFDS_DATA_DIR, or its own default."""
+  return os.environ.get('TFDS_DATA_DIR') or os.path.expanduser(
+    '~/tensorflow_datasets'
   )
+
+
+# -- What is printed ----------------------------------------------------------
+
+
+class _Output(io.TextIOWrapper):
+  """Standard output or error, whose reader may leave and whose disk may fill.
+
+  Neither is an error of what is being done, so that the process ends without
+  an OSError on the way: as a signal would end it where nobody reads, else with
+  one line. Letters that a terminal lacks are spelled out.
+  """
+
+  def __init__(
+    self, descriptor: int, stream: typing.TextIO | None, command: str
+  ):
+    self._descriptor, self._command = descriptor, command
+    super().__init__(
+      io.BufferedWriter(io.FileIO(descriptor, 'w', closefd=False)),
+      stream.encoding if stream else 'utf-8',
+      'backslashreplace',
+      line_buffering=descriptor == 2 or os.isatty(descriptor),
+    )
+
+  def write(self, text: str, /) -> int:
+    try:
+      return super().write(text)
+    except OSError as error:
+      self._give_up(error)
+      return len(text)
+
+  def flush(self) -> None:
+    try:
+      super().flush()
+    except OSError as error:
+      self._give_up(error)
+
+  def _give_up(self, error: OSError) -> None:
+    # What is still to be written, and the flush at exit, find a reader.
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, self._descriptor)
+    os.close(null)
+    if error.errno == errno.EPIPE:
+      sys.exit(128 + signal.SIGPIPE)
+    if self._descriptor == 1:  # Nobody could be told of standard error.
+      print_error(
+        self._command, f'standard output cannot be written: {error.strerror}'
+      )
+      sys.exit(1)
+
+
+def protect_output(command: str) -> None:
+  """Makes standard output and error safe to print to, whatever they are.
+
+  Args:
+    command: whose name an error shows.
+  """
+  for descriptor in range(3):
+    try:
+      os.fstat(descriptor)
+    except OSError:
+      # Else the next file that is opened would get what is printed.
+      os.open(os.devnull, os.O_RDWR)
+  for descriptor, name in ((1, 'stdout'), (2, 'stderr')):
+    stream = getattr(sys, name)
+    if stream is getattr(sys, f'__{name}__'):  # Else somebody captures it.
+      if stream is not None:
+        stream.flush()
+      setattr(sys, name, _Output(descriptor, stream, command))
+
+
+def flag_help(
+  name: str, default: object, text: str, choices: Sequence[str] = ()
+) -> str:
+  """Returns what --help says of a flag."""
+  shown = '' if default in (None, '') else f' (default {default})'
+  lines = [text]
+  if choices:
+    lines.append(f'One of: {", ".join(choices)}.')
+  indent = ' ' * 6
+  return '\n'.join(
+    [
+      f'  --{name}{shown}',
+      *(
+        textwrap.fill(line, 78, initial_indent=indent, subsequent_indent=indent)
+        for line in lines
+      ),
+    ]
+  )
+
+
+def print_error(command: str, message: str) -> None:
+  """Prints an error in one line."""
+  print(f'{command}: error: {printable(message)}', file=sys.stderr)
+
+
+def carry_out(command: str, body: Callable[[], int | None]) -> int:
+  """Runs the body of a command; returns its exit code, or that of its error.
+
+  The errors of users are subclasses of ValueError made for them, and are
+  printed in one line; a mistake of ours keeps its traceback.
+
+  Args:
+    command: whose name an error shows.
+    body: returns an exit code, None for 0.
+  """
+  try:
+    return body() or 0
+  except KeyboardInterrupt:
+    print_error(command, 'interrupted')
+    return 128 + signal.SIGINT
+  except MemoryError:
+    print_error(command, 'out of memory')
+  except OSError as error:
+    where = f'{error.filename}: ' if error.filename else ''
+    print_error(command, f'{where}{error.strerror or error}')
+  except ImportError as error:
+    print_error(command, str(error))
+  except UnicodeEncodeError as error:
+    if 'surrogates' not in error.reason:
+      raise
+    print_error(command, f'{error.object[:200]}: a name that is no UTF-8')
+  except ValueError as error:
+    room = type(error).__module__.split('.')[0]
+    if room not in ('launch', 'vae', 'analysis'):
+      raise
+    print_error(command, str(error))
+  return 1
+
+
+# -- Beginning and ending -----------------------------------------------------
 
 
 # What TensorFlow's libraries print before they read how much to print.
@@ -68,12 +216,23 @@ def import_tensorflow() -> None:
           sys.stderr.write(line.decode(errors='replace'))
 
 
-def leave(code: int) -> typing.NoReturn:
-  """Ends the process at once, with what it has printed and its exit code.
+def flushed(code: int) -> int:
+  """Writes what was printed; returns an exit code, of that where it fails."""
+  try:
+    sys.stdout.flush()
+    sys.stderr.flush()
+  except SystemExit as end:
+    return int(end.code or 0)
+  return code
 
-  Taking TensorFlow apart object by object takes a second. All files are closed
-  by now, and the system takes the memory back at once.
+
+def leave(code: int) -> typing.NoReturn:
+  """Ends the process with what it has printed and its exit code.
+
+  At once where TensorFlow is loaded: taking that apart object by object takes a
+  second. All files are closed by now, and the system takes the memory back.
   """
-  sys.stdout.flush()
-  sys.stderr.flush()
-  os._exit(code)
+  code = flushed(code)
+  if 'tensorflow' in sys.modules:
+    os._exit(code)
+  sys.exit(code)

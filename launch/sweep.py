@@ -1,13 +1,12 @@
 """Trains a grid of runs: `python -m launch.sweep --beta=0.1,1 --seed=0,1,2`."""
 
 import os
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
 
-from launch import cli, records
+from launch import cli, process, records
 from launch.rundir import opening
 from launch.settings import config as config_lib
 from launch.settings import presets
@@ -103,7 +102,7 @@ def main() -> int:
     )
     return 0
   if _SWEEP_DIR.value:
-    folder = pathlib.Path(_SWEEP_DIR.value).expanduser()
+    folder = process.user_path(_SWEEP_DIR.value)
   else:
     folder = opening.make_new('sweeps', _SWEEP.value or 'sweep')
   return coordinator.carry_out(
@@ -111,7 +110,7 @@ def main() -> int:
     plan,
     executors.EXECUTORS[_EXECUTOR.value],
     threads,
-    cli.DATA_DIR.value,
+    cli.data_dir(),
   )
 
 

@@ -33,7 +33,7 @@ def main() -> int:
     return loop.run(
       path,
       settings,
-      cli.DATA_DIR.value,
+      cli.data_dir(),
       process.command_line(),
       overwrite=_OVERWRITE.value,
       original=flags.FLAGS.config,

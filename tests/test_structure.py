@@ -53,7 +53,7 @@ MAY_USE = {
   'launch.benchmarks': SWEEPS,
   'launch.cli': SETTINGS,
   'launch command': COMMANDS,
-  'analysis': {'launch.records'},
+  'analysis': {'launch.records', 'launch.process'},
 }
 
 

@@ -7,7 +7,7 @@ import os
 import pathlib
 from collections.abc import Callable, Iterator
 
-from launch import files, records
+from launch import files, process, records
 from launch.rundir import contents
 from launch.settings import config as config_lib
 from launch.settings.config import Config
@@ -66,7 +66,7 @@ def opened(
       )
       path, made = make_new('runs', label), True
     else:
-      path = pathlib.Path(os.path.expanduser(run_dir))
+      path = process.user_path(run_dir)
       if not path.exists():
         path.mkdir(parents=True)
         made = True
@@ -101,11 +101,7 @@ def find(run_dir: str | None) -> pathlib.Path:
   Raises:
     RecordError: no such run.
   """
-  path = (
-    pathlib.Path(os.path.expanduser(run_dir))
-    if run_dir
-    else records.newest_run()
-  )
+  path = process.user_path(run_dir) if run_dir else records.newest_run()
   records.read_manifest(path)
   return path
 

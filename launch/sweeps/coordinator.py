@@ -187,7 +187,7 @@ def carry_out(
           planned.name,
           path.resolve(),
           planned.config,
-          os.path.abspath(os.path.expanduser(data_dir)),
+          os.path.abspath(data_dir),
           process.command_line(),
           os.getcwd(),
         )

@@ -151,3 +151,21 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
   assert result.code == 1
   assert 'is no run directory' in result.stderr
   assert not (tmp_path / 'x').exists()
+
+
+def test_a_disk_that_is_full_is_one_line(tmp_path, monkeypatch):
+  def save(module, folder, signatures):
+    pathlib.Path(folder).mkdir()
+    raise tf.errors.ResourceExhaustedError(
+      None, None, f'{folder}/variables/x; No space left on device'
+    )
+
+  monkeypatch.setattr(tf.saved_model, 'save', save)
+  path = tmp_path / 'export'
+  result = call(f'--run_dir={KEPT}', f'--export_dir={path}')
+  assert result.code == 1
+  assert result.stderr == (
+    f'launch.train: error: --export_dir={path}: cannot be written: No space '
+    'left on device\n'
+  )
+  assert not list(tmp_path.iterdir())
