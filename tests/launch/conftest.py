@@ -58,6 +58,7 @@ def launch_train(data_dir):
       'hidden_sizes': '8',
       'latent_size': 3,
       'training_steps': 20,
+      'jit': 'off',  # XLA compiles for longer than such a run trains.
     } | settings
     given = [f'--{k}={v}' for k, v in settings.items() if v is not None]
     return call(train.main, [*given, *arguments])

@@ -20,6 +20,7 @@ SMALL = {
   'checkpoint_every': 128,
   'log_every': 100,
   'eval_every': 700,
+  'jit': 'auto',
 }
 
 # Everything that a resumed run could get wrong.
@@ -39,7 +40,7 @@ KINDS = {
     'batch_size': 50,
     'learning_rate': 0.001,
     'patience': 20,
-    'training_steps': 300,
+    'training_steps': 160,
     'eval_every': 0,
   },
   'schedules': {

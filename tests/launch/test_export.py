@@ -79,7 +79,7 @@ def test_exports_give_the_numbers_of_their_runs_without_the_package(
 ):
   loaded = {folder: runs.load(folder / 'run', data_dir) for folder in exported}
   for folder, run in loaded.items():
-    examples = run.examples('test')[:5].astype('f4')
+    examples = run.dataset.splits['test'].examples[:5].astype('f4')
     np.savez(
       folder / 'inputs.npz',
       examples=examples / 255 if run.dataset.has_images else examples,
