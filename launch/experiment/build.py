@@ -31,7 +31,7 @@ from vae import (
   terms,
   training,
 )
-from vae.data import datasets, sources
+from vae.data import batches, bits, datasets, sources
 
 tfd = tfp.distributions
 
@@ -172,19 +172,22 @@ class Properties(NamedTuple):
   effective_beta: float | None
 
 
-def properties(config: Config, data_shape: Sequence[int]) -> Properties:
+def properties(config: Config, examples: batches.Examples) -> Properties:
   """Returns what a config's parts say of its run.
 
   Args:
     config: the run's settings.
-    data_shape: the shape of one example.
+    examples: of the training split.
   """
   density_of = getattr(_find(config, 'likelihood'), 'density_of', 'any')
   has_rate = getattr(_find(config, 'posterior'), 'has_rate', True)
   has_elbo = has_rate and density_of is not None
-  is_grey = config.binarize == 'none'
+  is_binary = isinstance(examples, bits.PackedImages)
+  is_grey = config.binarize == 'none' and not is_binary
   targets = 'grey'
-  if not is_grey:
+  if is_binary:
+    targets = 'binary'
+  elif not is_grey:
     own = ' (own draw)' if config.binarize == 'static' else ''
     targets = f'binary, {config.binarize}{own}'
   elif density_of == 'binary':
@@ -196,7 +199,10 @@ def properties(config: Config, data_shape: Sequence[int]) -> Properties:
   effective_beta = None
   if has_elbo and weight == 'beta':
     effective_beta = terms.effective_beta(
-      config.beta, config.reduction, math.prod(data_shape), config.latent_size
+      config.beta,
+      config.reduction,
+      math.prod(examples.shape[1:]),
+      config.latent_size,
     )
   elif has_elbo and weight == 'one':
     effective_beta = 1.0

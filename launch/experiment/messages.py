@@ -22,7 +22,9 @@ def start(
   counts, shape = data['num_images'], data['shape']
   examples = counted(shape)
   if examples == 'images':
-    levels = 'grey' if config.binarize == 'none' else config.binarize
+    levels = data.get('pixels', 'grey')
+    if config.binarize != 'none':
+      levels = config.binarize
     what = f'{"×".join(map(str, shape))}, {levels}'
   else:
     what = f'{shape[0]} columns'

@@ -110,7 +110,7 @@ NEEDS: Mapping[str, Callable[[Evaluated], bool]] = {
   # length until pixels have a width, nor are those of grey targets under a
   # Bernoulli.
   'probability': lambda of: (
-    of.config.binarize != 'none' and of.config.likelihood == 'bernoulli'
+    of.manifest['has_density'] and of.config.likelihood == 'bernoulli'
   ),
   'bound': lambda of: of.num_importance_samples > 0,
   'labels': lambda of: of.data.labels is not None,

@@ -60,7 +60,7 @@ class Program:
     self.variables = build.named_variables(
       model=model, optimizer=self.optimizer, **self.objective.owned
     )
-    self.properties = build.properties(config, examples.shape[1:])
+    self.properties = build.properties(config, examples)
     self.evaluator = evaluation.Evaluator(
       model, has_elbo=self.properties.has_elbo
     )

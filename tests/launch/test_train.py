@@ -303,7 +303,13 @@ def test_drawn_data_keep_their_factors(launch_train, tmp_path):
     run_dir=run, dataset='xy_squares', image_size=8, training_steps=3
   )
   assert result.code == 0, result.stderr
-  data = records.read_manifest(run)['dataset']
+  manifest = records.read_manifest(run)
+  # Black and white by nature: no grey, whose nats would bound nothing.
+  assert '8×8×3, binary' in result.stdout
+  assert (manifest['targets'], manifest['has_density']) == ('binary', True)
+  metrics = {row['metric'] for row in records.read_rows(run, records.EVAL)}
+  assert 'elbo_bits_per_dimension' in metrics
+  data = manifest['dataset']
   assert dict(data['factors']) == xy_squares.FACTORS
   assert [name for name, _ in data['factors']] == [*xy_squares.FACTORS]
   assert (data['test_share'], data['shape']) == (0.1, [8, 8, 3])

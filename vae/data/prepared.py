@@ -42,6 +42,8 @@ def write(
   }
   if cut > 1:  # Older versions did not say.
     provenance |= {'cut': cut, 'mixed': not data.in_order}
+  if data.splits['train'].dtype == np.bool_:
+    provenance['pixels'] = 'binary'
   if data.factors:
     # Pairs, because the keys of JSON's objects are sorted on the way.
     provenance['factors'] = [list(item) for item in data.factors.items()]
