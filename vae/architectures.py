@@ -17,7 +17,7 @@ import numpy as np
 import sonnet as snt
 import tensorflow as tf
 
-from vae import errors, networks
+from vae import errors, networks, randomness
 
 
 def mlp_encoder(
@@ -74,7 +74,9 @@ def _refuse(size: tuple[int, int], what: str, which: str) -> errors.PartError:
 
 
 class _Layers(snt.Module):
-  """Modules and functions, one after the other."""
+  """Modules and functions, one after the other; in training with a key."""
+
+  takes_key = True
 
   def __init__(
     self, layers: Sequence[Callable], output_shape: Sequence[int], name: str
@@ -83,9 +85,17 @@ class _Layers(snt.Module):
     self._layers = list(layers)
     self._output_shape = tuple(output_shape)
 
-  def __call__(self, inputs: tf.Tensor) -> tf.Tensor:
+  def __call__(
+    self, inputs: tf.Tensor, key: tf.Tensor | None = None
+  ) -> tf.Tensor:
+    num_drawn = 0  # A key of its own for each layer that draws.
     for layer in self._layers:
-      inputs = layer(inputs)
+      if isinstance(layer, networks.Dropout):
+        own = None if key is None else randomness.fold(key, num_drawn)
+        inputs = layer(inputs, own)
+        num_drawn += 1
+      else:
+        inputs = layer(inputs)
     # Transposed convolutions forget their shape where the batch has none.
     return tf.reshape(inputs, [-1, *self._output_shape])
 

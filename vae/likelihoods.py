@@ -17,7 +17,7 @@ import sonnet as snt
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from vae import distributions, mode
+from vae import distributions
 
 tfd = tfp.distributions
 
@@ -196,25 +196,26 @@ class Normal(snt.Module):
       normal = tfd.Normal(self._activation(parameters), scale)
       return tfd.Independent(normal, rank)
     normal = tfd.Normal(self._activation(parameters), self.scale)
-    if self._kind == 'optimal' and mode.is_training():
-      return _OptimalNormal(normal, rank, self._variable)
     return tfd.Independent(normal, rank)
 
+  def fit(
+    self, distribution: tfd.Distribution, images: tf.Tensor
+  ) -> tfd.Distribution:
+    """Returns a distribution with the scale that explains images best.
 
-class _OptimalNormal(tfd.Independent):
-  """A Normal whose scale is chosen for the values it is asked about."""
+    Under 'optimal', which keeps that scale; else the distribution as it is.
 
-  def __init__(self, distribution, rank, variable):
-    super().__init__(distribution, rank)
-    self._variable = variable
-
-  def _log_prob(self, event):
-    loc = self.distribution.loc
-    variance = tf.reduce_mean(tf.math.squared_difference(event, loc))
+    Args:
+      distribution: made by this family.
+      images: [B, *data_shape].
+    """
+    if self._kind != 'optimal' or self._variable is None:
+      return distribution
+    loc = distribution.distribution.loc
+    variance = tf.reduce_mean(tf.math.squared_difference(images, loc))
     scale = tf.sqrt(variance) + distributions.SCALE_FLOOR
     self._variable.assign(tf.stop_gradient(scale))
-    rank = self.event_shape.rank
-    return tfd.Independent(tfd.Normal(loc, scale), rank).log_prob(event)
+    return tfd.Independent(tfd.Normal(loc, scale), len(self.data_shape))
 
 
 class SquaredError:

@@ -1,7 +1,7 @@
 """The variational autoencoder (Kingma & Welling 2013).
 
 https://arxiv.org/abs/1312.6114. Encoder and decoder return distributions;
-`vae.losses` consumes them.
+`vae.terms` consumes them.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,9 @@ class Encoder(snt.Module):
 
     Args:
       network: maps images to the posterior's parameters,
-        [B, *posterior.parameter_shape].
+        [B, *posterior.parameter_shape]. One that draws noise in training, as
+        by dropout, has an attribute `takes_key` that is true, and takes a key
+        as its second argument.
       posterior: maps parameters to a distribution over [L].
       name: name of the module.
     """
@@ -35,8 +37,19 @@ class Encoder(snt.Module):
     self._network = network
     self._posterior = posterior
 
-  def __call__(self, images: tf.Tensor) -> tfd.Distribution:
-    return self._posterior(self._network(tf.convert_to_tensor(images)))
+  def __call__(
+    self, images: tf.Tensor, key: tf.Tensor | None = None
+  ) -> tfd.Distribution:
+    """Returns q(z|x).
+
+    Args:
+      images: [B, H, W, C].
+      key: in training, of the network's noise.
+    """
+    images = tf.convert_to_tensor(images)
+    takes_key = key is not None and getattr(self._network, 'takes_key', False)
+    keys = (key,) if takes_key else ()
+    return self._posterior(self._network(images, *keys))
 
 
 class Decoder(snt.Module):
@@ -65,7 +78,16 @@ class Decoder(snt.Module):
   def likelihood(self) -> Family:
     return self._likelihood
 
-  def __call__(self, latents: tf.Tensor) -> tfd.Distribution:
+  def __call__(
+    self, latents: tf.Tensor, images: tf.Tensor | None = None
+  ) -> tfd.Distribution:
+    """Returns p(x|z).
+
+    Args:
+      latents: [..., L].
+      images: in training, those that are to be explained, [B, H, W, C]; a
+        likelihood that has a method `fit` is fitted to them.
+    """
     latents = tf.convert_to_tensor(latents)
     parameters = snt.merge_leading_dims(latents, latents.shape.rank - 1)
     parameters = self._network(parameters)
@@ -73,7 +95,10 @@ class Decoder(snt.Module):
       parameters = snt.split_leading_dim(
         parameters, latents, latents.shape.rank - 1
       )
-    return self._likelihood(parameters)
+    likelihood = self._likelihood(parameters)
+    if images is not None and hasattr(self._likelihood, 'fit'):
+      likelihood = self._likelihood.fit(likelihood, images)
+    return likelihood
 
 
 class VAE(snt.Module):
@@ -93,23 +118,25 @@ class VAE(snt.Module):
       model.decode(latents)   # batch [...], event [28, 28, 1]
 
   Attributes:
-    encode: the encoder; images [B, H, W, C] to q(z|x).
-    decode: the decoder; latents [..., L] to p(x|z).
+    encode: the encoder; images [B, H, W, C], and in training a key, to q(z|x).
+    decode: the decoder; latents [..., L], and in training images, to p(x|z).
     prior: p(z), event [L].
   """
 
   def __init__(
     self,
-    encoder: Callable[[tf.Tensor], tfd.Distribution],
-    decoder: Callable[[tf.Tensor], tfd.Distribution],
+    encoder: Callable[..., tfd.Distribution],
+    decoder: Callable[..., tfd.Distribution],
     prior: tfd.Distribution,
     name: str | None = None,
   ):
     """Initializes the model.
 
     Args:
-      encoder: maps images to a distribution over latents.
-      decoder: maps latents to a distribution over images.
+      encoder: maps images to a distribution over latents; called as an
+        `Encoder` is.
+      decoder: maps latents to a distribution over images; called as a
+        `Decoder` is.
       prior: distribution over latents, empty batch shape.
       name: name of the module.
 

@@ -8,7 +8,7 @@ import scipy.special
 import sonnet as snt
 import tensorflow as tf
 
-from vae import mode, randomness
+from vae import randomness
 
 Activation = Callable[[tf.Tensor], tf.Tensor]
 
@@ -135,7 +135,7 @@ class MLP(snt.Module):
 
 
 class Dropout(snt.Module):
-  """Dropout (Srivastava et al. 2014), in training only.
+  """Dropout (Srivastava et al. 2014), where there is a key: in training.
 
   https://jmlr.org/papers/v15/srivastava14a.html. Zeroes each number with
   probability `rate` and divides the others by `1 - rate`.
@@ -156,9 +156,15 @@ class Dropout(snt.Module):
       raise ValueError(f'rate must lie in [0, 1), got {rate}')
     self._rate = rate
 
-  def __call__(self, inputs: tf.Tensor) -> tf.Tensor:
-    if not mode.is_training() or not self._rate:
+  def __call__(self, inputs: tf.Tensor, key: tf.Tensor | None) -> tf.Tensor:
+    """Drops numbers of [...].
+
+    Args:
+      inputs: any shape.
+      key: of this layer's noise at this step; None outside of training.
+    """
+    if key is None or not self._rate:
       return inputs
-    draws = randomness.uniform(mode.next_key(), tf.shape(inputs))
+    draws = randomness.uniform(key, tf.shape(inputs))
     kept = inputs / (1.0 - self._rate)
     return tf.where(draws >= self._rate, kept, tf.zeros_like(kept))

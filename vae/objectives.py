@@ -50,7 +50,9 @@ def elbo(
     kl_samples: samples of their own for the Monte Carlo rate; 0 for those of
       the distortion.
   """
-  sampled = terms.sample(model, batch.images, batch.key, num_samples)
+  sampled = terms.sample(
+    model, batch.images, batch.key, num_samples, is_training=True
+  )
   latents = sampled.latents
   if kl == 'monte_carlo' and kl_samples:
     own = randomness.fold(batch.key, 1)
@@ -77,7 +79,8 @@ def reconstruction(
     batch: images [B, H, W, C], and the key of their noise, where there is any.
     reduction: 'mean' over the values of an image, or their 'sum'.
   """
-  distortion = terms.sample(model, batch.images, batch.key).distortions[0]
+  sampled = terms.sample(model, batch.images, batch.key, is_training=True)
+  distortion = sampled.distortions[0]
   values, _ = terms.units(reduction, math.prod(batch.images.shape[1:]), 1)
   loss = tf.reduce_mean(distortion / values)
   return terms.Loss(loss, terms.Terms(tf.zeros_like(distortion), distortion))
@@ -103,7 +106,9 @@ def iwae(
     batch: images [B, H, W, C], not grey, or it bounds nothing.
     num_samples: S.
   """
-  sampled = terms.sample(model, batch.images, batch.key, num_samples)
+  sampled = terms.sample(
+    model, batch.images, batch.key, num_samples, is_training=True
+  )
   bound = terms.importance_weighted_bound(terms.log_weights(model, *sampled))
   return terms.Loss(-tf.reduce_mean(bound), _monte_carlo_terms(model, sampled))
 
@@ -128,7 +133,7 @@ def dreg(
     batch: images [B, H, W, C], not grey, or it bounds nothing.
     num_samples: S.
   """
-  posterior = model.encode(batch.images)
+  posterior = terms.encode(model, batch.images, batch.key, is_training=True)
   latents = distributions.sample(posterior, num_samples, batch.key)
   # The parameters of q count through z alone, not through log q(z|x).
   stopped = tf.nest.map_structure(
@@ -137,7 +142,7 @@ def dreg(
   leaves = tf.stop_gradient(latents)
   with tf.GradientTape(watch_accessed_variables=False) as tape:
     tape.watch(leaves)
-    distortions = -model.decode(leaves).log_prob(batch.images)
+    distortions = -model.decode(leaves, batch.images).log_prob(batch.images)
     weights = terms.log_weights(model, stopped, leaves, distortions)
     normalised = tf.stop_gradient(tf.nn.softmax(weights, axis=0))
     surrogate = tf.reduce_sum(normalised * weights, axis=0)

@@ -76,14 +76,6 @@ class Normal:
     return tfd.Independent(tfd.Normal(*self._loc_and_scale(parameters)), 1)
 
 
-class Diagonal(Normal):
-  """The same density as `Normal`, as `MultivariateNormalDiag`."""
-
-  def __call__(self, parameters: tf.Tensor) -> tfd.Distribution:
-    """Maps parameters [..., 2 L] to a distribution over [L]."""
-    return tfd.MultivariateNormalDiag(*self._loc_and_scale(parameters))
-
-
 class FullCovariance:
   """q(z|x) = N(loc, T T') as `MultivariateNormalTriL`, event [L].
 
@@ -154,3 +146,15 @@ class Deterministic:
   def __call__(self, parameters: tf.Tensor) -> tfd.Distribution:
     """Maps parameters [..., L] to a distribution over [L]."""
     return tfd.Independent(tfd.Deterministic(self._activation(parameters)), 1)
+
+
+@tfd.RegisterKL(tfd.MultivariateNormalTriL, tfd.Independent)
+def _kl_to_independent_normals(
+  q: tfd.MultivariateNormalTriL, p: tfd.Independent, name: str | None = None
+) -> tf.Tensor:
+  """The closed form that TFP has for `MultivariateNormalDiag` alone."""
+  normal = p.distribution
+  if not isinstance(normal, tfd.Normal):
+    raise NotImplementedError(f'no KL from {q} to {p}')
+  p = tfd.MultivariateNormalDiag(normal.loc, normal.scale)
+  return tfd.kl_divergence(q, p, name=name)

@@ -12,18 +12,13 @@ tfb = tfp.bijectors
 tfd = tfp.distributions
 
 
-def standard(latent_size: int, multivariate: bool = False) -> tfd.Distribution:
-  """p(z) = N(0, I), event [L].
+def standard(latent_size: int) -> tfd.Distribution:
+  """Returns p(z) = N(0, I), event [L].
 
   Args:
     latent_size: L.
-    multivariate: False for `Independent(Normal)`, which has a closed-form KL
-      from `posteriors.Normal`; True for `MultivariateNormalDiag`, which has one
-      from `posteriors.Diagonal` and `posteriors.FullCovariance`.
   """
   loc, scale = tf.zeros([latent_size]), tf.ones([latent_size])
-  if multivariate:
-    return tfd.MultivariateNormalDiag(loc, scale)
   return tfd.Independent(tfd.Normal(loc, scale), 1)
 
 

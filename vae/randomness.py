@@ -61,6 +61,12 @@ def fold(key: tf.Tensor, index: int | tf.Tensor) -> tf.Tensor:
   return key + tf.stack([tf.zeros_like(index), index * 2**40])
 
 
+def repurposed(key: tf.Tensor, purpose: Purpose) -> tf.Tensor:
+  """Returns the key of the same seed, step and fold for another purpose."""
+  cleared = tf.bitwise.bitwise_and(key[1], ~(0xFF << 32))
+  return tf.stack([key[0], cleared + (int(purpose) << 32)])
+
+
 def bits(key: tf.Tensor, shape: Sequence[int] | tf.Tensor) -> tf.Tensor:
   """Uniform int32 words over the full range, shape `shape`."""
   return tf.random.stateless_uniform(

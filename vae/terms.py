@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from vae import distributions, errors, models
+from vae import distributions, errors, models, randomness
 
 tfd = tfp.distributions
 
@@ -136,8 +136,30 @@ class Sampled(NamedTuple):
   distortions: tf.Tensor
 
 
+def encode(
+  model: models.VAE, images: tf.Tensor, key: tf.Tensor, *, is_training: bool
+) -> tfd.Distribution:
+  """Returns q(z|x); in training with the noise of the encoder's layers.
+
+  Args:
+    model: the VAE.
+    images: [B, H, W, C].
+    key: of the posterior's noise, from which that of the layers follows.
+    is_training: whether layers such as dropout draw noise.
+  """
+  if not is_training:
+    return model.encode(images)
+  dropout = randomness.repurposed(key, randomness.Purpose.DROPOUT)
+  return model.encode(images, dropout)
+
+
 def sample(
-  model: models.VAE, images: tf.Tensor, key: tf.Tensor, num_samples: int = 1
+  model: models.VAE,
+  images: tf.Tensor,
+  key: tf.Tensor,
+  num_samples: int = 1,
+  *,
+  is_training: bool,
 ) -> Sampled:
   """Encodes images, draws latents and decodes them.
 
@@ -146,10 +168,13 @@ def sample(
     images: [B, H, W, C], values in the likelihood's range.
     key: of the posterior's noise, from `randomness.key`.
     num_samples: S, posterior samples for each image.
+    is_training: whether layers such as dropout draw noise, and a likelihood
+      may be fitted to the images.
   """
-  posterior = model.encode(images)
+  posterior = encode(model, images, key, is_training=is_training)
   latents = distributions.sample(posterior, num_samples, key)
-  distortions = -model.decode(latents).log_prob(images)
+  likelihood = model.decode(latents, *([images] if is_training else []))
+  distortions = -likelihood.log_prob(images)
   return Sampled(posterior, latents, distortions)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import sonnet as snt
 import tensorflow as tf
 
-from vae import mode, models, randomness, terms
+from vae import models, randomness, terms
 from vae.data import batches, bits
 
 # Bytes of images that one block may hold when the host gathers them; and of
@@ -259,8 +259,7 @@ class Engine:
         images, draw(randomness.Purpose.POSTERIOR), index, num_examples
       )
       optimizer.learning_rate.assign(learning_rate)
-      with mode.training(draw(randomness.Purpose.DROPOUT)):
-        return train_step(model, optimizer, objective, batch, beta)
+      return train_step(model, optimizer, objective, batch, beta)
 
     num_losses = len(_LOSSES)
 

@@ -11,7 +11,6 @@ import numpy as np
 import scipy.special
 import sonnet as snt
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from launch.rundir import checkpoints
 from launch.settings import config as config_lib
@@ -32,8 +31,6 @@ from vae import (
   training,
 )
 from vae.data import batches, bits, datasets, sources
-
-tfd = tfp.distributions
 
 
 def model(
@@ -90,10 +87,8 @@ def _model(
   decode = models.Decoder(
     make('decoder', output_shape=likelihood.parameter_shape), likelihood
   )
-  example = encode(tf.zeros([1, *data_shape]))
-  decode(example.mean())
-  multivariate = isinstance(example, tfd.MultivariateNormalLinearOperator)
-  prior = make('prior', multivariate=multivariate)
+  decode(encode(tf.zeros([1, *data_shape])).mean())
+  prior = make('prior')
   if prior.trainable_variables and not getattr(posterior, 'has_rate', True):
     raise config_lib.ConfigError(
       f'--prior={config.prior}: --posterior={config.posterior} has no rate '

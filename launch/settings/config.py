@@ -197,8 +197,7 @@ class Config:
   )
   posterior: str = _setting(
     'normal',
-    'q(z|x); normal and diagonal: independent latents, as Independent(Normal) '
-    'or MultivariateNormalDiag; full_covariance: MultivariateNormalTriL; '
+    'q(z|x); normal: independent latents; full_covariance: one triangle; '
     'deterministic: a code, as of a plain autoencoder, where beta has no '
     'meaning',
     'Model',
@@ -587,6 +586,10 @@ def compiled_settings(config: Config) -> tuple[tuple[str, Any], ...]:
 # -- config.json --------------------------------------------------------------
 
 
+# Values whose name older runs still have: the setting, old and new.
+_RENAMED = (('posterior', 'diagonal', 'normal'),)
+
+
 def from_dict(settings: Mapping[str, Any], where: str) -> Config:
   """Makes a config from what config.json holds.
 
@@ -610,6 +613,9 @@ def from_dict(settings: Mapping[str, Any], where: str) -> Config:
     for field in fields()
     if field.name in settings
   }
+  for name, old, new in _RENAMED:
+    if values.get(name) == old:
+      values[name] = new
   if values.get('num_epochs') is not None:  # As by hand: instead of steps.
     values.setdefault('training_steps', None)
   try:

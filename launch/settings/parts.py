@@ -36,7 +36,7 @@ KINDS: Mapping[str, Kind] = {
   'decoder': Kind('architectures', '_decoder', _NETWORK),
   'posterior': Kind('posteriors'),
   'likelihood': Kind('likelihoods', provided=frozenset({'data_shape'})),
-  'prior': Kind('priors', provided=frozenset({'key', 'multivariate'})),
+  'prior': Kind('priors', provided=frozenset({'key'})),
   'objective': Kind(
     'objectives', provided=frozenset({'model', 'batch', 'w_init'})
   ),

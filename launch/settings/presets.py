@@ -55,7 +55,6 @@ PRESETS: Mapping[str, Preset] = types.MappingProxyType(
       hidden_sizes=(64,),
       activation='tanh',
       latent_size=2,
-      posterior='diagonal',
       posterior_scale='exp',
       init='glorot_uniform',
       num_epochs=10.0,

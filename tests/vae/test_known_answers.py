@@ -81,7 +81,9 @@ def key(step=0):
 
 def test_the_elbo_of_the_exact_posterior_is_log_p():
   x = draw(50)
-  sampled = terms.sample(linear_vae(), tf.constant(x), key(), 3)
+  sampled = terms.sample(
+    linear_vae(), tf.constant(x), key(), 3, is_training=False
+  )
   weights = terms.log_weights(linear_vae(), *sampled)
   # Every importance weight is p(x) itself.
   np.testing.assert_allclose(

@@ -44,7 +44,7 @@ def numpy_log_weights(model, images, step, num_samples):
 def test_log_weights_and_bound_are_what_numpy_makes_of_them():
   model = builders.small_vae()
   images = builders.float_images(4)
-  sampled = terms.sample(model, images, key(), 9)
+  sampled = terms.sample(model, images, key(), 9, is_training=False)
   actual = terms.log_weights(model, *sampled)
   expected = numpy_log_weights(model, images, 0, 9)
   np.testing.assert_allclose(actual, expected, rtol=1e-4)
@@ -68,7 +68,7 @@ def test_one_sample_is_the_monte_carlo_elbo():
 def test_the_bound_never_decreases_in_the_number_of_samples():
   model = builders.small_vae(scale='exp')
   images = builders.float_images(8)
-  sampled = terms.sample(model, images, key(), 64 * 500)
+  sampled = terms.sample(model, images, key(), 64 * 500, is_training=False)
   weights = terms.log_weights(model, *sampled)
   means, errors = [], []
   for count in (1, 4, 16, 64):
@@ -207,7 +207,7 @@ def test_monte_carlo_kl_agrees_with_the_exact_one():
   model = builders.small_vae()
   images = builders.float_images(5)
   exact = builders.elbo_terms(model, images, key(), 1).rate.numpy()
-  sampled = terms.sample(model, images, key(), 20_000)
+  sampled = terms.sample(model, images, key(), 20_000, is_training=False)
   ratios = (
     sampled.posterior.log_prob(sampled.latents)
     - model.prior.log_prob(sampled.latents)
@@ -226,7 +226,7 @@ def test_more_samples_average_the_elbo():
   images = builders.float_images(4)
   batch = builders.batch(images, key())
   loss = objectives.elbo(model, batch, 1.0, reduction='sum', num_samples=11)
-  sampled = terms.sample(model, images, key(), 11)
+  sampled = terms.sample(model, images, key(), 11, is_training=False)
   rate = tfd.kl_divergence(sampled.posterior, model.prior)
   expected = np.mean(sampled.distortions, axis=0) + rate
   np.testing.assert_allclose(loss.value, np.mean(expected), rtol=1e-6)

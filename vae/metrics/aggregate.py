@@ -73,9 +73,10 @@ def choose(num_images: int) -> np.ndarray:
 
 def has_independent_latents(prior: tfd.Distribution) -> bool:
   """Returns whether p(z) is known to be the product of its marginals."""
-  if isinstance(prior, tfd.Independent):
-    return prior.distribution.event_shape.rank == 0
-  return isinstance(prior, tfd.MultivariateNormalDiag)
+  return (
+    isinstance(prior, tfd.Independent)
+    and prior.distribution.event_shape.rank == 0
+  )
 
 
 def aggregate_posterior(

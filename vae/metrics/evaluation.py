@@ -153,7 +153,7 @@ class Evaluator:
     """
 
     def elbo_terms(images, key):
-      sampled = terms.sample(model, images, key, num_samples)
+      sampled = terms.sample(model, images, key, num_samples, is_training=False)
       posterior = sampled.posterior
       exact = terms.has_closed_form(posterior, model.prior)
       kl = 'exact' if exact else 'monte_carlo'

@@ -38,7 +38,7 @@ class Adversarial(snt.Module):
     return snt.optimizers.Adam(1e-2, beta1=0.5)
 
   def __call__(self, model, batch, beta):
-    sampled = terms.sample(model, batch.images, batch.key)
+    sampled = terms.sample(model, batch.images, batch.key, is_training=True)
     codes = sampled.latents[0]
     noise = randomness.normal(randomness.fold(batch.key, 1), tf.shape(codes))
     critic = lambda z: self._critic(z)[:, 0]

@@ -108,6 +108,11 @@ def test_files_that_are_no_config_are_refused(tmp_path, content):
     config.load(path)
 
 
+def test_a_name_that_older_runs_have_is_read_as_todays():
+  settings = json.loads(config.Config().to_json()) | {'posterior': 'diagonal'}
+  assert config.from_dict(settings, 'x') == config.Config()
+
+
 def test_differences_name_the_setting_and_both_values():
   one, two = config.Config(), config.Config(beta=4.0)
   assert config.differences(one, two) == ['beta: 0.01 -> 4.0']

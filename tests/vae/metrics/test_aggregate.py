@@ -133,9 +133,8 @@ def test_the_marginal_kl_to_a_mixture_is_that_of_quadrature():
   assert parts.mutual_information.value == pytest.approx(0.0, abs=1e-4)
 
 
-@pytest.mark.parametrize('multivariate', [False, True])
-def test_priors_say_whether_their_latents_are_independent(multivariate):
-  prior = priors.standard(2, multivariate)
+def test_priors_say_whether_their_latents_are_independent():
+  prior = priors.standard(2)
   assert aggregate.has_independent_latents(prior)
   key = aggregate.randomness.key(0, aggregate.randomness.Purpose.WEIGHTS, 0)
   assert not aggregate.has_independent_latents(priors.mixture(2, 3, key))
