@@ -262,6 +262,9 @@ def read_sweep(sweep_dir: str | os.PathLike) -> Runs:
   )
   if not runs:
     raise records.RecordError(f'no run of {folder} has started yet')
+  if 'seed' not in table.columns:
+    seeds = {run.name: run.config['seed'] for run in runs}
+    table['seed'] = table['run'].map(seeds)
   settings = [name for name in table.columns if name in runs[0].config]
   effective = {run.name: run.manifest['effective_beta'] for run in runs}
   table['effective_beta'] = table['run'].map(effective).astype(float)

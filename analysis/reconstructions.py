@@ -26,12 +26,6 @@ def load(run: frames.Run) -> pd.DataFrame:
   """
   frames.check_images(run)
   arrays = records.read_arrays(run.path, 'reconstructions', ['images', 'modes'])
-  kept = [arrays[key] for key in ('images', 'modes', 'means') if key in arrays]
-  if len({array.shape for array in kept}) > 1:
-    raise records.RecordError(
-      f'{run.path / records.ARRAYS / "reconstructions"}.npz is damaged: its '
-      'images differ in shape'
-    )
   frame = pd.DataFrame(
     {
       'index': range(len(arrays['images'])),

@@ -209,6 +209,7 @@ _CONFIG = {
   'beta': _is_number,
   'latent_size': _is_count,
   'reduction': lambda value: value in ('mean', 'sum'),
+  'seed': _is_count,
 }
 
 
@@ -569,6 +570,48 @@ def upsert(
 
 # -- Arrays -------------------------------------------------------------------
 
+# The axes of arrays of numbers: in one file, one letter is one size; * stands
+# for those of an example, [H, W, C] or [F]. Every file has a `step` besides.
+_AXES: Mapping[str, Mapping[str, str]] = {
+  'reconstructions': {'images': 'N*', 'modes': 'N*', 'means': 'N*'},
+  'latents': {'means': 'NL', 'stddevs': 'NL', 'pixels_pca': 'MP'},
+  'traversals': {
+    'values': 'G',
+    'modes': 'NLG*',
+    'quantiles': 'Q',
+    'quantile_values': 'LQ',
+    'quantile_modes': 'NLQ*',
+  },
+  'samples': {'modes': 'N*'},
+  'latent_grid': {'latents': 'K', 'rates': 'K', 'values': 'G', 'modes': 'RG*'},
+  'manifold': {'values': 'G', 'modes': 'RG*'},
+  'embedding': {'images': 'ND', 'latents': 'ND'},
+}
+# Words or numbers, one for each of the first axis.
+_LABELS = 'labels'
+
+
+def _mismatch(name: str, arrays: Mapping[str, np.ndarray]) -> str | None:
+  """Says which of a file's arrays cannot be what its name says, if any."""
+  sizes: dict[str, Any] = {}
+  for key, axes in {**_AXES.get(name, {}), _LABELS: 'N', 'step': ''}.items():
+    if key not in arrays:
+      continue
+    array = arrays[key]
+    kinds = {'step': 'iu', _LABELS: 'biufU'}.get(key, 'biuf')
+    plain = axes.removesuffix('*')
+    shape: tuple[Any, ...] = array.shape
+    if plain != axes:
+      shape = (*shape[: len(plain)], shape[len(plain) :] or None)
+    fits = len(shape) == len(axes) and shape[-1:] != (None,)
+    same = all(
+      sizes.setdefault(axis, size) == size
+      for axis, size in zip(axes, shape, strict=False)
+    )
+    if array.dtype.kind not in kinds or not (fits and same and array.size):
+      return f'{key} is {array.dtype} of shape {array.shape}'
+  return None
+
 
 def write_arrays(
   run_dir: pathlib.Path,
@@ -623,6 +666,8 @@ def read_arrays(
       found = {key: arrays[key] for key in arrays.files}
   except Exception as error:  # zipfile, zlib and NumPy raise many kinds.
     raise RecordError(f'{path} is damaged: {error}') from error
+  if mismatch := _mismatch(name, found):
+    raise RecordError(f'{path} is damaged: {mismatch}')
   if missing := sorted(set(needed) - found.keys()):
     raise RecordError(
       f'{path} lacks {", ".join(missing)}; python -m launch.evaluate '

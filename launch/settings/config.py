@@ -26,6 +26,14 @@ _LARGEST = 3.4e38
 # Units of a layer: above what any machine holds.
 _MOST_UNITS = 2**20
 
+# Samples of a posterior, and the sides of an image: what fits in the int32 that
+# count a tensor's elements.
+_MOST_SAMPLES = 2**14
+_MOST_PIXELS = 2**12
+
+# Of everything else that is counted, as the engine does.
+_MOST = 2**31 - 1
+
 GROUPS = ('Objective', 'Model', 'Data', 'Training', 'Execution')
 
 
@@ -109,6 +117,7 @@ class Config:
     'iwae and dreg',
     'Objective',
     lower=1,
+    upper=_MOST_SAMPLES,
   )
   kl: str = _setting(
     'exact',
@@ -122,6 +131,7 @@ class Config:
     'reconstruction',
     'Objective',
     lower=0,
+    upper=_MOST_SAMPLES,
     off=0,
   )
   beta_warmup_steps: int = _setting(
@@ -129,6 +139,7 @@ class Config:
     'steps over which beta rises in a line from 0 to --beta; 0: it is constant',
     'Objective',
     lower=0,
+    upper=_MOST,
     off=0,
     compiled=False,
   )
@@ -278,6 +289,7 @@ class Config:
     'instead of 64',
     'Data',
     lower=8,
+    upper=_MOST_PIXELS,
   )
   binarize: str = _setting(
     'none',
@@ -292,13 +304,17 @@ class Config:
     'split',
     'Data',
     lower=0,
+    upper=_MOST,
   )
-  batch_size: int = _setting(64, 'images per step', 'Training', lower=1)
+  batch_size: int = _setting(
+    64, 'images per step', 'Training', lower=1, upper=_MOST_UNITS
+  )
   training_steps: int | None = _setting(
     1024,
     'updates of the weights',
     'Training',
     lower=1,
+    upper=_MOST,
     compiled=False,
   )
   num_epochs: float | None = _setting(
@@ -306,6 +322,7 @@ class Config:
     'passes over the training images, instead of --training_steps',
     'Training',
     above=0.0,
+    upper=_MOST,
     compiled=False,
   )
   optimizer: str = _setting(
@@ -349,6 +366,7 @@ class Config:
     'keep the last',
     'Training',
     lower=0,
+    upper=_MOST,
     compiled=False,
   )
   seed: int = _setting(
@@ -364,6 +382,7 @@ class Config:
     '0 for none',
     'Training',
     lower=0,
+    upper=_MOST,
     compiled=False,
   )
   eval_every: int = _setting(
@@ -372,6 +391,7 @@ class Config:
     '0 for none',
     'Training',
     lower=0,
+    upper=_MOST,
     compiled=False,
   )
   checkpoint_every: str = _setting(

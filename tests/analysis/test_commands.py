@@ -293,7 +293,7 @@ def test_traversals_that_do_not_fit_are_refused(run, columns):
   code, _, stderr = builders.analyse(
     'traversals', f'--run_dir={run}', f'--columns={columns}'
   )
-  assert code == 1 and 'do not fit' in stderr
+  assert code == 1 and 'traversals.npz is damaged' in stderr
 
 
 def test_a_mean_that_is_the_mode_is_not_drawn_again(run):

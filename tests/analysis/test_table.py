@@ -169,3 +169,22 @@ def test_latex_escapes_what_it_must(runs):
 def test_unknown_metrics_are_refused(runs):
   with pytest.raises(figures.FigureError, match='there are: elbo_nats'):
     table.render(runs, ['accuracy'], 'csv')
+
+
+def test_a_hostile_status_stays_in_the_comment_of_its_table(tmp_path):
+  folder = tmp_path / 'sweep'
+  lines = ['run_dir,status,error,beta,elbo_nats']
+  for beta in (0.5, 1.0):
+    for seed in (0, 1):  # No column holds it.
+      name = f'{beta}-{seed}'
+      builders.write_run(folder / name, beta=beta, seed=seed)
+      lines.append(
+        f'{name},"bad\n\\input{{/etc/passwd}}",x,{beta},-{seed + 90}'
+      )
+  (folder / 'sweep.csv').write_text('\n'.join([*lines, '']))
+  runs = frames.read_sweep(folder)
+  assert sorted(runs.table['seed']) == [0, 0, 1, 1]
+  text = table.render(runs, [], 'latex')
+  (line,) = [line for line in text.splitlines() if 'passwd' in line]
+  assert line.startswith('% ')
+  assert r'bad\n' in table.render(runs, [], 'markdown')

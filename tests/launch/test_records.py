@@ -188,3 +188,75 @@ def test_the_newest_run_is_the_one_started_last(tmp_path):
   assert records.newest_run(tmp_path).name == 'a'
   with pytest.raises(records.RecordError, match='no runs under'):
     records.newest_run(tmp_path / 'none')
+
+
+ARRAYS = {
+  'reconstructions': {
+    'images': np.zeros((3, 4, 4, 1)),
+    'modes': np.zeros((3, 4, 4, 1)),
+    'labels': np.arange(3),
+  },
+  'latents': {
+    'means': np.zeros((5, 2)),
+    'pixels_pca': np.zeros((4, 3)),
+    'labels': np.array(['a'] * 5),
+  },
+  'traversals': {
+    'values': np.arange(7.0),
+    'modes': np.zeros((3, 2, 7, 4, 4, 1), np.float32),
+    'quantile_values': np.zeros((2, 5)),
+    'quantile_modes': np.zeros((3, 2, 5, 4, 4, 1)),
+  },
+  'latent_grid': {
+    'latents': np.arange(2),
+    'rates': np.zeros(2),
+    'values': np.arange(6.0),
+    'modes': np.zeros((6, 6, 4, 4, 1)),
+  },
+  'samples': {'modes': np.zeros((3, 12))},
+  'embedding': {'images': np.zeros((4, 2)), 'inputs': np.array('digest')},
+}
+HOSTILE = {
+  'words': lambda array: np.full(array.shape or (1,), '\x1b[2J', 'S'),
+  'dates': lambda array: np.zeros(array.shape, 'datetime64[s]'),
+  'complex': lambda array: (
+    array.astype(complex)
+    if array.dtype.kind != 'U'
+    else np.zeros(array.shape, complex)
+  ),
+  'no axes': lambda array: np.array(0.5),
+  'an axis more': lambda array: array[None],
+  'empty': lambda array: array[:0] if array.ndim else np.zeros(0, int),
+  'records': lambda array: np.zeros(array.shape, [('x', float)]),
+}
+
+
+@pytest.mark.parametrize('how', HOSTILE)
+@pytest.mark.parametrize('name', ARRAYS)
+def test_arrays_that_cannot_be_are_one_line(tmp_path, name, how):
+  records.write_arrays(tmp_path, name, 4, ARRAYS[name])
+  whole = records.read_arrays(tmp_path, name)
+  for key in whole.keys() - {'inputs'}:
+    changed = HOSTILE[how](whole[key])
+    if (key, how) == ('modes', 'an axis more') and name != 'traversals':
+      continue  # Of other examples.
+    np.savez(tmp_path / f'arrays/{name}.npz', **whole | {key: changed})
+    with pytest.raises(records.RecordError, match='is damaged: '):
+      records.read_arrays(tmp_path, name)
+
+
+@pytest.mark.parametrize(
+  ('name', 'key', 'size'),
+  [
+    ('reconstructions', 'labels', 2),
+    ('reconstructions', 'modes', 2),
+    ('latents', 'labels', 4),
+    ('traversals', 'values', 6),
+    ('latent_grid', 'values', 5),
+  ],
+)
+def test_arrays_that_do_not_match_are_one_line(tmp_path, name, key, size):
+  arrays = ARRAYS[name] | {key: ARRAYS[name][key][:size]}
+  records.write_arrays(tmp_path, name, 4, arrays)
+  with pytest.raises(records.RecordError, match='is damaged'):
+    records.read_arrays(tmp_path, name)

@@ -162,3 +162,18 @@ def test_a_setting_that_was_typed_and_does_nothing_is_refused(
   assert result.code == 1
   assert message in result.stderr
   assert result.stderr.count('\n') == 1
+
+
+@pytest.mark.parametrize('value', [2**31, 2**63 - 1])
+@pytest.mark.parametrize(
+  'name',
+  [
+    field.name
+    for field in config.fields()
+    if 'int' in str(field.type) and field.name != 'seed'
+  ],
+)
+def test_every_count_has_a_largest(name, value):
+  listed = isinstance(getattr(config.Config(), name), tuple)
+  with pytest.raises(config.ConfigError, match=f'{name}.*at most'):
+    config.Config(**{name: (value,) if listed else value})
