@@ -1,4 +1,4 @@
-"""What the figures' commands share: arguments, runs, errors in one line."""
+"""The commands of figures: their arguments, runs, and errors in one line."""
 
 import argparse
 import pathlib
@@ -172,7 +172,7 @@ def title(arguments: argparse.Namespace, runs: frames.Runs) -> str:
 def of_one_run(
   load: Callable[[frames.Run], pd.DataFrame], plot: Callable[..., gg.ggplot]
 ) -> Callable[[frames.Runs, argparse.Namespace], gg.ggplot]:
-  """What draws a figure of one run.
+  """Returns what draws a figure of one run.
 
   Args:
     load: makes the run's frame.
@@ -208,7 +208,7 @@ def origin(runs: frames.Runs) -> str:
 
 
 def drawn_by(what: str) -> str:
-  """What was drawn, and this command."""
+  """Returns what was drawn, and this command, in words."""
   name = pathlib.Path(sys.argv[0]).stem
   arguments = shlex.join([name, *sys.argv[1:]])
   return process.printable(f'{what}; {records.DRAWN_BY}{arguments}')

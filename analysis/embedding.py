@@ -87,7 +87,7 @@ def _embeddings(
 
 
 def digest(means: np.ndarray, pixels: np.ndarray) -> str:
-  """What tells whether embeddings are of these latents and images."""
+  """Returns a digest of the latents and images that embeddings are of."""
   return hashlib.sha256(means.tobytes() + pixels.tobytes()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""What the figures share: theme, palette, image grids, saving."""
+"""The look of all figures: theme, palette, image grids, saving."""
 
 import io
 import math
@@ -214,7 +214,7 @@ def image_grid(images: np.ndarray) -> pd.DataFrame:
 
 
 def _centres(count: int, size: int) -> np.ndarray:
-  """Where the middles of the images of a grid lie along one axis, in pixels."""
+  """The middles of the images of a grid along one axis, in pixels."""
   return np.arange(count) * (size + _GAP) + (size - 1) / 2
 
 

@@ -48,7 +48,7 @@ class Run:
 
   @property
   def has_rates(self) -> bool:
-    """Whether its latents are random, so that there is a rate and a prior."""
+    """Returns whether its latents are random: whether there is a rate."""
     return self.manifest['has_elbo']
 
   @property
@@ -159,7 +159,7 @@ def levels(values: pd.Series) -> list[str]:
 
 
 def configuration(table: pd.DataFrame, settings: Sequence[str]) -> pd.Series:
-  """What each row is among rows that differ in some settings, in words."""
+  """Says what each row is among rows that differ in some settings."""
   parts = [name + ' ' + table[name].map(records.text) for name in settings]
   result = pd.Series('', table.index, dtype=object)
   for part in parts:

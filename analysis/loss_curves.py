@@ -117,7 +117,7 @@ def plot_loss_curves(
 
 
 def _labels(frame: pd.DataFrame, separator: str) -> dict[str, str]:
-  """What each term is and its unit; a term without numbers is left out."""
+  """Names each term with its unit; a term without numbers is left out."""
   units = ['nats per image', 'nats per image']
   if frame['reduction'].iloc[0] == 'mean':
     units = ['nats per pixel', 'nats per latent']

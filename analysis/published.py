@@ -30,7 +30,7 @@ def read() -> pd.DataFrame:
 
 
 def obtained(result: pd.Series, runs: pathlib.Path = _RUNS) -> pd.DataFrame:
-  """What each run of a result measured, a row for each seed.
+  """Reads what each run of a result measured, a row for each seed.
 
   Args:
     result: a row of the published numbers.

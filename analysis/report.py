@@ -239,7 +239,7 @@ def _mapping(caption: str, mapping: Mapping[str, Any]) -> str:
 
 
 def _run_rows(runs: frames.Runs) -> pd.DataFrame:
-  """What tells runs apart, how they ended, and their results."""
+  """Tells runs apart: their settings, how they ended, and their results."""
   columns = ['run', *runs.varying, 'seed', 'status', 'error', *runs.metrics]
   shown = runs.table.reindex(columns=columns).astype(object)
   return shown.map(lambda v: '' if v is None or v != v else records.text(v))

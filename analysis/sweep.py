@@ -152,7 +152,7 @@ def plot_sweep(
 def _places(
   values: pd.Series, levels: list[str], name: str
 ) -> tuple[pd.Series, object]:
-  """Where settings lie on the horizontal axis, and its scale.
+  """Places settings on the horizontal axis, and gives its scale.
 
   Positive numbers that span a decade have a logarithmic axis, other numbers an
   even one; words, and numbers with a zero that would need both, are set side

@@ -1,4 +1,4 @@
-"""What every command shares: parsing, help, and errors in one line."""
+"""The command line of every command: parsing, help, errors in one line."""
 
 import pathlib
 import sys

@@ -29,7 +29,7 @@ Usage: python -m launch.export [--run_dir=RUN]
 
 
 def _signatures(run: 'runs.Run') -> dict[str, Any]:
-  """What the export can do, for any number of examples at once.
+  """Makes what the export can do, for any number of examples at once.
 
   Returns:
     `encode`: images (or rows) to the posterior's mean and standard deviations

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 
 
 def command_line() -> str:
-  """What was typed to start this process."""
+  """Returns what was typed to start this process."""
   module = f'launch.{pathlib.Path(sys.argv[0]).stem}'
   return shlex.join(['python', '-m', module, *sys.argv[1:]])
 

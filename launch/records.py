@@ -1,4 +1,4 @@
-"""What both sides of a run directory agree on: files, columns, loaders.
+"""The contract of a run directory: its files, columns and loaders.
 
 The one module of `launch` that `analysis` may import. No TensorFlow here.
 """
@@ -231,7 +231,7 @@ _COUNTS = ('step', 'n', 'num_samples', 'latent')
 
 
 def _is_cell(column: str, text: str) -> bool:
-  """Whether a text may stand in a column of a table."""
+  """Returns whether a text may stand in a column of a table."""
   if column in _WORDS:
     return True
   if column in _COUNTS:
@@ -284,7 +284,7 @@ def read_manifest(run_dir: str | os.PathLike) -> dict[str, Any]:
 
 
 def _said_by_names(config: Mapping[str, Any]) -> dict[str, bool]:
-  """What manifests of older runs leave to the names of the parts."""
+  """Says what manifests of older runs leave to the names of the parts."""
   has_elbo = (
     config.get('posterior') != 'deterministic'
     and config.get('likelihood') != 'squared_error'

@@ -391,7 +391,7 @@ def deep_conv_decoder(
 
 
 def _halvings(size: tuple[int, int]) -> int:
-  """How often the shorter side can be halved down to 4."""
+  """Counts how often the shorter side can be halved down to 4."""
   count = (min(size) // 4).bit_length() - 1
   if (
     count < 1

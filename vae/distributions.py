@@ -1,4 +1,4 @@
-"""What posteriors and likelihoods share: the scale's floor, and sampling."""
+"""Distributions: the floor of a scale, and sampling by a key."""
 
 import tensorflow as tf
 import tensorflow_probability as tfp

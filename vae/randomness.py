@@ -18,7 +18,7 @@ import tensorflow as tf
 
 
 class Purpose(enum.IntEnum):
-  """What a draw is for. Numbers are part of what a seed means: append only."""
+  """Purposes of draws. Numbers are part of what a seed means: append only."""
 
   WEIGHTS = 0
   PERMUTATION = 1

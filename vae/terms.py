@@ -1,4 +1,4 @@
-"""What objectives are made of: per-image terms in nats.
+"""Terms that objectives are made of, per image, in nats.
 
 Words (Alemi et al. 2018, https://arxiv.org/abs/1711.00464): for an image x,
 
@@ -73,7 +73,7 @@ class Batch(NamedTuple):
 
 
 class Loss(NamedTuple):
-  """What an objective returns.
+  """The loss that an objective returns.
 
   Attributes:
     value: a scalar; the model's variables minimise it.
@@ -91,7 +91,7 @@ class Loss(NamedTuple):
 
 
 class Nature(NamedTuple):
-  """What an objective is, for those who check, name and draw its runs.
+  """The nature of an objective, for those who check, name and draw its runs.
 
   Attributes:
     rate_weight: what weighs the rate against the distortion in the loss:
@@ -213,7 +213,7 @@ def rate(
 def has_closed_form(
   posterior: tfd.Distribution, prior: tfd.Distribution
 ) -> bool:
-  """Whether the 'exact' rate between two families of densities is known."""
+  """Returns whether the 'exact' rate between two families is known."""
   try:
     tfd.kl_divergence(posterior, prior)
   except NotImplementedError:

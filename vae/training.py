@@ -29,7 +29,7 @@ _BLOCK_STEPS = 1024
 
 
 class Objective(NamedTuple):
-  """What is minimised, and by what, where it has a network of its own.
+  """A loss to minimise, with the network and optimizer that it may own.
 
   Attributes:
     loss: from a model, a batch and beta.
@@ -45,13 +45,13 @@ class Objective(NamedTuple):
 
   @property
   def owned(self) -> dict[str, snt.Module | snt.Optimizer]:
-    """What owns variables, by the name that they have in checkpoints."""
+    """Returns what owns variables, by their name in checkpoints."""
     owners = {'objective': self.module, 'objective_optimizer': self.optimizer}
     return {name: owner for name, owner in owners.items() if owner is not None}
 
 
 class Metrics(NamedTuple):
-  """What one step measures, before its update: batch means.
+  """Measurements of one step, before its update: batch means.
 
   Attributes:
     loss: what was minimised, in the run's reduction.

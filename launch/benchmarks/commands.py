@@ -1,4 +1,4 @@
-"""What whole commands take, beside the import of their libraries."""
+"""Times whole commands, beside the import of their libraries."""
 
 import pathlib
 import sys

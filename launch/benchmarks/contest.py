@@ -61,7 +61,7 @@ class Recorded(NamedTuple):
 
 
 class Problem(NamedTuple):
-  """What every contestant computes.
+  """A problem that every contestant computes.
 
   The loss is the mean over the batch of
   `distortion_weight * distortion + rate_weight * rate`, both in nats.
@@ -98,7 +98,7 @@ class Problem(NamedTuple):
     return self.images.astype(np.float32) / np.float32(255)
 
   def batches(self) -> Iterator[np.ndarray]:
-    """Which images make up each batch, [B]: recorded, or permuted for ever."""
+    """Yields the indices of each batch, [B]: recorded, or permuted for ever."""
     if self.recorded:
       yield from self.recorded.batches
       return
@@ -148,7 +148,7 @@ def read_problem(path: str | os.PathLike) -> Problem:
 
 
 def threads() -> int:
-  """How many threads every contestant uses: one for each core it may use."""
+  """Returns how many threads contestants use: one for each core there is."""
   return len(os.sched_getaffinity(0))
 
 
@@ -206,14 +206,14 @@ def _environment() -> dict[str, str]:
 
 
 def _failure(name: str, errors: IO[str]) -> ContestError:
-  """What a process said last before it failed."""
+  """Tells what a process said last before it failed."""
   errors.seek(0)
   said = errors.read().strip().splitlines() or ['nothing']
   return ContestError(f'{name}: failed, and said last: {said[-1]}')
 
 
 class Measured(NamedTuple):
-  """What a process took.
+  """The time and memory that a process took.
 
   Attributes:
     seconds: from its start to its end.

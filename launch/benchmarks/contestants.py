@@ -1,4 +1,4 @@
-"""What the benchmark times of this project itself.
+"""The contestants of the benchmark that are this project's own.
 
 Not a command for people: `launch.benchmark` starts a process of
 `python -m launch.benchmarks.contestants NAME` for each of these.
@@ -49,7 +49,7 @@ def _layers(module: snt.Module) -> list[contest.Layer]:
 def make_problem(
   config: Config, images: np.ndarray, record_steps: int = 0
 ) -> contest.Problem:
-  """What a config trains, for loops in any framework.
+  """Makes of a config the problem that loops in any framework train.
 
   Args:
     config: the settings.

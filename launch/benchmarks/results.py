@@ -1,4 +1,4 @@
-"""What the benchmark has measured: rows of its file, and tables to read."""
+"""The benchmark's results: rows of its file, and tables to read."""
 
 import pathlib
 import sys

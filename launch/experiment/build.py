@@ -126,7 +126,7 @@ _OWN_WEIGHTS = 2**20
 
 
 def _settings(config: Config, kind: str, **provided: Any) -> dict[str, Any]:
-  """What a config's part of a kind is made with."""
+  """Returns what a config's part of a kind is made with."""
   available = dataclasses.asdict(config) | provided
   names = parts.parameters(kind, config.parts[kind])
   return {name: available[name] for name in names if name in available}
@@ -148,7 +148,7 @@ def _make(config: Config, kind: str, **provided: Any) -> Any:
 
 
 class Properties(NamedTuple):
-  """What a run is, as its parts say; part of its manifest.
+  """A run's nature, as its parts say it; part of its manifest.
 
   Attributes:
     has_elbo: whether there are a rate and a distortion in nats; there are none

@@ -152,7 +152,7 @@ def _validate(state: State) -> bool:
 
 
 def _is_over(state: State) -> bool:
-  """Whether a run is at its last step, or its patience at its end.
+  """Returns whether a run is at its last step, or out of patience.
 
   But not before beta has warmed up.
   """

@@ -91,7 +91,7 @@ class Program:
 
 
 class Prepared(NamedTuple):
-  """What a run trains, on what, by what."""
+  """A run that is ready to train: its config, data and compiled program."""
 
   config: Config
   dataset: datasets.Dataset
@@ -208,7 +208,7 @@ def _resolve(config: Config, dataset: datasets.Dataset) -> Config:
 
 
 def resolve_jit(config: Config, model: models.VAE) -> str:
-  """Whether XLA compiles the training loop, 'on' or 'off'."""
+  """Returns whether XLA compiles the training loop, 'on' or 'off'."""
   if config.jit != 'auto':
     return config.jit
   # XLA doubles the speed of dense networks and, on CPUs, halves that of

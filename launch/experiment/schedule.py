@@ -28,21 +28,21 @@ class Schedule:
     return self.config.training_steps
 
   def is_printed(self, step: int) -> bool:
-    """Whether a step is printed: a power of two, or the last."""
+    """Returns whether a step is printed: a power of two, or the last."""
     return step & (step - 1) == 0 or step == self.last
 
   def is_logged(self, step: int) -> bool:
-    """Whether a step is in train.csv: printed, or due by `log_every`."""
+    """Returns whether a step is in train.csv: printed, or by `log_every`."""
     every = self.config.log_every
     return self.is_printed(step) or (every > 0 and step % every == 0)
 
   def is_evaluated(self, step: int) -> bool:
-    """Whether the test split is evaluated after a step."""
+    """Returns whether the test split is evaluated after a step."""
     every = self.config.eval_every
     return (every > 0 and step % every == 0) or step == self.last
 
   def is_validated(self, step: int) -> bool:
-    """Whether an epoch ends at a step, and training may stop early.
+    """Returns whether an epoch ends at a step, so that training may stop.
 
     A run that is shorter than an epoch is validated at its end, so that there
     is always a best step.
@@ -53,7 +53,7 @@ class Schedule:
     return self.config.patience > 0 and step == epoch_end
 
   def is_saved(self, step: int, seconds: float) -> bool:
-    """Whether a checkpoint is due, so many seconds after the last one."""
+    """Returns whether a checkpoint is due, so long after the last one."""
     number, unit = config_lib.parse_interval(self.config.checkpoint_every)
     return seconds > number if unit == 'seconds' else step % number == 0
 

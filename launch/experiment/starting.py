@@ -54,7 +54,7 @@ class State:
 
   @property
   def seconds(self) -> float:
-    """How long all processes of this run have trained."""
+    """Returns the seconds that all processes of this run have trained."""
     return time.monotonic() - self._clock_zero
 
   @property

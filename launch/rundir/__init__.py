@@ -1,1 +1,1 @@
-"""What a run leaves: its folder, checkpoints, provenance. No TensorFlow."""
+"""A run's folder: its opening, checkpoints, provenance. No TensorFlow."""

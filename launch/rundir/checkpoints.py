@@ -38,7 +38,7 @@ def paths(run_dir: pathlib.Path) -> list[pathlib.Path]:
 
 
 def path_of(run_dir: pathlib.Path, step: int) -> pathlib.Path:
-  """Where the checkpoint of a step lies, or would."""
+  """Returns where the checkpoint of a step lies, or would."""
   return run_dir / records.CHECKPOINTS / f'step_{step:012d}.safetensors'
 
 

@@ -93,7 +93,7 @@ _UNKNOWN, _CHANGED = 'unknown', ' with changes'
 
 
 def _origin(manifest: Mapping[str, Any]) -> dict[str, str]:
-  """Of a run that went on elsewhere, all that it ran under, in turn."""
+  """Lists all that a run ran under, in turn, where it went on elsewhere."""
   entries: dict[str, list[str]] = {}
   for session in (manifest, *manifest.get('resumed', ())):
     source = session['source']

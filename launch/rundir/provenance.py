@@ -1,4 +1,4 @@
-"""What a manifest says about where a run's numbers come from."""
+"""Provenance: what a manifest says of where a run's numbers come from."""
 
 import datetime
 import importlib.metadata
@@ -79,7 +79,7 @@ def device() -> dict[str, str]:
 
 
 def session() -> dict[str, Any]:
-  """What this process runs by, and on."""
+  """Returns versions, commit and device of this process."""
   return {
     'packages': package_versions(),
     'source': source(),

@@ -1,1 +1,1 @@
-"""What is asked for: settings, flags, presets, parts. No TensorFlow."""
+"""Settings: their table, flags, presets and parts. No TensorFlow."""

@@ -1,4 +1,4 @@
-"""Who trains the runs of a sweep: processes of this machine, or a cluster.
+"""Trains the runs of a sweep: by processes of this machine, or a cluster.
 
 An executor is a generator function of tasks, threads for each of them, and a
 function that tells whether to stop. It yields how each task ended, as they do,
@@ -265,7 +265,7 @@ def _check_control(address: str) -> None:
 
 
 def _capacity(nodes: Sequence[dict[str, Any]], threads: int) -> int:
-  """How many runs the nodes of a cluster can train at once."""
+  """Counts the runs that the nodes of a cluster can train at once."""
   return sum(
     int(node['Resources'].get('CPU', 0)) // threads
     for node in nodes

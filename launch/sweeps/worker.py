@@ -41,7 +41,7 @@ class RunTask(NamedTuple):
 
 
 class Outcome(NamedTuple):
-  """How a run ended.
+  """The outcome of a run: its status and results.
 
   Attributes:
     name: of the run in its sweep.
@@ -57,7 +57,7 @@ class Outcome(NamedTuple):
 
 
 def read_outcome(name: str, path: pathlib.Path) -> Outcome:
-  """How a run ended, from its folder.
+  """Reads from its folder how a run ended.
 
   Raises:
     RecordError: no run, or a damaged one.
@@ -73,7 +73,7 @@ def read_outcome(name: str, path: pathlib.Path) -> Outcome:
 
 @functools.cache
 def _bench() -> Any:
-  """What the runs of this process share."""
+  """Returns the programs that the runs of this process share."""
   # Several processes may share a GPU, whose memory the first would take.
   os.environ.setdefault('TF_FORCE_GPU_ALLOW_GROWTH', 'true')
   process.import_tensorflow()

@@ -1,4 +1,4 @@
-"""What a model sees of a dataset: the images of each batch, as floats."""
+"""Batches: which images make up each, and their values as floats."""
 
 import functools
 
@@ -25,7 +25,7 @@ def _permutation(seed: int, epoch: int, num_examples: int) -> np.ndarray:
 def indices(
   seed: int, num_examples: int, batch_size: int, first_step: int, num_steps: int
 ) -> np.ndarray:
-  """Which images make up the batches of some steps.
+  """Returns which images make up the batches of some steps.
 
   The epochs' permutations are laid end to end and cut into batches: every
   image is seen once an epoch, none is left out, and a batch may hold the end

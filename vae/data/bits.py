@@ -40,7 +40,7 @@ class PackedImages:
 
   @property
   def nbytes(self) -> int:
-    """Of the packed images."""
+    """Returns the bytes that the packed images take."""
     return self.packed.nbytes
 
   def __len__(self) -> int:

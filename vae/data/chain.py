@@ -1,4 +1,4 @@
-"""Which source has a dataset: each is asked in turn."""
+"""The chain of sources: each is asked in turn for a dataset."""
 
 import pathlib
 

@@ -71,12 +71,12 @@ class Dataset:
 
   @property
   def has_images(self) -> bool:
-    """Whether the examples are images; else they are rows of a table."""
+    """Returns whether the examples are images; else they are rows."""
     return self.splits['train'].examples.dtype == np.uint8
 
   @property
   def shape(self) -> tuple[int, ...]:
-    """Of one example: [H, W, C], or [F] for a table."""
+    """Returns the shape of an example: [H, W, C], or [F] for a table."""
     return self.splits['train'].examples.shape[1:]
 
   @property
@@ -189,7 +189,7 @@ def load(
 
 
 def is_path(name: str) -> bool:
-  """Whether a dataset's name is the path of a folder or a table."""
+  """Returns whether a dataset's name is the path of a folder or a table."""
   return name.startswith(('/', '.', '~'))
 
 

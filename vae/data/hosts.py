@@ -1,4 +1,4 @@
-"""Whether a host answers, found out before a client waits for minutes."""
+"""Finds out whether a host answers, before a client waits for minutes."""
 
 import threading
 import urllib.parse

@@ -174,7 +174,7 @@ def _path(folder: pathlib.Path, split: str) -> pathlib.Path:
 
 
 def _sha256(path: pathlib.Path, images: np.memmap) -> str:
-  """Of the images' bytes, read past the mapping to keep memory flat."""
+  """Digests the images' bytes, past the mapping to keep memory flat."""
   with path.open('rb') as file:
     file.seek(images.offset)
     return hashlib.file_digest(file, 'sha256').hexdigest()

@@ -1,4 +1,4 @@
-"""What a source of data gives: splits with their provenance, or one reason.
+"""Sources of data, which give splits with their provenance, or a reason.
 
 `vae.data.chain` asks the sources, each of which is one file: `tfds`, `idx`,
 `npm`, `local`. `vae.data.prepared` writes what they give, once, into
@@ -37,7 +37,7 @@ class DamagedError(ValueError):
 
 
 class Options(NamedTuple):
-  """How a dataset is to be read, where its source leaves that open.
+  """The ways to read a dataset that its source leaves open.
 
   Attributes:
     test_share: of the examples that are cut for testing, in (0, 1); None for

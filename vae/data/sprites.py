@@ -89,7 +89,7 @@ def images(factors: np.ndarray, image_size: int = _CANVAS) -> np.ndarray:
 
 
 def _inside(factors: np.ndarray, image_size: int) -> np.ndarray:
-  """Whether each pixel lies in the outline by the even-odd rule, [N, H, W]."""
+  """Tells which pixels lie in the outline, by the even-odd rule, [N, H, W]."""
   # Images that differ in x alone are crossed by their rows in the same places.
   rows, which = np.unique(
     np.ravel_multi_index(
@@ -114,7 +114,7 @@ def _inside(factors: np.ndarray, image_size: int) -> np.ndarray:
 
 
 def _position(index: np.ndarray) -> np.ndarray:
-  """Where the centre lies: over the middle half of the canvas."""
+  """Places the centre, over the middle half of the canvas."""
   return 16 + 32 * index / 31
 
 
@@ -125,7 +125,7 @@ def _crossings(
   y: np.ndarray,
   image_size: int,
 ) -> np.ndarray:
-  """Where rows of pixels cross an outline.
+  """Finds where rows of pixels cross an outline.
 
   Args:
     shape: and the other factors, integers [M].

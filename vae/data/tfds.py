@@ -17,7 +17,7 @@ _BUCKET = 'https://storage.googleapis.com/tfds-data'
 
 @functools.cache
 def _bucket_answers() -> bool:
-  """Whether TFDS's bucket of prepared datasets can be reached.
+  """Returns whether TFDS's bucket of prepared datasets can be reached.
 
   TFDS asks the bucket whenever it builds a dataset that is not prepared yet,
   and retries for minutes where it cannot be reached.

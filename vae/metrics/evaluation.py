@@ -55,7 +55,7 @@ class Evaluation(NamedTuple):
 
   @property
   def has_elbo(self) -> bool:
-    """Whether the model has one, or is an autoencoder."""
+    """Returns whether the model has an elbo; autoencoders have none."""
     return not np.isnan(self.elbo.value)
 
   @property

@@ -106,7 +106,7 @@ def drop(features, rate, uniform):
 
 
 def channels_first(model):
-  """Where the problem's flattened [H, W, C] lie in a flattened [C, H, W]."""
+  """Returns where values of [H, W, C], flattened, lie in [C, H, W]."""
   unflatten = next(m for m in model.decoder if isinstance(m, nn.Unflatten))
   channels, height, width = unflatten.unflattened_size
   order = np.arange(height * width * channels)
