@@ -14,6 +14,7 @@ import types
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -259,6 +260,152 @@ def effective_beta(
   """
   values, latents = units(reduction, num_values, latent_size)
   return beta * values / latents
+
+
+# -- The aggregate posterior, from a batch ------------------------------------
+
+
+class Decomposition(NamedTuple):
+  """Parts of the rate, as a batch estimates them: scalars in nats.
+
+  The mean rate is I(x; z) + TC + sum_l KL(q(z_l) || p(z_l)) (Chen et al. 2018,
+  https://arxiv.org/abs/1802.04942, equation 2).
+
+  Attributes:
+    mutual_information: between images and latents.
+    total_correlation: KL(q(z) || prod_l q(z_l)).
+  """
+
+  mutual_information: tf.Tensor
+  total_correlation: tf.Tensor
+
+
+TC_ESTIMATORS = ('weighted', 'stratified')
+
+
+def decompose(
+  posterior: tfd.Distribution,
+  latents: tf.Tensor,
+  num_examples: int,
+  estimator: str = 'weighted',
+) -> Decomposition:
+  """Returns parts of the rate, with a batch's posteriors standing for all N.
+
+  q(z) = mean_n q(z|x_n) is estimated at each latent of the batch by weights W:
+  'weighted' has 1 / (N B) for every posterior (Chen et al. 2018, appendix C.1).
+  Where the posteriors are alike, its total correlation is (L - 1) log N instead
+  of 0, where they are far apart (L - 1) log(N B) instead of (L - 1) log N.
+  'stratified' (appendix C.2) has 1 / N for the latent's own posterior, and the
+  rest of the weight on the others, one of which stands for itself alone:
+  (N - M) / (N M), and the others 1 / M, M = B - 1. (Published code puts these
+  weights into the wrong places; here each row adds up to 1.)
+
+  Args:
+    posterior: q(z|x), batch [B], whose latents alone are normal.
+    latents: one sample of each, [B, L].
+    num_examples: N.
+    estimator: 'weighted' or 'stratified'.
+
+  Raises:
+    ValueError: an estimator that does not exist, or one image.
+  """
+  if estimator not in TC_ESTIMATORS:
+    raise ValueError(
+      f'estimator must be one of {TC_ESTIMATORS}, got {estimator!r}'
+    )
+  count = latents.shape[0]
+  if count is None or count < 2:
+    raise ValueError(f'a batch needs two images, got {count}')
+  # [B, B]: of the latent j under the posterior i; and of each latent alone.
+  joint = posterior.log_prob(latents[:, None])
+  marginal = tfd.Normal(posterior.mean(), posterior.stddev()).log_prob(
+    latents[:, None]
+  )
+  log_weights = tf.constant(_log_weights(count, num_examples, estimator))
+  log_q = tf.reduce_logsumexp(joint + log_weights, axis=1)  # [B]
+  log_q_each = tf.reduce_logsumexp(
+    marginal + log_weights[..., None], axis=1
+  )  # [B, L]
+  return Decomposition(
+    tf.reduce_mean(tf.linalg.diag_part(joint) - log_q),
+    tf.reduce_mean(log_q - tf.reduce_sum(log_q_each, axis=1)),
+  )
+
+
+def _log_weights(count: int, num_examples: int, estimator: str) -> np.ndarray:
+  if estimator == 'weighted':
+    shape = [count, count]
+    return np.full(shape, -np.log(num_examples * count), np.float32)
+  others = count - 1
+  weights = np.full([count, count], 1.0 / others)
+  places = np.arange(count)
+  weights[places, places] = 1.0 / num_examples
+  weights[places, (places + 1) % count] = (num_examples - others) / (
+    num_examples * others
+  )
+  return np.log(weights).astype(np.float32)
+
+
+def covariance(posterior: tfd.Distribution, of_samples: bool) -> tf.Tensor:
+  """Returns a covariance over the batch, [L, L].
+
+  Args:
+    posterior: q(z|x), batch [B].
+    of_samples: whether it is that of samples of the posteriors, by the law of
+      total covariance; else that of their means.
+  """
+  means = posterior.mean()  # [B, L]
+  centred = means - tf.reduce_mean(means, axis=0)
+  found = tf.matmul(centred, centred, transpose_a=True) / tf.cast(
+    tf.shape(means)[0], means.dtype
+  )
+  if not of_samples:
+    return found
+  if isinstance(posterior, tfd.MultivariateNormalLinearOperator):
+    return found + tf.reduce_mean(posterior.covariance(), axis=0)
+  return found + tf.linalg.diag(tf.reduce_mean(posterior.variance(), axis=0))
+
+
+KERNELS = ('gaussian', 'inverse_multiquadratic')
+
+
+def mmd(first: tf.Tensor, second: tf.Tensor, kernel: str) -> tf.Tensor:
+  """Returns the squared maximum mean discrepancy of two samples, unbiased.
+
+  Gretton et al. 2012 (https://jmlr.org/papers/v13/gretton12a.html), equation 3:
+  without the diagonals, so that it may be negative. The kernels, with the
+  squared distance d^2 and L dimensions, are
+
+      gaussian:                exp(-d^2 / (2 L))
+      inverse_multiquadratic:  2 L / (2 L + d^2)
+
+  the second of Tolstikhin et al. 2018 (https://arxiv.org/abs/1711.01558).
+
+  Args:
+    first: [B, L], B at least 2.
+    second: [B, L].
+    kernel: one of `KERNELS`.
+
+  Raises:
+    ValueError: a kernel that does not exist.
+  """
+  if kernel not in KERNELS:
+    raise ValueError(f'kernel must be one of {KERNELS}, got {kernel!r}')
+  scale = 2.0 * first.shape[-1]
+
+  def similar(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    distances = tf.reduce_sum(
+      tf.math.squared_difference(a[:, None], b[None]), axis=-1
+    )
+    if kernel == 'gaussian':
+      return tf.exp(-distances / scale)
+    return scale / (scale + distances)
+
+  count = tf.cast(tf.shape(first)[0], first.dtype)
+  within = similar(first, first) + similar(second, second)
+  within = tf.reduce_sum(within) - tf.linalg.trace(within)
+  across = 2.0 * tf.reduce_mean(similar(first, second))
+  return within / (count * (count - 1.0)) - across
 
 
 # -- Importance weights -------------------------------------------------------

@@ -1,9 +1,10 @@
 """The training engine: many steps in one compiled program.
 
 A *step* is a plain function that draws nothing but what (seed, purpose, step)
-determine. The engine compiles a loop of steps; beta, learning rate, seed, first
-step and number of steps are inputs of the program, so that it is compiled once,
-and a block of steps may end anywhere without changing a bit.
+determine. The engine compiles a loop of steps; the weights of the objective's
+terms, learning rate, seed, first step and number of steps are inputs of the
+program, so that it is compiled once, and a block of steps may end anywhere
+without changing a bit.
 """
 
 import mmap
@@ -32,13 +33,15 @@ class Objective(NamedTuple):
   """A loss to minimise, with the network and optimizer that it may own.
 
   Attributes:
-    loss: from a model, a batch and beta.
+    loss: from a model, a batch and the weights of this step, by name.
+    weights: the names of what weighs its terms, such as beta.
     measured: the names of what its losses measure besides.
     module: that owns variables, which minimise its losses' `adversary`.
     optimizer: of those variables, with its slots.
   """
 
-  loss: Callable[[models.VAE, terms.Batch, tf.Tensor], terms.Loss]
+  loss: Callable[[models.VAE, terms.Batch, Mapping[str, tf.Tensor]], terms.Loss]
+  weights: tuple[str, ...] = ()
   measured: tuple[str, ...] = ()
   module: snt.Module | None = None
   optimizer: snt.Optimizer | None = None
@@ -136,7 +139,7 @@ def train_step(
   optimizer: snt.Optimizer,
   objective: Objective,
   batch: terms.Batch,
-  beta: tf.Tensor,
+  weights: Mapping[str, tf.Tensor],
 ) -> tf.Tensor:
   """One update of the model's parameters, and of the objective's own.
 
@@ -147,7 +150,7 @@ def train_step(
     optimizer: updates the parameters.
     objective: what is minimised.
     batch: images and what else an objective may look at.
-    beta: weight of the rate, a scalar.
+    weights: of the objective's terms at this step, scalars by name.
 
   Returns:
     `Metrics` before the update, as a tensor: its losses in their order, then
@@ -157,7 +160,7 @@ def train_step(
   own = objective.module.trainable_variables if objective.module else ()
   with tf.GradientTape(bool(own), watch_accessed_variables=False) as tape:
     tape.watch((*parameters, *own))
-    loss = objective.loss(model, batch, beta)
+    loss = objective.loss(model, batch, weights)
   gradients = tape.gradient(loss.value, parameters)
   if objective.optimizer:
     objective.optimizer.apply(tape.gradient(loss.adversary, own), own)
@@ -239,7 +242,7 @@ class Engine:
       *optimizer.variables,
       *(v for owner in objective.owned.values() for v in owner.variables),
     )
-    self._measured = objective.measured
+    self._measured, self._weights = objective.measured, objective.weights
     num_examples = len(images)
     self._device_images = tf.constant(held) if on_device else None
     self._gathered_steps = max(1, _GATHER_BYTES // image_bytes)
@@ -248,7 +251,7 @@ class Engine:
     self._ahead: tuple[int, int, futures.Future | None] = (seed, 0, None)
     self._gatherer = futures.ThreadPoolExecutor(1)
 
-    def step(seed, index, images, beta, learning_rate):
+    def step(seed, index, images, weights, learning_rate):
       draw = lambda purpose: randomness.key(seed, purpose, index)
       if isinstance(self._images, bits.PackedImages):
         images = bits.unpack(images, self._images.shape[1:])
@@ -258,12 +261,13 @@ class Engine:
       batch = terms.Batch(
         images, draw(randomness.Purpose.POSTERIOR), index, num_examples
       )
+      named = dict(zip(objective.weights, tf.unstack(weights), strict=True))
       optimizer.learning_rate.assign(learning_rate)
-      return train_step(model, optimizer, objective, batch, beta)
+      return train_step(model, optimizer, objective, batch, named)
 
     num_losses = len(_LOSSES)
 
-    def block(batches, all_images, seed, betas, learning_rates, first, count):
+    def block(batches, all_images, seed, weights, learning_rates, first, count):
       def unfinished(done, metrics):
         finite = tf.math.is_finite(metrics[:num_losses])
         return (done < count) & tf.reduce_all(finite)
@@ -277,7 +281,7 @@ class Engine:
           seed,
           first + tf.cast(done, tf.int64),
           images,
-          betas[done],
+          weights[done],
           learning_rates[done],
         )
         return done + 1, metrics
@@ -288,14 +292,17 @@ class Engine:
     self._block: Callable = tf.function(block, jit_compile=jit, autograph=False)
 
   def run(
-    self, first: int, betas: np.ndarray, learning_rates: np.ndarray
+    self,
+    first: int,
+    weights: Mapping[str, np.ndarray],
+    learning_rates: np.ndarray,
   ) -> Metrics:
-    """Runs the steps `first` to `first + len(betas) - 1`.
+    """Runs the steps `first` to `first + len(learning_rates) - 1`.
 
     Args:
       first: the first step, counted from 1.
-      betas: weight of the rate at each step, float32 [K], K at most
-        `max_steps`.
+      weights: what weighs the objective's terms, by name, float32 [K] for
+        the steps; K at most `max_steps`.
       learning_rates: of each step, float32 [K].
 
     Returns:
@@ -306,11 +313,13 @@ class Engine:
         before that step.
       ValueError: too many steps.
     """
-    count = len(betas)
+    count = len(learning_rates)
     if not 1 <= count <= self.max_steps:
       raise ValueError(f'a block has 1 to {self.max_steps} steps, got {count}')
     before = [tf.identity(variable) for variable in self._variables]
-    done, metrics = self._run(first, betas, learning_rates)
+    columns = [weights[name] for name in self._weights]
+    stacked = np.array(columns, np.float32).reshape(len(columns), count).T
+    done, metrics = self._run(first, stacked, learning_rates)
     bad = [term for term in _LOSSES if not np.isfinite(getattr(metrics, term))]
     if not bad:
       return metrics
@@ -319,7 +328,7 @@ class Engine:
     for variable, value in zip(self._variables, before, strict=True):
       variable.assign(value)
     if done > 1:
-      self._run(first, betas[: done - 1], learning_rates[: done - 1])
+      self._run(first, stacked[: done - 1], learning_rates[: done - 1])
     raise NonFiniteError(first + done - 1, bad[0], getattr(metrics, bad[0]))
 
   def batch(self, step: int) -> np.ndarray:
@@ -360,9 +369,9 @@ class Engine:
     )
 
   def _run(
-    self, first: int, betas: np.ndarray, learning_rates: np.ndarray
+    self, first: int, weights: np.ndarray, learning_rates: np.ndarray
   ) -> tuple[int, Metrics]:
-    count = len(betas)
+    count = len(learning_rates)
     batches = (
       self._indices(self.seed, first, count)
       if self._on_device
@@ -376,7 +385,7 @@ class Engine:
       tf.constant(pad(batches)),
       self._device_images,
       tf.constant(self.seed, tf.int64),
-      tf.constant(pad(betas), tf.float32),
+      tf.constant(pad(weights), tf.float32),
       tf.constant(pad(learning_rates), tf.float32),
       tf.constant(first, tf.int64),
       tf.constant(count),

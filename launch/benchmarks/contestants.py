@@ -119,7 +119,7 @@ def load_ours(problem: contest.Problem) -> contest.Loop:
       count = min(block_steps, end - done)
       metrics = engine.run(
         done + 1,
-        np.full(count, config.beta, np.float32),
+        {'beta': np.full(count, config.beta, np.float32)},
         np.full(count, config.learning_rate, np.float32),
       )
       done += count

@@ -204,7 +204,7 @@ def properties(config: Config, examples: batches.Examples) -> Properties:
   return Properties(
     has_elbo,
     density_of is not None and not (density_of == 'binary' and is_grey),
-    parts.takes_beta(config.objective),
+    'beta' in config.weights,
     targets,
     effective_beta,
   )
@@ -290,19 +290,18 @@ def objective(config: Config, model: models.VAE) -> training.Objective:
   """
   part = _find(config, 'objective')
   settings = _settings(config, 'objective')
-  settings.pop('beta', None)  # Comes with every step.
+  for name in parts.weights(config.objective):  # Come with every step.
+    settings.pop(name, None)
   module = None
   if inspect.isclass(part):
     w_init = networks.Initializer(config.init, config.seed, _OWN_WEIGHTS)
     part = module = _make(config, 'objective', w_init=w_init)
     settings = {}
-  takes_beta = parts.takes_beta(config.objective)
 
   def loss(
-    model: models.VAE, batch: terms.Batch, beta: tf.Tensor
+    model: models.VAE, batch: terms.Batch, weights: Mapping[str, tf.Tensor]
   ) -> terms.Loss:
-    arguments = settings | ({'beta': beta} if takes_beta else {})
-    return part(model, batch, **arguments)
+    return part(model, batch, **settings, **weights)
 
   # Two images make the variables, and show what is measured.
   before = [tf.identity(variable) for variable in model.variables]
@@ -314,7 +313,9 @@ def objective(config: Config, model: models.VAE) -> training.Objective:
     2,
   )
   try:
-    first = loss(model, batch, tf.constant(config.beta))
+    first = loss(
+      model, batch, {n: tf.constant(getattr(config, n)) for n in config.weights}
+    )
   except errors.PartError as error:
     raise config_lib.ConfigError(
       f'{config.flag_of("objective")}: {error}'
@@ -331,7 +332,9 @@ def objective(config: Config, model: models.VAE) -> training.Objective:
     own = training.with_slots(
       module.make_optimizer(), module.trainable_variables
     )
-  return training.Objective(loss, tuple(first.measured), module, own)
+  return training.Objective(
+    loss, config.weights, tuple(first.measured), module, own
+  )
 
 
 def optimizer(

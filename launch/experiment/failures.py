@@ -55,7 +55,10 @@ def replayable(state: State) -> Iterator[None]:
       error.step,
       {
         'images': state.program.engine.batch(error.step),
-        'beta': state.schedule.betas(error.step, 1)[0],
+        **{
+          name: values[0]
+          for name, values in state.schedule.weights(error.step, 1).items()
+        },
         'learning_rate': state.schedule.learning_rates(error.step, 1)[0],
       },
     )

@@ -114,7 +114,7 @@ def train(state: State, shown: progress.Progress, stopping: stop.Stop) -> bool:
     with failures.replayable(state):
       measured = engine.run(
         first,
-        schedule.betas(first, count),
+        schedule.weights(first, count),
         schedule.learning_rates(first, count),
       )
     state.step += count
@@ -154,7 +154,7 @@ def _validate(state: State) -> bool:
 def _is_over(state: State) -> bool:
   """Returns whether a run is at its last step, or out of patience.
 
-  But not before beta has warmed up.
+  But not before every weight has its value.
   """
   patience, schedule = state.config.patience, state.schedule
   if state.step >= schedule.last:
@@ -162,4 +162,4 @@ def _is_over(state: State) -> bool:
   if not patience or state.best_step is None:
     return False
   waited = schedule.epochs(state.step) - schedule.epochs(state.best_step)
-  return waited >= patience and state.step >= state.config.beta_warmup_steps
+  return waited >= patience and state.step >= schedule.settled

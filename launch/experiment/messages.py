@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from launch.settings import config as config_lib
 from launch.settings.config import Config
 from vae.metrics import evaluation
 
@@ -12,6 +13,15 @@ from vae.metrics import evaluation
 def counted(shape: Sequence[int]) -> str:
   """Returns what the examples of a shape are called."""
   return 'images' if len(shape) == 3 else 'rows'
+
+
+def _schedule(config: Config, weight: str) -> str:
+  """Says how a weight comes to its value, as the end of a sentence."""
+  steps = getattr(config, config_lib.SCHEDULED.get(weight, ''), 0)
+  if not steps:
+    return ''
+  schedule = getattr(config, f'{weight}_schedule')
+  return f' from 0 over {steps:,} steps ({schedule})'
 
 
 def start(
@@ -49,8 +59,13 @@ def start(
       f'{manifest["effective_beta"]:.4g} (1 weighs nats of rate and '
       'distortion alike)'
     )
-  if config.beta_warmup_steps:
-    beta += f'; from 0 over {config.beta_warmup_steps:,} steps'
+  if rising := _schedule(config, 'beta'):
+    beta += f';{rising}'
+  weights = ', '.join(
+    f'{name} {getattr(config, name):g}{_schedule(config, name)}'
+    for name in config.weights
+    if name != 'beta'
+  )
   return (
     f'run      {path}\n'
     f'data     {config.dataset} {data["version"]} from {data["source"]}: '
@@ -58,7 +73,12 @@ def start(
     f'model    {sum(manifest["num_parameters"].values()):,} parameters, '
     f'{config.latent_size} latents\n'
     f'beta     {beta}\n'
-    f'device   {device["name"]}, {config.threads} threads, XLA {config.jit}'
+    + (
+      f'weights  {weights}, as --objective={config.objective} uses them\n'
+      if weights
+      else ''
+    )
+    + f'device   {device["name"]}, {config.threads} threads, XLA {config.jit}'
   )
 
 

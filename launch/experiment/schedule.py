@@ -6,7 +6,7 @@ import numpy as np
 
 from launch.settings import config as config_lib
 from launch.settings.config import Config
-from vae import training
+from vae import schedules, training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,14 +84,33 @@ class Schedule:
       stops.append(self._epoch_end(self.epochs(step)))
     return min(stops)
 
-  def betas(self, first: int, count: int) -> np.ndarray:
-    """Returns the beta of `count` steps from `first` on, float32 [K].
+  def weights(self, first: int, count: int) -> dict[str, np.ndarray]:
+    """Returns what weighs the objective's terms, float32 [K] by name.
 
-    After a warm-up of W steps it is `beta`; at its step k, `beta k / W`.
+    Args:
+      first: the first step.
+      count: K.
     """
     steps = np.arange(first, first + count)
-    share = np.minimum(1.0, steps / max(1, self.config.beta_warmup_steps))
-    return (self.config.beta * share).astype(np.float32)
+    found = {}
+    for name in self.config.weights:
+      share = np.ones(count)
+      if name in config_lib.SCHEDULED:
+        last = getattr(self.config, config_lib.SCHEDULED[name])
+        shape = getattr(schedules, getattr(self.config, f'{name}_schedule'))
+        share = shape(steps, last)
+      found[name] = (getattr(self.config, name) * share).astype(np.float32)
+    return found
+
+  @property
+  def settled(self) -> int:
+    """Returns the step at which every weight has its value."""
+    return max(
+      getattr(self.config, config_lib.SCHEDULED[name])
+      if name in config_lib.SCHEDULED
+      else 0
+      for name in ('', *self.config.weights)
+    )
 
   def learning_rates(self, first: int, count: int) -> np.ndarray:
     """Returns the rates of `count` steps from `first` on, float32 [K]."""

@@ -41,9 +41,7 @@ def log(
   if state.manifest['has_elbo']:
     row['kl'] = np.float32(kl)
     nats = {
-      'beta': float(state.schedule.betas(step, 1)[0])
-      if config.beta_warmup_steps
-      else config.beta,
+      'beta': _beta(state),
       'distortion_nats': np.float32(measured.distortion),
       'rate_nats': np.float32(measured.rate),
       'elbo_nats': -np.float32(measured.distortion + measured.rate),
@@ -79,6 +77,16 @@ def log(
     records.TIMING,
     {'step': step, 'seconds': f'{state.seconds:.3f}'},
   )
+
+
+def _beta(state: State) -> float | None:
+  """Returns what weighs the rate at this step; None where no number does."""
+  config = state.config
+  if 'beta' not in config.weights:
+    return None if state.manifest['effective_beta'] is None else 1.0
+  if not config.beta_warmup_steps:
+    return config.beta
+  return float(state.schedule.weights(state.step, 1)['beta'][0])
 
 
 def evaluate(state: State, split: str) -> evaluation.Evaluation:

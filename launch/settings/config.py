@@ -82,6 +82,45 @@ def _setting(
   return dataclasses.field(default=default, metadata=metadata)
 
 
+def _weight(name: str, default: float | None, help: str) -> Any:
+  """A setting with which an objective is called at every step."""
+  return _setting(default, help, 'Objective', lower=0.0, compiled=False)
+
+
+def _schedule(weight: str) -> Any:
+  return _setting(
+    'linear',
+    f'how --{weight} comes to its value from 0, where its steps are given',
+    'Objective',
+    choices=tuple(parts.find_schedules()),
+    off='linear',
+    compiled=False,
+  )
+
+
+def _schedule_steps(weight: str) -> Any:
+  return _setting(
+    0,
+    f'steps until --{weight} has its value, under its schedule; 0: it has it '
+    'from the first',
+    'Objective',
+    lower=0,
+    upper=_MOST,
+    off=0,
+    compiled=False,
+  )
+
+
+# The weights that have a schedule, and the setting that says until when.
+SCHEDULED: Mapping[str, str] = types.MappingProxyType(
+  {
+    'beta': 'beta_warmup_steps',
+    'gamma': 'gamma_steps',
+    'capacity': 'capacity_steps',
+  }
+)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
   """Every setting of a run; each field is a flag."""
@@ -107,7 +146,9 @@ class Config:
     'what is trained; elbo: with --beta; iwae: the importance-weighted bound '
     "at --num_samples; dreg: the same with the encoder's doubly "
     'reparameterized gradient; reconstruction: no rate at all, for '
-    'autoencoders',
+    'autoencoders; annealed: the rate held at --capacity; factor: FactorVAE; '
+    'beta_tc: beta on the total correlation; dip_i, dip_ii: DIP-VAE; info: '
+    'InfoVAE',
     'Objective',
     choices=tuple(parts.find('objective')),
   )
@@ -134,14 +175,65 @@ class Config:
     upper=_MOST_SAMPLES,
     off=0,
   )
-  beta_warmup_steps: int = _setting(
-    0,
-    'steps over which beta rises in a line from 0 to --beta; 0: it is constant',
+  beta_schedule: str = _schedule('beta')
+  beta_warmup_steps: int = _schedule_steps('beta')
+  gamma: float = _weight(
+    'gamma',
+    1.0,
+    "weight of factor's total correlation, and of the distance of annealed's "
+    'rate from its capacity',
+  )
+  gamma_schedule: str = _schedule('gamma')
+  gamma_steps: int = _schedule_steps('gamma')
+  capacity: float = _weight(
+    'capacity', 25.0, 'the rate that --objective=annealed ends at, nats'
+  )
+  capacity_schedule: str = _schedule('capacity')
+  capacity_steps: int = _schedule_steps('capacity')
+  dip_weight: float = _weight(
+    'dip_weight',
+    10.0,
+    'of the covariances off the diagonal, in dip_i and dip_ii',
+  )
+  dip_diagonal_weight: float | None = _weight(
+    'dip_diagonal_weight',
+    None,
+    'of the variances that differ from 1; by default 10 times --dip_weight in '
+    'dip_i, and once in dip_ii',
+  )
+  mmd_weight: float = _weight(
+    'mmd_weight', 10.0, "of info's squared maximum mean discrepancy"
+  )
+  mmd_kernel: str = _setting(
+    'gaussian',
+    'of the discrepancy; gaussian: exp(-|x - y|^2 / (2 L)); '
+    'inverse_multiquadratic: 2 L / (2 L + |x - y|^2), for L latents',
     'Objective',
-    lower=0,
-    upper=_MOST,
-    off=0,
-    compiled=False,
+    choices=('gaussian', 'inverse_multiquadratic'),
+  )
+  tc_estimator: str = _setting(
+    'weighted',
+    "how beta_tc weighs a batch's posteriors to stand for all; weighted: all "
+    "alike; stratified: an image's own as one of N",
+    'Objective',
+    choices=('weighted', 'stratified'),
+  )
+  discriminator_sizes: tuple[int, ...] = _setting(
+    [1000] * 6,
+    "units of the layers of factor's discriminator, comma-separated",
+    'Objective',
+    lower=1,
+    upper=_MOST_UNITS,
+  )
+  discriminator_learning_rate: float = _setting(
+    1e-4, "step size of the discriminator's Adam", 'Objective', above=0.0
+  )
+  permutation: str = _setting(
+    'same_batch',
+    'whose latents factor permutes: those that it also compares with, or of a '
+    'second batch, which is the other half of --batch_size',
+    'Objective',
+    choices=('same_batch', 'second_batch'),
   )
   network: str = _setting(
     'mlp',
@@ -432,14 +524,13 @@ class Config:
       raise ConfigError('give one of --training_steps and --num_epochs')
     self.parse_likelihood_scale()
     self._check_parts()
-    if (
-      self.training_steps is not None
-      and self.training_steps < self.beta_warmup_steps
-    ):
-      raise ConfigError(
-        f'--beta_warmup_steps={self.beta_warmup_steps}: training would end '
-        f'before, after {self.training_steps} steps'
-      )
+    for name in SCHEDULED.values():
+      steps = getattr(self, name)
+      if self.training_steps is not None and self.training_steps < steps:
+        raise ConfigError(
+          f'--{name}={steps}: training would end before, after '
+          f'{self.training_steps} steps'
+        )
 
   def parse_likelihood_scale(self) -> float | str:
     """Reads `--likelihood_scale`: a number, or the name of a method.
@@ -474,6 +565,15 @@ class Config:
     name = kind if getattr(self, kind) else 'network'
     return f'--{name}={self.parts[kind]}'
 
+  @property
+  def weights(self) -> tuple[str, ...]:
+    """The settings with which the objective is called at every step.
+
+    But for those that are left to it.
+    """
+    names = parts.weights(self.objective)
+    return tuple(name for name in names if getattr(self, name) is not None)
+
   def _check_parts(self) -> None:
     """A part is made of settings and of what its kind is provided with."""
     names = {field.name for field in fields()}
@@ -498,8 +598,13 @@ class Config:
     }
     if 'kl' in taken and self.kl != 'monte_carlo':
       found['kl_samples'] = '--kl=monte_carlo'
-    if 'beta' not in taken:
-      found['beta_warmup_steps'] = 'a --beta'
+    for weight, steps in SCHEDULED.items():
+      if weight not in taken:
+        found[steps] = found[f'{weight}_schedule'] = f'a --{weight}'
+      elif not getattr(self, steps):
+        found[f'{weight}_schedule'] = f'--{steps}'
+      elif getattr(self, f'{weight}_schedule') == 'constant':
+        found[steps] = f'another --{weight}_schedule'
     if self.encoder and self.decoder:
       found['network'] = 'an --encoder or a --decoder less'
     return found
@@ -595,7 +700,8 @@ def compiled_settings(config: Config) -> tuple[tuple[str, Any], ...]:
   """
   kept = set()
   for kind, value in config.parts.items():
-    kept |= parts.parameters(kind, value) - {'beta', 'learning_rate'}
+    kept |= parts.parameters(kind, value) - {'learning_rate'}
+  kept -= set(parts.weights(config.objective))
   return tuple(
     (field.name, getattr(config, field.name))
     for field in fields()

@@ -110,14 +110,18 @@ def parameters(kind: str, value: str) -> set[str]:
   return _parameters(function) if function else set()
 
 
-def takes_beta(objective: str) -> bool:
-  """Returns whether an objective is called with beta, at every step.
+def weights(objective: str) -> tuple[str, ...]:
+  """Returns what an objective is called with at every step, such as beta.
+
+  Those are its parameters beside the model and the batch that may be given by
+  place; what may be given by keyword alone stays the same.
 
   Args:
     objective: value of `--objective`.
   """
   function = _method('objective', objective, '__call__')
-  return function is not None and 'beta' in _parameters(function)
+  names = [argument.arg for argument in function.args.args] if function else []
+  return tuple(n for n in names if n not in ('self', 'model', 'batch'))
 
 
 def settings(kind: str, value: str) -> set[str]:
@@ -128,9 +132,14 @@ def settings(kind: str, value: str) -> set[str]:
     value: of the setting of that name.
   """
   names = {_MADE_OF.get(name, name) for name in parameters(kind, value)}
-  if kind == 'objective' and takes_beta(value):
-    names.add('beta')
+  if kind == 'objective':
+    names |= set(weights(value))
   return names - KINDS[kind].provided
+
+
+def find_schedules() -> tuple[str, ...]:
+  """Returns the names of the schedules that a weight may have."""
+  return tuple(_definitions('schedules'))
 
 
 @functools.cache

@@ -25,7 +25,10 @@ def make(
   engine = training.Engine(
     model,
     optimizer,
-    training.Objective(objective),
+    training.Objective(
+      lambda model, batch, weights: objective(model, batch, **weights),
+      ('beta',),
+    ),
     builders.byte_images(30) if images is None else images,
     seed=seed,
     batch_size=8,
@@ -42,7 +45,9 @@ def constant(value, count):
 
 def run(engine, first, count, beta=0.5, learning_rate=1e-2):
   return engine.run(
-    first, constant(beta, count), constant(learning_rate, count)
+    first,
+    {'beta': constant(beta, count)},
+    constant(learning_rate, count),
   )
 
 
@@ -80,7 +85,7 @@ def test_the_engine_does_what_a_plain_loop_does(jit):
   betas = np.linspace(0.0, 1.0, 12, dtype=np.float32)
   rates = np.linspace(1e-2, 1e-3, 12, dtype=np.float32)
   model, _, engine = make(jit=jit)
-  metrics = engine.run(1, betas, rates)
+  metrics = engine.run(1, {'beta': betas}, rates)
 
   reference = builders.small_vae()
   variables = reference.trainable_variables
@@ -182,7 +187,7 @@ def test_a_loss_that_is_not_finite_stops_before_its_update(jit, bad_step):
   betas[bad_step - 1] = np.nan
   model, optimizer, engine = make(jit)
   with pytest.raises(training.NonFiniteError) as error:
-    engine.run(1, betas, constant(1e-2, 10))
+    engine.run(1, {'beta': betas}, constant(1e-2, 10))
   assert error.value.step == bad_step
   assert error.value.term == 'loss'
   stopped = state(model, optimizer)

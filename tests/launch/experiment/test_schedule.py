@@ -85,9 +85,31 @@ def test_no_patience_no_validation():
 
 
 def test_beta_rises_in_a_line_and_stays():
-  betas = make(beta=2.0, beta_warmup_steps=4).betas(1, 6)
-  np.testing.assert_allclose(betas, [0.5, 1.0, 1.5, 2.0, 2.0, 2.0])
-  np.testing.assert_array_equal(make(beta=2.0).betas(5, 2), [2.0, 2.0])
+  weights = make(beta=2.0, beta_warmup_steps=4).weights(1, 6)
+  assert weights.keys() == {'beta'}
+  np.testing.assert_allclose(weights['beta'], [0.5, 1.0, 1.5, 2.0, 2.0, 2.0])
+  constant = make(beta=2.0).weights(5, 2)['beta']
+  np.testing.assert_array_equal(constant, [2.0, 2.0])
+
+
+def test_each_weight_of_an_objective_has_its_own_schedule():
+  plan = make(
+    objective='annealed',
+    reduction='sum',
+    gamma=1000.0,
+    capacity=25.0,
+    capacity_steps=10,
+    capacity_schedule='cosine',
+  )
+  weights = plan.weights(5, 6)
+  assert weights.keys() == {'gamma', 'capacity'}
+  np.testing.assert_array_equal(weights['gamma'], 1000.0)
+  assert weights['capacity'][0] == 12.5
+  assert weights['capacity'][-1] == 25.0
+  assert plan.settled == 10
+  # What is left to the objective is not given to it.
+  plan = make(objective='dip_i', reduction='sum')
+  assert plan.weights(1, 2).keys() == {'beta', 'dip_weight'}
 
 
 def test_learning_rates_do_not_depend_on_where_a_block_starts():

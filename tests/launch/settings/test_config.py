@@ -47,8 +47,8 @@ def test_settings_that_cannot_be_are_refused(settings, message):
 
 def test_unknown_settings_are_named_and_missing_ones_are_defaults():
   settings = dataclasses.asdict(config.Config(seed=5))
-  with pytest.raises(config.ConfigError, match='x: unknown settings gamma'):
-    config.from_dict({**settings, 'gamma': 1}, 'x')
+  with pytest.raises(config.ConfigError, match='x: unknown settings gamut'):
+    config.from_dict({**settings, 'gamut': 1}, 'x')
   del settings['beta']
   assert config.from_dict(settings, 'x') == config.Config(seed=5)
 
