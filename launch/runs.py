@@ -1,5 +1,7 @@
 """Between a run directory and its model: building, loading, evaluating."""
 
+# ruff: noqa: E402
+
 import dataclasses
 import functools
 import os
@@ -10,6 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from launch import process, records
+
+# Before those that use it: as `vae` sets it up, without its chatter.
+process.import_tensorflow()  # isort: split
+
 from launch.experiment import build, metrics
 from launch.rundir import checkpoints, opening
 from launch.settings import config as config_lib

@@ -187,6 +187,17 @@ def test_a_wrong_combination_of_packages_is_one_line_with_the_cure():
   assert 'pip install -c requirements.lock' in result.stderr
 
 
+def test_a_notebook_imports_without_a_word():
+  result = subprocess.run(
+    [sys.executable, '-c', 'from launch import runs'],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert result.stdout == result.stderr == ''
+
+
 def test_choices_of_the_config_are_those_of_the_library():
   from vae import networks, posteriors, terms
   from vae.data import batches
