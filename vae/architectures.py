@@ -7,8 +7,18 @@ one does not fit.
 
 Each public function here named `NAME_encoder` or `NAME_decoder` is a value of
 `--encoder` or `--decoder`, and of `--network` where both are there. By keyword
-it takes `data_shape`, `output_shape`, `w_init`, and any setting of
-`launch.settings.config`, of which `activation` is a function.
+it takes any of these, and any setting of `launch.settings.config`:
+
+  data_shape: of one example, [H, W, C] for convolutions.
+  output_shape: of one example's output; of a decoder's, [H, W, C'].
+  hidden_sizes: widths of the encoder's dense layers, in its order.
+  channels: of the encoder's convolutions or pairs of them, in its order.
+  activation: a function, after every layer but the last.
+  dropout: rate of the dropout before the encoder's last layer.
+  w_init: initial weights. Biases start at zero.
+  output_bias: initial biases of a decoder's output, of `output_shape`.
+
+It raises PartError for images of a size that does not fit.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,14 +36,7 @@ def mlp_encoder(
   activation: networks.Activation = tf.nn.relu,
   w_init: networks.Initializer | None = None,
 ) -> snt.Module:
-  """Dense layers, for data of any shape.
-
-  Args:
-    hidden_sizes: width of each hidden layer.
-    output_shape: shape of one example's output.
-    activation: after every layer but the last.
-    w_init: initial weights; biases start at zero.
-  """
+  """Dense layers, for data of any shape."""
   return networks.MLP(hidden_sizes, output_shape, activation, w_init)
 
 
@@ -44,15 +47,7 @@ def mlp_decoder(
   w_init: networks.Initializer | None = None,
   output_bias: np.ndarray | None = None,
 ) -> snt.Module:
-  """The mirror of `mlp_encoder`.
-
-  Args:
-    hidden_sizes: width of the encoder's hidden layers, in its order.
-    output_shape: shape of one example's output.
-    activation: after every layer but the last.
-    w_init: initial weights; other biases than the output's start at zero.
-    output_bias: initial biases of the output, of `output_shape`.
-  """
+  """The mirror of `mlp_encoder`."""
   return networks.MLP(
     hidden_sizes[::-1], output_shape, activation, w_init, output_bias
   )
@@ -128,19 +123,7 @@ def strided_conv_encoder(
   activation: networks.Activation = tf.nn.relu,
   w_init: networks.Initializer | None = None,
 ) -> snt.Module:
-  """Convolutions of 5x5 with stride 2, VALID, then dense layers.
-
-  Args:
-    data_shape: [H, W, C].
-    channels: of each convolution.
-    hidden_sizes: width of each dense layer.
-    output_shape: shape of one example's output.
-    activation: after every layer but the last.
-    w_init: initial weights; biases start at zero.
-
-  Raises:
-    PartError: images too small.
-  """
+  """Convolutions of 5x5 with stride 2, VALID, then dense layers."""
   _strided_sizes(_image_size(data_shape), len(channels))
   layers: list[Callable] = []
   for size in channels:
@@ -157,18 +140,7 @@ def strided_conv_decoder(
   activation: networks.Activation = tf.nn.relu,
   w_init: networks.Initializer | None = None,
 ) -> snt.Module:
-  """The mirror of `strided_conv_encoder`, with a last convolution of 3x3.
-
-  Args:
-    channels: of the encoder's convolutions, in its order.
-    hidden_sizes: width of the encoder's dense layers, in its order.
-    output_shape: [H, W, C'].
-    activation: after every layer but the last.
-    w_init: initial weights; biases start at zero.
-
-  Raises:
-    PartError: images too small.
-  """
+  """The mirror of `strided_conv_encoder`, with a last convolution of 3x3."""
   sizes = _strided_sizes(_image_size(output_shape), len(channels))[::-1]
   start = (*sizes[0], channels[-1])
   layers: list[Callable] = [
@@ -226,19 +198,7 @@ def pooled_conv_encoder(
   dropout: float = 0.0,
   w_init: networks.Initializer | None = None,
 ) -> snt.Module:
-  """Convolutions of 3x3, VALID, each with 2x2 max-pooling; then dropout.
-
-  Args:
-    data_shape: [H, W, C].
-    channels: of each convolution.
-    output_shape: shape of one example's output.
-    activation: after every convolution.
-    dropout: rate of the dropout before the linear layer.
-    w_init: initial weights; biases start at zero.
-
-  Raises:
-    PartError: an image size that does not fit.
-  """
+  """Convolutions of 3x3, VALID, each with 2x2 max-pooling; then dropout."""
   _pooled_size(_image_size(data_shape), len(channels))
   layers: list[Callable] = []
   for size in channels:
@@ -263,14 +223,7 @@ def pooled_conv_decoder(
 ) -> snt.Module:
   """Nearest-neighbour upsampling with transposed convolutions of 3x3, VALID.
 
-  Args:
-    channels: of the encoder's convolutions, in its order.
-    output_shape: [H, W, C'].
-    activation: after every convolution but the last.
-    w_init: initial weights; biases start at zero.
-
-  Raises:
-    PartError: an image size that does not fit.
+  Before them comes a dense layer without activation.
   """
   small = _pooled_size(_image_size(output_shape), len(channels))
 
@@ -314,16 +267,6 @@ def deep_conv_encoder(
 
   The last convolution spans what is left of the image (7x7 for 28x28 pixels
   and two pairs). The input is shifted by -0.5.
-
-  Args:
-    data_shape: [H, W, C].
-    channels: of each pair.
-    output_shape: shape of one example's output.
-    activation: after every convolution.
-    w_init: initial weights; biases start at zero.
-
-  Raises:
-    PartError: an image size that cannot be halved as often.
   """
   extent = _deep_extent(_image_size(data_shape), len(channels))
   layers: list[Callable] = [lambda inputs: inputs - 0.5]
@@ -344,17 +287,7 @@ def deep_conv_decoder(
   activation: networks.Activation = tf.nn.leaky_relu,
   w_init: networks.Initializer | None = None,
 ) -> snt.Module:
-  """The mirror of `deep_conv_encoder`, with one more layer at full size.
-
-  Args:
-    channels: of the encoder's pairs, in its order.
-    output_shape: [H, W, C'].
-    activation: after every convolution but the last.
-    w_init: initial weights; biases start at zero.
-
-  Raises:
-    PartError: an image size that cannot be halved as often.
-  """
+  """The mirror of `deep_conv_encoder`, with one more layer at full size."""
   extent = _deep_extent(_image_size(output_shape), len(channels))
 
   def transpose(
@@ -417,14 +350,6 @@ def burgess_conv_encoder(
   Burgess et al. 2018 (https://arxiv.org/abs/1804.03599), section A.1: relu
   after every layer but the last; at 64x64, one channel and ten latents 252,052
   parameters. Meant for `--init=he_uniform`.
-
-  Args:
-    data_shape: [H, W, C].
-    output_shape: shape of one example's output.
-    w_init: initial weights; biases start at zero.
-
-  Raises:
-    PartError: an image size that cannot be halved down to 4.
   """
   layers: list[Callable] = []
   for _ in range(_halvings(_image_size(data_shape))):
@@ -436,15 +361,7 @@ def burgess_conv_encoder(
 def burgess_conv_decoder(
   output_shape: Sequence[int], w_init: networks.Initializer | None = None
 ) -> snt.Module:
-  """The mirror of `burgess_conv_encoder`; 249,953 parameters, likewise.
-
-  Args:
-    output_shape: [H, W, C'].
-    w_init: initial weights; biases start at zero.
-
-  Raises:
-    PartError: an image size that cannot be halved down to 4.
-  """
+  """The mirror of `burgess_conv_encoder`; 249,953 parameters, likewise."""
   size = _image_size(output_shape)
   count = _halvings(size)
   start = (size[0] >> count, size[1] >> count, 32)
@@ -482,14 +399,6 @@ def locatello_conv_encoder(
   The network of Locatello et al. 2019 (https://arxiv.org/abs/1811.12359), as
   its code has it: relu after every layer but the last; at 64x64, one channel
   and ten latents 309,204 parameters. Meant for `--init=glorot_uniform`.
-
-  Args:
-    data_shape: [H, W, C].
-    output_shape: shape of one example's output.
-    w_init: initial weights; biases start at zero.
-
-  Raises:
-    PartError: sides that are no multiples of 16.
   """
   _deep_extent(_image_size(data_shape), 4)
   layers: list[Callable] = []
@@ -502,15 +411,7 @@ def locatello_conv_encoder(
 def locatello_conv_decoder(
   output_shape: Sequence[int], w_init: networks.Initializer | None = None
 ) -> snt.Module:
-  """The decoder beside `locatello_conv_encoder`; 381,313 parameters, likewise.
-
-  Args:
-    output_shape: [H, W, C'].
-    w_init: initial weights; biases start at zero.
-
-  Raises:
-    PartError: sides that are no multiples of 16.
-  """
+  """The decoder beside `locatello_conv_encoder`; 381,313 parameters."""
   start = (*_deep_extent(_image_size(output_shape), 4), 64)
   layers = _upwards(start, [256], [64, 32, 32, output_shape[-1]], w_init)
   return _Layers(layers, output_shape, 'locatello_conv_decoder')
@@ -522,10 +423,6 @@ def higgins_mlp_encoder(
   """Two dense layers of 1,200 with relu, as of Higgins et al. 2017.
 
   https://openreview.net/forum?id=Sy2fzU9gl, table 1, for sprites.
-
-  Args:
-    output_shape: shape of one example's output.
-    w_init: initial weights; biases start at zero.
   """
   return networks.MLP([1200, 1200], output_shape, tf.nn.relu, w_init)
 
@@ -533,10 +430,5 @@ def higgins_mlp_encoder(
 def higgins_mlp_decoder(
   output_shape: Sequence[int], w_init: networks.Initializer | None = None
 ) -> snt.Module:
-  """Three dense layers of 1,200 with tanh, beside `higgins_mlp_encoder`.
-
-  Args:
-    output_shape: shape of one example's output.
-    w_init: initial weights; biases start at zero.
-  """
+  """Three dense layers of 1,200 with tanh, beside `higgins_mlp_encoder`."""
   return networks.MLP([1200, 1200, 1200], output_shape, tf.nn.tanh, w_init)
