@@ -406,7 +406,9 @@ def open_dataset(
     DatasetError: data that cannot be had.
     ConfigError: more validation images than training images.
   """
-  options = sources.Options(image_size=config.image_size)
+  options = sources.Options(
+    config.test_share, config.image_size, config.label_column
+  )
   dataset = datasets.load(
     config.dataset, data_dir, report, options, cut(manifest)
   )

@@ -162,6 +162,8 @@ class Workbench:
     key = (
       config.dataset,
       config.image_size,
+      config.label_column,
+      config.test_share,
       data_dir,
       config.num_validation,
       static,

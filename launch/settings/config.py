@@ -369,19 +369,34 @@ class Config:
   dataset: str = _setting(
     'auto',
     'mnist_5k, wine (a table), sprites or xy_squares (drawn, all factors '
-    'known), a TFDS name (mnist, fashion_mnist, kmnist, '
-    '...), or the path of a folder of images or IDX files, of a .csv table, or '
-    'of a file of dSprites, 3D Shapes, MPI3D or Cars3D; '
+    'known), a TFDS name (mnist, fashion_mnist, kmnist, ...), or the path of a '
+    'folder of images or IDX files, or of a file: a table (.csv, .tsv), arrays '
+    '(.npy, .npz), or what a study of disentanglement published; '
     'auto: mnist, or mnist_5k where that cannot be had',
     'Data',
   )
   image_size: int | None = _setting(
     None,
-    'height and width in pixels at which sprites or xy_squares are drawn, '
-    'instead of 64',
+    'height and width in pixels to which images are brought: cropped to the '
+    "middle square and resized by Lanczos' filter; sprites and xy_squares are "
+    'drawn at it',
     'Data',
     lower=8,
     upper=_MOST_PIXELS,
+  )
+  label_column: str | None = _setting(
+    None,
+    'column of a table in a file that holds labels: its name, or its number, '
+    'counted from 1, where there is no header',
+    'Data',
+  )
+  test_share: float | None = _setting(
+    None,
+    'of the examples, the share that is cut for testing where the source has '
+    'no test split; one in ten without it',
+    'Data',
+    above=0.0,
+    upper=0.9,
   )
   binarize: str = _setting(
     'none',

@@ -2,7 +2,18 @@
 
 import pathlib
 
-from vae.data import drawn, idx, local, npm, sources, studies, tfds
+from vae.data import (
+  arrays,
+  drawn,
+  idx,
+  images,
+  npm,
+  shipped,
+  sources,
+  studies,
+  tables,
+  tfds,
+)
 
 # Where Debian's package dataset-fashion-mnist installs its files.
 DEBIAN_FOLDERS = {'fashion_mnist': '/usr/share/datasets/fashion-mnist'}
@@ -49,27 +60,47 @@ def find(
     SourceError: no source has it; the message lists what was tried.
     DamagedError: a source's files are not what they should be.
   """
-  if name in drawn.MODULES:
-    return drawn.find(name, options.image_size)
-  if options.image_size is not None:
-    raise sources.SourceError(
-      f'--image_size={options.image_size}: {name} has a size of its own'
-    )
   path = pathlib.Path(name)
-  if cut == 1 and name not in local.SHIPPED and path.is_absolute():
+  is_table = path.is_absolute() and path.name.lower().endswith(tables.SUFFIXES)
+  if options.label_column is not None and not is_table:
+    raise sources.SourceError(
+      f'--label_column={options.label_column}: is for tables in files'
+    )
+  if cut == 1 and path.is_absolute():
     raise sources.SourceError(
       'the run was started by an older version, which cut these data '
       'otherwise, and what it prepared is gone; train it anew'
     )
+  if name in drawn.MODULES:  # At the size that is asked for.
+    return drawn.find(name, options.image_size)
   if path.is_absolute():
-    if data := studies.find(path):
-      return data
-    if path.is_file():
-      return local.table_file(path)
-    return idx.folder(path) or local.image_folder(path)
-  if name in local.SHIPPED:
-    return local.SHIPPED[name](cut)
-  return _tfds_name(name, data_dir, report)
+    data = _path(path, options)
+  elif name in shipped.DATASETS:
+    data = shipped.DATASETS[name](cut)
+  else:
+    data = _tfds_name(name, data_dir, report)
+  size = options.image_size
+  if size and data.splits['train'].shape[:2] != (size, size):
+    data = images.resized(data, size)
+  return data
+
+
+def _path(path: pathlib.Path, options: sources.Options) -> sources.SourceData:
+  """Reads a folder or a file as what it is found to be."""
+  if data := studies.find(path):
+    return data
+  if path.is_dir() and idx.find(path):
+    return idx.folder(path)
+  if path.is_dir():
+    return images.folder(path, options.image_size)
+  if path.name.lower().endswith(tables.SUFFIXES):
+    return tables.read(path, options.label_column)
+  if path.suffix in arrays.SUFFIXES:
+    return arrays.read(path)
+  suffixes = {*tables.SUFFIXES, *arrays.SUFFIXES, *studies.SUFFIXES}
+  raise sources.SourceError(
+    f'{path} is none of the files that are read: {", ".join(sorted(suffixes))}'
+  )
 
 
 def _tfds_name(

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from vae.data import batches, chain, folders, prepared, sources, studies
+from vae.data import batches, chain, folders, prepared, sources
 
 # What `auto` stands for: the first, or the second where it cannot be had.
 _FULL, _FALLBACK = 'mnist', 'mnist_5k'
@@ -147,9 +147,9 @@ def load(
 
   Args:
     name: 'mnist_5k'; 'wine'; 'sprites'; 'xy_squares'; a TFDS name such as
-      'mnist'; the path (with a '/' or '.' at its start) of a folder of images
-      or of IDX files, or of a table in a .csv file; or 'auto': full MNIST
-      where it can be had, else 'mnist_5k', with a warning.
+      'mnist'; the path of a folder of images or of IDX files, of a table, or
+      of arrays (see `is_path`); or 'auto': full MNIST where it can be had, else
+      'mnist_5k', with a warning.
     data_dir: TFDS's data folder, where prepared arrays are kept too.
     report: is told what is being tried.
     options: how it is read.
@@ -183,14 +183,19 @@ def load(
     provenance = {**fallback.provenance, 'fallback_for': _FULL}
     return dataclasses.replace(fallback, provenance=provenance)
   except (sources.SourceError, sources.DamagedError) as error:
-    raise DatasetError(f'--dataset={name}: {error}') from error
+    cure = ''
+    if not is_path(name) and os.path.exists(name):
+      cure = f'; for the path, write ./{name}'
+    raise DatasetError(f'--dataset={name}: {error}{cure}') from error
   except OSError as error:
     raise DatasetError(f'--data_dir={data_dir}: {error}') from error
 
 
 def is_path(name: str) -> bool:
-  """Returns whether a dataset's name is the path of a folder or a table."""
-  return name.startswith(('/', '.', '~'))
+  """Returns whether a dataset's name is the path of a folder or a file."""
+  return name.startswith(('/', '.', '~')) or (
+    ('/' in name or pathlib.Path(name).suffix != '') and os.path.exists(name)
+  )
 
 
 def _path_digest(source: pathlib.Path) -> str:
@@ -218,13 +223,8 @@ def _prepare(
   """Makes sure that the prepared arrays exist and returns their folder."""
   if is_path(name):
     source = pathlib.Path(name)
-    if not source.is_dir() and not (
-      source.is_file() and source.suffix in ('.csv', *studies.SUFFIXES)
-    ):
-      raise DatasetError(
-        f'--dataset={name}: no such folder, nor a file of '
-        f'.csv, {", ".join(studies.SUFFIXES)}'
-      )
+    if not source.is_dir() and not source.is_file():
+      raise DatasetError(f'--dataset={name}: no such folder or file')
     key = f'folder-{_path_digest(source)}'
   elif _TFDS_NAME.fullmatch(name):
     key = re.sub('[/:]', '-', name)
@@ -232,13 +232,12 @@ def _prepare(
     raise DatasetError(
       f'--dataset={name!r} is neither mnist_5k, wine, sprites, xy_squares, '
       'nor the name of a TFDS dataset (such as mnist, fashion_mnist, kmnist), '
-      'nor the path of a folder or a file (starting with / or . or ~)'
+      'nor the path of a folder or a file'
     )
   if cut > 1:  # The key was the name alone before.
-    given = options._asdict().items()
-    key = ','.join(
-      [f'{key}@{cut}', *(f'{k}={v}' for k, v in given if v is not None)]
-    )
+    key = f'{key}@{cut}'
+    if options != sources.OPTIONS:
+      key += f'-{hashlib.sha256(repr(options).encode()).hexdigest()[:16]}'
   folder = data_dir / 'prepared' / key
   if folder.is_dir():
     return folder

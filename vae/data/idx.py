@@ -105,31 +105,27 @@ def check(name: str, files: Mapping[str, pathlib.Path]) -> None:
       )
 
 
-def folder(folder: pathlib.Path) -> sources.SourceData | None:
-  """A folder with the four IDX files of an MNIST-like dataset.
+def folder(path: pathlib.Path) -> sources.SourceData:
+  """Returns what a folder with the four IDX files of a dataset holds.
 
   Args:
-    folder: holds `train-images-idx3-ubyte` and the like, gzipped or not.
-
-  Returns:
-    The dataset; None where the folder lacks one of the files.
+    path: holds `train-images-idx3-ubyte` and the like, gzipped or not.
 
   Raises:
     DamagedError: damaged files, or images and labels of different numbers.
   """
-  files = find(folder)
-  if files is None:
-    return None
+  files = find(path)
+  assert files is not None
   splits = {}
   for split in ('train', 'test'):
     images = read(files[f'{split}_data'])
     labels = read(files[f'{split}_labels'])
     if images.ndim != 3 or not images.size or labels.shape != images.shape[:1]:
       raise sources.DamagedError(
-        f'{folder}: {split} images of shape {images.shape} do not go with '
+        f'{path}: {split} images of shape {images.shape} do not go with '
         f'labels of shape {labels.shape}'
       )
     splits[split] = sources.in_memory(
       images[..., None], labels.astype(np.int64)
     )
-  return sources.SourceData('1', f'IDX files in {folder}', splits)
+  return sources.SourceData('1', f'IDX files in {path}', splits)

@@ -65,13 +65,11 @@ def write(
     share = options.test_share or sources.TEST_SHARE
     provenance['test_share'] = share
     try:
-      train, test = sources.cut(
-        part.num_examples, max(1, round(share * part.num_examples)), part.labels
-      )
+      # Two at least, of which a mean has a standard error.
+      num_test = max(2, round(share * part.num_examples))
+      train, test = sources.cut(part.num_examples, num_test, part.labels)
     except sources.SourceError as error:
-      raise sources.SourceError(
-        f'{error}; --test_share={share:g} is too small for a test split'
-      ) from error
+      raise sources.SourceError(f'--test_share={share:g}: {error}') from error
     plan |= {'train': ('train', train), 'test': ('train', test)}
   elif options.test_share is not None:
     raise sources.SourceError(

@@ -1,8 +1,7 @@
 """Sources of data, which give splits with their provenance, or a reason.
 
-`vae.data.chain` asks the sources, each of which is one file: `tfds`, `idx`,
-`npm`, `local`. `vae.data.prepared` writes what they give, once, into
-memory-mapped files.
+`vae.data.chain` asks the sources, each of which is one file. What they give,
+`vae.data.prepared` writes once into memory-mapped files.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -43,10 +42,12 @@ class Options(NamedTuple):
     test_share: of the examples that are cut for testing, in (0, 1); None for
       `TEST_SHARE`.
     image_size: height and width; None for the data's own.
+    label_column: of a table; None for none.
   """
 
   test_share: float | None = None
   image_size: int | None = None
+  label_column: str | None = None
 
 
 OPTIONS = Options()
@@ -108,6 +109,25 @@ def in_memory(
     factors,
     examples.dtype.type,
   )
+
+
+def coded(values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...] | None]:
+  """Returns labels as integers, and their names where they had other values.
+
+  Args:
+    values: integers, or anything that becomes text, [N].
+
+  Returns:
+    int64 [N], and the names of 0, 1, ...; None where values were integers.
+  """
+  try:
+    numbers = values.astype(np.float64)
+    if (numbers == numbers.astype(np.int64)).all():
+      return numbers.astype(np.int64), None
+  except (ValueError, OverflowError):
+    pass
+  names, codes = np.unique(values.astype(str), return_inverse=True)
+  return codes.astype(np.int64), tuple(map(str, names))
 
 
 def mixed(num_examples: int, labels: np.ndarray | None = None) -> np.ndarray:

@@ -65,19 +65,20 @@ def find(path: pathlib.Path) -> sources.SourceData | None:
     path: a folder, or a file whose name ends in one of `SUFFIXES`.
 
   Raises:
-    SourceError: a file of `SUFFIXES` that is of no study, or whose images and
-      factors do not go together.
+    SourceError: an HDF5 file of no study, or images and factors that do not
+      go together.
     DamagedError: a file that cannot be read.
   """
   if path.is_dir():
     return _cars3d(path)
+  if path.suffix == '.npz':
+    return _npz(path)
   if path.suffix not in SUFFIXES:
     return None
-  if data := (_npz if path.suffix == '.npz' else _hdf5)(path):
+  if data := _hdf5(path):
     return data
   raise sources.SourceError(
-    f'{path} is of no study that is known: dSprites, MPI3D or Cars3D in a .npz '
-    'file, dSprites or 3D Shapes in a .h5 file'
+    f'{path} is of no study that is known: dSprites or 3D Shapes'
   )
 
 

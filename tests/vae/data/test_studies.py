@@ -139,7 +139,7 @@ def damage_pickle(path):
   [
     (damage_truncate, 'cannot be read'),
     (damage_length, 'do not go with'),
-    (damage_kind, 'is of no study'),
+    (damage_kind, 'found weights'),
     (damage_pickle, 'cannot be read'),
   ],
 )

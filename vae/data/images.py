@@ -1,0 +1,210 @@
+"""Folders of images, and images of another size."""
+
+import functools
+import pathlib
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vae.data import sources
+
+if TYPE_CHECKING:
+  import PIL.Image
+
+# What is opened at all, whatever a file is called: other formats of PIL start
+# programs (PostScript) or are hardly ever tried on damaged files.
+_FORMATS = ('BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
+
+_SUFFIXES = (
+  *('.bmp', '.gif', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff'),
+  '.webp',
+)
+
+
+def folder(path: pathlib.Path, image_size: int | None) -> sources.SourceData:
+  """Returns a folder of images.
+
+  Where it has the subfolders `train` and `test`, those are the splits. Where
+  all images lie in subfolders of a split, at least two, these are classes. All
+  are colour images where one is.
+
+  Args:
+    path: holds images, at any depth.
+    image_size: height and width to which they are brought; None where all
+      have one size.
+
+  Raises:
+    SourceError: no images, unreadable ones, or ones of different sizes.
+  """
+  roots = {'train': path}
+  if (path / 'train').is_dir() and (path / 'test').is_dir():
+    roots = {split: path / split for split in ('train', 'test')}
+  paths = {}
+  for split, root in roots.items():
+    paths[split] = sorted(
+      member
+      for member in root.rglob('*')
+      if member.suffix.lower() in _SUFFIXES and member.is_file()
+    )
+    if not paths[split]:
+      raise sources.SourceError(f'{root} holds no images')
+  sizes, is_colour = _headers([p for split in paths.values() for p in split])
+  if image_size:
+    sizes = {(image_size, image_size)}
+  if len(sizes) > 1:
+    raise sources.SourceError(
+      f'the images in {path} have {len(sizes):,} different sizes; '
+      '--image_size=64 crops each to its middle square and resizes it to 64 x '
+      '64'
+    )
+
+  ((width, height),) = sizes
+  shape = height, width, 3 if is_colour else 1
+
+  def batches(members: list[pathlib.Path]) -> Iterator[np.ndarray]:
+    for member in members:
+      yield _read(member, image_size, is_colour)[None]
+
+  parts = {s: [p.relative_to(roots[s]).parts for p in paths[s]] for s in paths}
+  folders = [part for split in parts.values() for part in split]
+  names = sorted({first for first, *_ in folders})
+  if len(names) < 2 or any(len(part) < 2 for part in folders):
+    names = []
+  splits = {}
+  for split, members in paths.items():
+    labels = None
+    if names:
+      labels = np.searchsorted(names, [first for first, *_ in parts[split]])
+    splits[split] = sources.SourceSplit(
+      len(members), shape, functools.partial(batches, members), labels
+    )
+  return sources.SourceData(
+    '1',
+    f'images in {path}' + (_resized(image_size) if image_size else ''),
+    splits,
+    label_names=tuple(names) or None,
+  )
+
+
+def resized(data: sources.SourceData, image_size: int) -> sources.SourceData:
+  """Returns a dataset whose images are brought to another size.
+
+  Args:
+    data: uint8 images [H, W, C] with one or three channels.
+    image_size: their new height and width.
+
+  Raises:
+    SourceError: examples that are no such images.
+  """
+  channels = {split.shape[-1] for split in data.splits.values()}
+  if data.splits['train'].dtype != np.uint8 or not channels <= {1, 3}:
+    raise sources.SourceError(
+      f'--image_size={image_size}: is for grey or colour images'
+    )
+
+  def batches(split: sources.SourceSplit) -> Iterator[np.ndarray]:
+    for images in split.batches():
+      yield np.stack([fitted(image, image_size) for image in images])
+
+  splits = {
+    name: split._replace(
+      shape=(image_size, image_size, split.shape[-1]),
+      batches=functools.partial(batches, split),
+    )
+    for name, split in data.splits.items()
+  }
+  return data._replace(source=data.source + _resized(image_size), splits=splits)
+
+
+def fitted(image: np.ndarray, image_size: int) -> np.ndarray:
+  """Crops an image to its middle square and resizes it, by Lanczos' filter.
+
+  Args:
+    image: uint8 [H, W, C] with one or three channels.
+    image_size: height and width of what is returned.
+  """
+  import PIL.Image
+
+  grey = image.shape[-1] == 1
+  fit = _fit(PIL.Image.fromarray(image[..., 0] if grey else image), image_size)
+  return np.asarray(fit).reshape(image_size, image_size, image.shape[-1])
+
+
+def _fit(image: 'PIL.Image.Image', image_size: int) -> 'PIL.Image.Image':
+  import PIL.ImageOps
+
+  return PIL.ImageOps.fit(
+    image, (image_size, image_size), PIL.Image.Resampling.LANCZOS
+  )
+
+
+def _resized(image_size: int) -> str:
+  return (
+    f', cropped to the middle square and resized to {image_size} x '
+    f"{image_size} by Lanczos' filter"
+  )
+
+
+def _guarded(path: pathlib.Path, function):
+  """Calls a function of an open image; whatever fails names the file."""
+  import PIL.Image
+
+  try:
+    with warnings.catch_warnings():
+      warnings.simplefilter('ignore')
+      # An image whose header promises more pixels than memory may hold.
+      warnings.simplefilter('error', PIL.Image.DecompressionBombWarning)
+      with PIL.Image.open(path, formats=_FORMATS) as image:
+        if image.mode.startswith(('I', 'F')):
+          raise ValueError(
+            f'it has pixels of more than 8 bits (mode {image.mode}); convert '
+            'it to 8 bits first'
+          )
+        return function(image)
+  except Exception as error:  # PIL's readers raise dozens of kinds.
+    reason = ' '.join(str(error).split()) or type(error).__name__
+    raise sources.SourceError(
+      f'{path} is no readable image: {reason[:200]}'
+    ) from error
+
+
+def _headers(
+  paths: list[pathlib.Path],
+) -> tuple[set[tuple[int, int]], bool]:
+  """Widths and heights of images, and whether any is in colour."""
+  read = lambda image: (_upright_size(image), _is_grey(image))
+  headers = {_guarded(path, read) for path in paths}
+  return {size for size, _ in headers}, not all(grey for _, grey in headers)
+
+
+def _upright_size(image: 'PIL.Image.Image') -> tuple[int, int]:
+  orientation = image.getexif().get(0x0112, 1)  # 5 to 8 lie on their side.
+  return image.size[::-1] if orientation > 4 else image.size
+
+
+def _is_grey(image: 'PIL.Image.Image') -> bool:
+  return image.mode in ('1', 'L', 'LA')
+
+
+def _read(
+  path: pathlib.Path, image_size: int | None, is_colour: bool
+) -> np.ndarray:
+  """An image, uint8 [H, W, C]; what is transparent is laid over black."""
+  import PIL.Image
+  import PIL.ImageOps
+
+  def pixels(image: 'PIL.Image.Image') -> np.ndarray:
+    mode = 'RGB' if is_colour else 'L'
+    if image.has_transparency_data:
+      image = image.convert('RGBA')
+      black = PIL.Image.new('RGBA', image.size, 'black')
+      image = PIL.Image.alpha_composite(black, image)
+    image = PIL.ImageOps.exif_transpose(image.convert(mode))
+    if image_size:
+      image = _fit(image, image_size)
+    return np.asarray(image, np.uint8)
+
+  array = _guarded(path, pixels)
+  return array if is_colour else array[..., None]
