@@ -8,6 +8,7 @@ import pathlib
 import shutil
 import struct
 import tempfile
+import types
 
 import hypothesis
 import hypothesis.strategies as st
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from launch import compare, evaluate, records
+from launch import compare, evaluate, records, runs
 from launch.experiment import loop, metrics, programs
 from launch.rundir import checkpoints
 from tests.launch import conftest
@@ -134,7 +135,15 @@ def in_place_of_work(original):
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(loop, '_carry_out', lambda state: 0)
     patch.setattr(programs, 'set_threads', lambda threads: threads)
-    patch.setattr(metrics, 'evaluate', lambda run, *_: [str(run.examples)])
+    patch.setattr(
+      runs.Run,
+      'evaluate',
+      lambda run, *_: types.SimpleNamespace(
+        split=run.dataset.name, seconds_of_bounds=lambda: 0
+      ),
+    )
+    patch.setattr(metrics, 'record', lambda *_, in_training: [])
+    patch.setattr(metrics, 'lines', lambda *_: [])
 
     def unknown(name, *_):
       raise sources.SourceError(f'{name} cannot be had')
