@@ -62,9 +62,6 @@ def plot_benchmark(frame: pd.DataFrame) -> gg.ggplot:
 
   Args:
     frame: rows of benchmark.csv.
-
-  Raises:
-    FigureError: missing columns, or no speeds.
   """
   figures.check_columns(frame, ['device'])
   summary = summarise(frame)

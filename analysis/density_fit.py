@@ -54,9 +54,6 @@ def plot_density_fit(
     loc: of the target, [2].
     scale_tril: the target's lower triangle T, [2, 2].
     title: of the figure.
-
-  Raises:
-    FigureError: missing columns, or no rows of a direction.
   """
   figures.check_columns(frame, ['step', 'direction', *_LOC, *_SCALE])
   densities = [('target p', np.asarray(loc), np.asarray(scale_tril))]

@@ -122,14 +122,6 @@ def plot_embedding(
 
   A label stands in the middle of its points too, so that no reader depends on
   its colour.
-
-  Args:
-    frame: from `load`.
-    title: of the figure.
-    width: of the figure, in inches.
-
-  Raises:
-    FigureError: missing columns, or no rows.
   """
   figures.check_columns(frame, ['panel', 'x', 'y', 'label'])
   frame = frame.copy()

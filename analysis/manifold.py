@@ -32,16 +32,7 @@ def load(run: frames.Run) -> pd.DataFrame:
 def plot_manifold(
   frame: pd.DataFrame, title: str = '', width: float = figures.DOUBLE_COLUMN
 ) -> gg.ggplot:
-  """Draws the grid, the first latent across and the second upwards.
-
-  Args:
-    frame: from `load`.
-    title: of the figure.
-    width: of the figure at most, in inches.
-
-  Raises:
-    FigureError: missing columns, no rows, or no full grid.
-  """
+  """Draws the grid, the first latent across and the second upwards."""
   figures.check_columns(frame, ['at'])
   at = frame['at'].iloc[0]
   return figures.plot_latent_grid(

@@ -48,13 +48,7 @@ def plot_rate_distortion(
 ) -> gg.ggplot:
   """Draws distortion against rate.
 
-  Args:
-    frame: from `load`. Rows without numbers are counted below the figure.
-    title: of the figure.
-    width: of the figure, in inches.
-
-  Raises:
-    FigureError: missing columns, or no rows with numbers.
+  Rows without numbers are counted below the figure.
   """
   names = ['rate_nats', 'distortion_nats', 'effective_beta', 'series']
   figures.check_columns(frame, names)

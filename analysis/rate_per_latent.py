@@ -30,16 +30,7 @@ def load(run: frames.Run) -> pd.DataFrame:
 def plot_rate_per_latent(
   frame: pd.DataFrame, title: str = '', width: float = figures.SINGLE_COLUMN
 ) -> gg.ggplot:
-  """Draws the rates, the latent of the highest rate in the result on top.
-
-  Args:
-    frame: from `load`.
-    title: of the figure.
-    width: of the figure, in inches.
-
-  Raises:
-    FigureError: missing columns, or no rows.
-  """
+  """Draws the rates, the latent of the highest rate in the result on top."""
   figures.check_columns(
     frame, ['step', 'latent', 'rate_nats', 'mean_variance', 'is_result']
   )

@@ -44,13 +44,7 @@ def plot_reconstructions(
 ) -> gg.ggplot:
   """Draws images with their reconstructions below them.
 
-  Args:
-    frame: from `load`, or chosen rows of it; without `mean`, truth and mode.
-    title: of the figure.
-    width: of the figure at most, in inches.
-
-  Raises:
-    FigureError: missing columns, no rows, or shapes that differ.
+  The frame may be chosen rows of `load`'s; without `mean`, truth and mode.
   """
   figures.check_columns(frame, ['index', 'truth', 'mode'])
   rows = ['truth', 'mode', *(['mean'] if 'mean' in frame else [])]

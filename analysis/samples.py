@@ -26,16 +26,7 @@ def load(run: frames.Run) -> pd.DataFrame:
 def plot_samples(
   frame: pd.DataFrame, title: str = '', width: float = figures.SINGLE_COLUMN
 ) -> gg.ggplot:
-  """Draws samples in a square grid, or one that is a row short of it.
-
-  Args:
-    frame: from `load`.
-    title: of the figure.
-    width: of the figure at most, in inches.
-
-  Raises:
-    FigureError: missing columns, no rows, or shapes that differ.
-  """
+  """Draws samples in a square grid, or one that is a row short of it."""
   figures.check_columns(frame, ['mode'])
   images = figures.stack(frame['mode'])
   columns = math.ceil(math.sqrt(len(images)))

@@ -70,9 +70,6 @@ def plot_sweep(
     color: what the colours are, in words.
     title: of the figure.
     width: of the figure, in inches.
-
-  Raises:
-    FigureError: missing columns, or no rows.
   """
   figures.check_columns(frame, ['x', 'value', 'status', 'series', 'color'])
   frame = frame.copy()

@@ -81,16 +81,7 @@ def load(
 def plot_traversals(
   frame: pd.DataFrame, title: str = '', width: float = figures.DOUBLE_COLUMN
 ) -> gg.ggplot:
-  """Draws a row of images for each latent that is active.
-
-  Args:
-    frame: from `load`.
-    title: of the figure.
-    width: of the figure at most, in inches.
-
-  Raises:
-    FigureError: missing columns, no rows, or no full grid.
-  """
+  """Draws a row of images for each latent that is active."""
   figures.check_columns(
     frame, ['latent', 'rate_nats', 'active', 'value', 'mode']
   )
@@ -164,16 +155,7 @@ def load_grid(run: frames.Run) -> pd.DataFrame:
 def plot_latent_grid(
   frame: pd.DataFrame, title: str = '', width: float = figures.SINGLE_COLUMN
 ) -> gg.ggplot:
-  """Draws the grid over two latents (or a row over one).
-
-  Args:
-    frame: from `load_grid`.
-    title: of the figure.
-    width: of the figure at most, in inches.
-
-  Raises:
-    FigureError: missing columns, no rows, or no full grid.
-  """
+  """Draws the grid over two latents (or a row over one)."""
   figures.check_columns(frame, ['first_name', 'second_name'])
   return figures.plot_latent_grid(
     frame,
