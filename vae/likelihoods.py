@@ -1,7 +1,8 @@
 """Likelihoods p(x|z): families that turn a decoder's output into one.
 
-A family is called with parameters [..., *parameter_shape]. Each public class
-here is a value of `--likelihood`: its name in snake_case.
+A family is called with parameters [..., *parameter_shape], and gives a
+distribution over [*data_shape], the shape of one example, [H, W, C] for images.
+Each public class here is a value of `--likelihood`: its name in snake_case.
 
 What a family is, its attributes say: `density_of`, the targets whose density
 its `log_prob` is: 'binary' (of grey ones it is a cross-entropy), 'grey', 'any'
@@ -80,10 +81,6 @@ class Bernoulli:
   Values strictly between 0 and 1 (grey pixels) are allowed: `log_prob` is then
   the negative cross-entropy, which bounds the expected log-likelihood of the
   image's random binarisation; it is no log-density of the grey image itself.
-
-  Attributes:
-    data_shape: the shape of one example, [H, W, C] for images.
-    parameter_shape: the shape of one example's parameters, the same.
   """
 
   density_of: str | None = 'binary'
@@ -91,11 +88,7 @@ class Bernoulli:
   takes_logits = True
 
   def __init__(self, data_shape: Sequence[int]):
-    """Initializes the family.
-
-    Args:
-      data_shape: the shape of one example, [H, W, C] for images.
-    """
+    """Initializes the family."""
     self.data_shape = tuple(data_shape)
     self.parameter_shape = self.data_shape
 
@@ -112,7 +105,6 @@ class ContinuousBernoulli(Bernoulli):
 
   Loaiza-Ganem & Cunningham 2019 (https://arxiv.org/abs/1907.06845): the
   Bernoulli's cross-entropy, normalised, which makes it right for grey pixels.
-  Attributes as of `Bernoulli`.
   """
 
   density_of = 'grey'
@@ -134,8 +126,6 @@ class Normal(snt.Module):
   evaluation as it was at the last training step.
 
   Attributes:
-    data_shape: the shape of one example, [H, W, C] for images.
-    parameter_shape: the same, or [H, W, 2 C] for 'per_output'.
     scale: the scale of all values, a scalar; None for 'per_output'.
   """
 
@@ -222,10 +212,6 @@ class SquaredError:
   """Squared error in place of a likelihood, for plain autoencoders.
 
   `log_prob` is minus the sum of squared errors: no density, and not nats.
-
-  Attributes:
-    data_shape: the shape of one example, [H, W, C] for images.
-    parameter_shape: the same.
   """
 
   density_of = None
@@ -235,12 +221,7 @@ class SquaredError:
     data_shape: Sequence[int],
     output_activation: Callable[[tf.Tensor], tf.Tensor] = tf.identity,
   ):
-    """Initializes the family.
-
-    Args:
-      data_shape: the shape of one example, [H, W, C] for images.
-      output_activation: what the output passes through.
-    """
+    """Initializes the family, of outputs that pass through an activation."""
     self.data_shape = tuple(data_shape)
     self.parameter_shape = self.data_shape
     self._activation = output_activation

@@ -1,7 +1,7 @@
 """Optimizers, by the settings that they take.
 
 Each public function here is a value of `--optimizer`. It takes by keyword
-`learning_rate`, a variable that the engine sets before every step, and any
+`learning_rate`, the step size, which the engine sets before every step, and any
 setting of `launch.settings.config`.
 """
 
@@ -34,18 +34,10 @@ def momentum(
 
 
 def rmsprop(learning_rate: tf.Variable) -> snt.Optimizer:
-  """RMSProp with decay 0.9 and epsilon 1e-10.
-
-  Args:
-    learning_rate: the step size.
-  """
+  """RMSProp with decay 0.9 and epsilon 1e-10."""
   return snt.optimizers.RMSProp(learning_rate, epsilon=1e-10)
 
 
 def sgd(learning_rate: tf.Variable) -> snt.Optimizer:
-  """Plain gradient descent.
-
-  Args:
-    learning_rate: the step size.
-  """
+  """Plain gradient descent."""
   return snt.optimizers.SGD(learning_rate)

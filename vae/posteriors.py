@@ -1,6 +1,7 @@
 """Posteriors q(z|x): families that turn an encoder's output into one.
 
-A family is called with parameters [..., *parameter_shape]. Each public class
+A family is called with parameters [..., *parameter_shape], and gives a
+distribution over [L], L being its `latent_size`, at least 1. Each public class
 here is a value of `--posterior`: its name in snake_case.
 
 What a family is, its attributes say: `has_rate`, whether it has a density, and
@@ -36,10 +37,6 @@ class Normal:
   """q(z|x) = N(loc, diag(scale**2)) as `Independent(Normal)`, event [L].
 
   `scale = f(raw) + distributions.SCALE_FLOOR`, where f is one of `SCALES`.
-
-  Attributes:
-    latent_size: L, the number of latents.
-    parameter_shape: the shape of one image's parameters, [2 L].
   """
 
   has_rate = True
@@ -81,10 +78,6 @@ class FullCovariance:
 
   The lower triangle T is `FillScaleTriL` of its parameters: softplus on the
   diagonal, shifted by `DIAGONAL_SHIFT`.
-
-  Attributes:
-    latent_size: L, the number of latents.
-    parameter_shape: [L + L (L + 1) / 2].
   """
 
   has_rate = True
@@ -92,14 +85,7 @@ class FullCovariance:
   DIAGONAL_SHIFT = 1e-5
 
   def __init__(self, latent_size: int):
-    """Initializes the family.
-
-    Args:
-      latent_size: L, at least 1.
-
-    Raises:
-      ValueError: `latent_size` below 1.
-    """
+    """Initializes the family."""
     _check_latent_size(latent_size)
     self.latent_size = latent_size
     triangle = latent_size * (latent_size + 1) // 2
@@ -115,12 +101,7 @@ class FullCovariance:
 
 
 class Deterministic:
-  """All mass on one code, as in a plain autoencoder: there is no rate.
-
-  Attributes:
-    latent_size: L, the number of latents.
-    parameter_shape: [L].
-  """
+  """All mass on one code, as in a plain autoencoder: there is no rate."""
 
   has_rate = False
 

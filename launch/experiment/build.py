@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import importlib
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -17,15 +18,9 @@ from launch.settings import config as config_lib
 from launch.settings import parts
 from launch.settings.config import Config
 from vae import (
-  architectures,
   errors,
-  likelihoods,
   models,
   networks,
-  objectives,
-  optimizers,
-  posteriors,
-  priors,
   randomness,
   terms,
   training,
@@ -101,23 +96,9 @@ def _activation(name: str) -> networks.Activation:
   return tf.identity if name == 'linear' else getattr(tf.nn, name)
 
 
-_MODULES = (
-  architectures,
-  likelihoods,
-  objectives,
-  optimizers,
-  posteriors,
-  priors,
-)
-
-
 def _find(config: Config, kind: str) -> Any:
   """The part of a kind that a config chooses."""
-  module = next(
-    module
-    for module in _MODULES
-    if module.__name__ == f'vae.{parts.KINDS[kind].module}'
-  )
+  module = importlib.import_module(f'vae.{parts.KINDS[kind].module}')
   return getattr(module, parts.find(kind)[config.parts[kind]])
 
 
