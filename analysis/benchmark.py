@@ -19,7 +19,7 @@ _SHAPES = ('o', 's', 'D')
 
 
 def summarise(frame: pd.DataFrame) -> pd.DataFrame:
-  """The training speeds in benchmark.csv, beside this project's.
+  """Returns the training speeds in benchmark.csv, beside this project's.
 
   Args:
     frame: rows of benchmark.csv.

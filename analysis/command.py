@@ -40,7 +40,7 @@ class Figure(NamedTuple):
   add_options: Callable[['Parser'], None] = lambda parser: None
 
   def parser(self) -> 'Parser':
-    """The command's parser."""
+    """Returns the command's parser."""
     result = parser(
       self.name,
       self.summary,
@@ -126,7 +126,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser(name: str, summary: str, joint: bool, output: str | None) -> Parser:
-  """A parser with the flags that say which runs, and where to write.
+  """Returns a parser with the flags that say which runs, and where to write.
 
   Args:
     name: of the command.
@@ -160,12 +160,12 @@ def add_format(result: Parser) -> None:
 
 
 def width(arguments: argparse.Namespace) -> float:
-  """The figure's width, in inches."""
+  """Returns the figure's width, in inches."""
   return _WIDTHS[arguments.width]
 
 
 def title(arguments: argparse.Namespace, runs: frames.Runs) -> str:
-  """The figure's title."""
+  """Returns the figure's title."""
   return runs.describe() if arguments.title is None else arguments.title
 
 
@@ -184,7 +184,7 @@ def of_one_run(
 
 
 def find_runs(arguments: argparse.Namespace) -> frames.Runs:
-  """The runs that the arguments name; else the newest, which is said.
+  """Returns the runs that the arguments name; else the newest, which is said.
 
   Raises:
     RecordError: no such runs, or damaged ones.
@@ -201,7 +201,7 @@ def find_runs(arguments: argparse.Namespace) -> frames.Runs:
 
 
 def origin(runs: frames.Runs) -> str:
-  """Run ids, commits and the command, as a file's metadata carry them."""
+  """Returns run ids, commits and the command, for a file's metadata."""
   commits = {str(run.manifest['source']['commit']) for run in runs.runs}
   names, sources = ', '.join(runs.table['run']), ', '.join(sorted(commits))
   return drawn_by(f'run {names}; commit {sources}')
@@ -257,7 +257,7 @@ def main(name: str, body: Callable[[], Iterator[object] | None]) -> None:
 
 
 def each(runs: frames.Runs) -> Sequence[frames.Runs]:
-  """Every run on its own."""
+  """Returns every run on its own."""
   return [frames.read_runs([str(run.path)]) for run in runs.runs]
 
 

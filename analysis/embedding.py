@@ -20,7 +20,7 @@ _RAW = 'the latents themselves'
 
 
 def load(run: frames.Run) -> pd.DataFrame:
-  """A row for each test image and panel: `panel`, `x`, `y`, `label`.
+  """Returns a row for each test image and panel: `panel`, `x`, `y`, `label`.
 
   Computes what arrays/embedding.npz does not hold yet, about half a minute
   for each 10,000 points.
@@ -92,7 +92,7 @@ def digest(means: np.ndarray, pixels: np.ndarray) -> str:
 
 
 def tsne(points: np.ndarray) -> np.ndarray:
-  """The t-SNE of points in two dimensions (van der Maaten and Hinton 2008).
+  """Embeds points in two dimensions (van der Maaten and Hinton 2008).
 
   Args:
     points: [N, D].

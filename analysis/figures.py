@@ -58,7 +58,7 @@ class _Theme(gg.theme_bw):
 
 
 def theme(width: float, height: float) -> gg.theme:
-  """The look of every figure, at a size in inches."""
+  """Returns the look of every figure, at a size in inches."""
   return _Theme() + gg.theme(
     figure_size=(width, height),
     panel_grid_minor=gg.element_blank(),
@@ -93,19 +93,19 @@ def _letter(font_size: float) -> float:
 
 
 def number(value: float, digits: int = 1) -> str:
-  """A number with a proper minus sign."""
+  """Returns a number with a proper minus sign."""
   return f'{value:.{digits}f}'.replace('-', '−')
 
 
 def tick_labels(breaks: Sequence[float]) -> list[str]:
-  """Numbers along an axis, with a proper minus sign."""
+  """Returns numbers along an axis, with a proper minus sign."""
   return [f'{value:g}'.replace('-', '−') for value in breaks]
 
 
 def dress(
   width: float, height: float, title: str = '', caption: str = ''
 ) -> list[Any]:
-  """Theme, title and caption, at a width and a height without these, inches.
+  """Returns theme, title and caption, at a size in inches without the texts.
 
   Both texts break their lines at the width, and the figure grows with them.
   """
@@ -122,7 +122,7 @@ def dress(
 
 
 def colours(count: int) -> list[str]:
-  """So many colours that can be told apart, as far as there are."""
+  """Returns so many colours that can be told apart, as far as there are."""
   if count <= len(PALETTE):
     return list(PALETTE[:count])
   shades = mpl.colormaps['viridis'](np.linspace(0.0, 0.95, count))
@@ -130,7 +130,7 @@ def colours(count: int) -> list[str]:
 
 
 def legend(labels: Sequence[str], width: float) -> tuple[int, Any]:
-  """A legend below a figure: how many rows it takes, and its guide.
+  """Returns a legend below a figure: how many rows it takes, and its guide.
 
   Args:
     labels: of its keys; one alone needs no legend.
@@ -160,7 +160,7 @@ def check_columns(frame: pd.DataFrame, columns: Sequence[str]) -> None:
 
 
 def stack(images: pd.Series) -> np.ndarray:
-  """The images of a frame's column as one array, [N, H, W, C].
+  """Returns the images of a frame's column as one array, [N, H, W, C].
 
   Raises:
     FigureError: images of several shapes, or no images.
@@ -172,7 +172,7 @@ def stack(images: pd.Series) -> np.ndarray:
 
 
 def image_grid(images: np.ndarray) -> pd.DataFrame:
-  """The pixels of a grid of images.
+  """Returns the pixels of a grid of images.
 
   Args:
     images: [rows, columns, H, W, C] in [0, 1], C of 1 or 3.

@@ -56,7 +56,7 @@ class Run:
     return len(self.manifest['dataset']['shape']) == 3
 
   def describe(self) -> str:
-    """One line that says what it is."""
+    """Returns one line that says what it is."""
     start = f'{self.manifest["dataset"]["name"]}, '
     latents = self.config['latent_size']
     start += f'{latents} {"latent" if latents == 1 else "latents"}'
@@ -113,7 +113,7 @@ class Runs:
     return sorted(names, key=lambda name: (-counts[name], name))
 
   def describe(self) -> str:
-    """One line that says what they are."""
+    """Returns one line that says what they are."""
     if len(self.runs) == len(self.table) == 1:
       return self.runs[0].describe()
     names = sorted({run.manifest['dataset']['name'] for run in self.runs})
@@ -121,7 +121,7 @@ class Runs:
     return f'{line} over {", ".join(self.varying)}' if self.varying else line
 
   def train(self) -> pd.DataFrame:
-    """Every train.csv with the columns `run`, `configuration` and settings.
+    """Reads every train.csv, with columns `run`, `configuration`, settings.
 
     Raises:
       RecordError: a table that is missing or damaged.
@@ -151,7 +151,7 @@ class Runs:
 
 
 def levels(values: pd.Series) -> list[str]:
-  """The distinct settings of a column as text, numbers in their order."""
+  """Returns a column's distinct settings as text, numbers in their order."""
   distinct = {records.text(value): value for value in values}
   if pd.to_numeric(pd.Series([*distinct]), errors='coerce').notna().all():
     return sorted(distinct, key=float)
@@ -361,7 +361,7 @@ def rates(run: Run, step: int | None = None) -> pd.DataFrame:
 def grid(
   run: Run, name: str, values: np.ndarray, modes: np.ndarray
 ) -> pd.DataFrame:
-  """A row for each image of a grid over two latents, or over one.
+  """Returns a row for each image of a grid over two latents, or over one.
 
   Args:
     run: the run.

@@ -8,7 +8,7 @@ from launch import records
 
 
 def load(run: frames.Run) -> pd.DataFrame:
-  """A row for each point of the grid: `first`, `second`, `mode` [H, W, C].
+  """Returns `first`, `second` and `mode` [H, W, C] of each point of the grid.
 
   Returns:
     Also the column at: where the grid's values lie, in words.

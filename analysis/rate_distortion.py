@@ -18,7 +18,7 @@ _COLLAPSED_NATS = 0.1
 
 
 def load(runs: frames.Runs) -> pd.DataFrame:
-  """A row for each run: rate, distortion, effective beta, and its `series`.
+  """Returns rate, distortion, effective beta and the `series` of each run.
 
   A series is what a line joins: the runs that differ only in beta and seed; or
   in the seed alone, where there is no effective beta that could order them.

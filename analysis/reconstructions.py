@@ -14,7 +14,7 @@ _COLUMNS = 16
 
 
 def load(run: frames.Run) -> pd.DataFrame:
-  """A row for each kept test image: `index`, `truth` and `mode`, [H, W, C].
+  """Returns `index`, `truth` and `mode` [H, W, C] of each kept test image.
 
   Returns:
     Also `mean`, of the likelihood, where the run kept it and it is not the

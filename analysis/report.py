@@ -75,7 +75,7 @@ a:focus-visible, .scroll:focus-visible {
 
 
 def render(runs: frames.Runs, origin: str) -> str:
-  """The page.
+  """Returns the page.
 
   Args:
     runs: the runs.

@@ -11,7 +11,7 @@ from launch import records
 
 
 def load(run: frames.Run) -> pd.DataFrame:
-  """A row for each draw: its `mode`, [H, W, C].
+  """Returns a row for each draw: its `mode`, [H, W, C].
 
   Raises:
     FigureError: a run without images or without a prior.

@@ -15,7 +15,7 @@ from launch import records
 def load(
   runs: frames.Runs, x: str, metric: str, color: str | None = None
 ) -> pd.DataFrame:
-  """A row for each run: `x`, `value`, `status`, `series` and `color`.
+  """Returns a row for each run: `x`, `value`, `status`, `series` and `color`.
 
   A series is what a line joins: the runs that differ only in x and seed.
 
@@ -190,7 +190,7 @@ def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
 
 
 def metric_in_words(metric: str) -> str:
-  """A metric's name with its unit apart."""
+  """Returns a metric's name with its unit apart."""
   name = metric.removesuffix('_nats').replace('_', ' ')
   return f'{name}, nats per image' if metric.endswith('_nats') else name
 

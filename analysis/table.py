@@ -25,7 +25,7 @@ _NOTE = (
 
 
 def summarise(table: pd.DataFrame, settings: Sequence[str]) -> pd.DataFrame:
-  """Mean and standard error over seeds.
+  """Returns mean and standard error over seeds.
 
   Args:
     table: a row for each run: settings, and results that are numbers.
@@ -46,7 +46,7 @@ def summarise(table: pd.DataFrame, settings: Sequence[str]) -> pd.DataFrame:
 
 
 def differences(table: pd.DataFrame, settings: Sequence[str]) -> pd.DataFrame:
-  """Differences between configurations that differ in one setting, by seed.
+  """Compares configurations that differ in one setting, seed by seed.
 
   Args:
     table: as in `summarise`, with the column seed.
@@ -137,7 +137,7 @@ def _tidy(table: pd.DataFrame, settings: Sequence[str]) -> pd.DataFrame:
 
 
 def show(value: float, se: float) -> str:
-  """A number with its error, both to the error's second digit."""
+  """Returns a number with its error, both to the error's second digit."""
   if np.isnan(se):
     return figures.number(value, 2)
   if se == 0:
@@ -149,7 +149,7 @@ def show(value: float, se: float) -> str:
 def cells(
   frame: pd.DataFrame, keys: Sequence[str], star: str | None = None
 ) -> list[list[str]]:
-  """A header and rows of text, with a column for each metric.
+  """Returns a header and rows of text, with a column for each metric.
 
   Args:
     frame: from `summarise` or `differences`.
@@ -175,7 +175,7 @@ def cells(
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
-  """A table in Markdown, the header first."""
+  """Returns a table in Markdown, the header first."""
   lines = [
     '| ' + ' | '.join(cell.replace('|', r'\|') for cell in row) + ' |'
     for row in rows
@@ -193,7 +193,7 @@ _LATEX = {
 
 
 def latex(rows: Sequence[Sequence[str]]) -> str:
-  """A table in LaTeX, for the package booktabs; the header first."""
+  """Returns a table in LaTeX, for the package booktabs; the header first."""
   lines = [
     ' & '.join(
       ''.join(_LATEX.get(letter, letter) for letter in cell) for cell in row
@@ -215,7 +215,7 @@ def latex(rows: Sequence[Sequence[str]]) -> str:
 
 
 def render(runs: frames.Runs, metrics: Sequence[str], form: str) -> str:
-  """Both tables as text.
+  """Returns both tables as text.
 
   Args:
     runs: the runs.

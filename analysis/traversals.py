@@ -22,7 +22,7 @@ COLUMNS = ('even', 'quantiles')
 def load(
   run: frames.Run, index: int = 0, columns: str = 'even'
 ) -> pd.DataFrame:
-  """A row for each image: `latent`, `value`, `mode` [H, W, C] and the rate.
+  """Returns `latent`, `value`, `mode` [H, W, C] and rate of each image.
 
   Args:
     run: the run.
@@ -131,7 +131,7 @@ def plot_traversals(
 
 
 def load_grid(run: frames.Run) -> pd.DataFrame:
-  """A row for each image of the grid over the two latents of highest rate.
+  """Returns a row for each image over the two latents of highest rate.
 
   Returns:
     Columns first, second and mode; first_name and second_name, what they are.

@@ -22,7 +22,7 @@ def command_line() -> str:
 
 
 def printable(text: str) -> str:
-  """Text on one line that does not steer a terminal, whatever it was."""
+  """Returns text on one line that does not steer a terminal."""
   return ''.join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 

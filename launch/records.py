@@ -243,7 +243,7 @@ def _is_cell(column: str, text: str) -> bool:
 
 
 def text(value: Any) -> str:
-  """A setting as one would type it, to its last digit."""
+  """Returns a setting as one would type it, to its last digit."""
   if isinstance(value, list | tuple):
     return ','.join(map(text, value))
   if isinstance(value, float) and float(f'{value:g}') == value:
@@ -338,7 +338,7 @@ def _text(value: Any) -> str:
 
 
 def to_csv(lines: Iterable[Sequence[Any]]) -> str:
-  """Lines of cells as CSV; None and NaN are numbers that do not exist."""
+  """Returns lines as CSV; None and NaN are numbers that do not exist."""
   buffer = io.StringIO()
   writer = csv.writer(buffer, lineterminator='\n')
   writer.writerows([_text(cell) for cell in line] for line in lines)
@@ -393,7 +393,7 @@ def append(run_dir: pathlib.Path, name: str, *rows: Mapping[str, Any]) -> None:
 
 
 def read_lines(path: pathlib.Path) -> list[list[str]]:
-  """The cells of a CSV file, without a last line that is half-written.
+  """Returns the cells of a CSV file, without a last line that is half-written.
 
   Returns:
     The header, if there is one, and the rows, each as long as it.
@@ -414,7 +414,7 @@ def read_lines(path: pathlib.Path) -> list[list[str]]:
 
 
 def read_rows(run_dir: str | os.PathLike, name: str) -> list[dict[str, str]]:
-  """The rows of a table as text, without a last one that is half-written.
+  """Reads the rows of a table as text, without a half-written last one.
 
   Raises:
     RecordError: a missing file, another header, or damaged rows.
@@ -432,7 +432,7 @@ def read_rows(run_dir: str | os.PathLike, name: str) -> list[dict[str, str]]:
 
 
 def read_table(run_dir: str | os.PathLike, name: str) -> 'pd.DataFrame':
-  """A table as a data frame; empty cells are NaN.
+  """Returns a table as a data frame; empty cells are NaN.
 
   Raises:
     RecordError: a missing file, another header, or damaged rows.
@@ -696,7 +696,7 @@ def write_figure(path: pathlib.Path, content: bytes) -> None:
 
 
 def newest_run(root: str | os.PathLike = 'runs') -> pathlib.Path:
-  """The run under `root` that was started last.
+  """Returns the run under `root` that was started last.
 
   Raises:
     RecordError: there is none.

@@ -153,7 +153,7 @@ class VAE(snt.Module):
     self.prior = prior
 
   def reconstruct(self, images: tf.Tensor) -> tf.Tensor:
-    """The likelihood's mode at the posterior mean, [B, H, W, C].
+    """Returns the likelihood's mode at the posterior mean, [B, H, W, C].
 
     The only place where the posterior mean stands in for a sample.
     """

@@ -50,7 +50,7 @@ class Initializer(snt.initializers.Initializer):
     self._num_drawn = first
 
   def transposed(self) -> snt.initializers.Initializer:
-    """For weights whose last two axes are outputs and inputs."""
+    """Returns it for weights whose last two axes are outputs and inputs."""
     return lambda shape, dtype: self._draw(shape, shape[-1], shape[-2], dtype)
 
   def __call__(self, shape: Sequence[int], dtype: tf.DType) -> tf.Tensor:

@@ -12,7 +12,7 @@ import tensorflow as tf
 def adam(
   learning_rate: tf.Variable, adam_epsilon: float = 1e-8
 ) -> snt.Optimizer:
-  """Adam (Kingma & Ba 2014, https://arxiv.org/abs/1412.6980).
+  """Returns Adam (Kingma & Ba 2014, https://arxiv.org/abs/1412.6980).
 
   Args:
     learning_rate: the step size.
@@ -24,7 +24,7 @@ def adam(
 def momentum(
   learning_rate: tf.Variable, momentum: float = 0.9
 ) -> snt.Optimizer:
-  """Gradient descent along a sum of gradients that decays.
+  """Returns gradient descent along a sum of gradients that decays.
 
   Args:
     learning_rate: the step size.
@@ -34,10 +34,10 @@ def momentum(
 
 
 def rmsprop(learning_rate: tf.Variable) -> snt.Optimizer:
-  """RMSProp with decay 0.9 and epsilon 1e-10."""
+  """Returns RMSProp with decay 0.9 and epsilon 1e-10."""
   return snt.optimizers.RMSProp(learning_rate, epsilon=1e-10)
 
 
 def sgd(learning_rate: tf.Variable) -> snt.Optimizer:
-  """Plain gradient descent."""
+  """Returns plain gradient descent."""
   return snt.optimizers.SGD(learning_rate)

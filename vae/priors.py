@@ -25,7 +25,7 @@ def standard(latent_size: int) -> tfd.Distribution:
 def mixture(
   latent_size: int, prior_components: int, key: tf.Tensor
 ) -> tfd.Distribution:
-  """p(z) as a learned mixture of diagonal normals, event [L].
+  """Returns p(z) as a learned mixture of diagonal normals, event [L].
 
   No closed-form KL is known.
 

@@ -37,7 +37,7 @@ class Purpose(enum.IntEnum):
 def key(
   seed: int | tf.Tensor, purpose: Purpose, step: int | tf.Tensor
 ) -> tf.Tensor:
-  """The key of one draw: an int64 tensor of shape [2].
+  """Returns the key of one draw: an int64 tensor of shape [2].
 
   Args:
     seed: the run's seed, at least 0.
@@ -50,7 +50,7 @@ def key(
 
 
 def fold(key: tf.Tensor, index: int | tf.Tensor) -> tf.Tensor:
-  """One of many keys within a draw's own; index 0 is the key itself.
+  """Returns one of many keys within a draw's own; index 0 is the key itself.
 
   Args:
     key: from `key`, not folded before.
@@ -68,7 +68,7 @@ def repurposed(key: tf.Tensor, purpose: Purpose) -> tf.Tensor:
 
 
 def bits(key: tf.Tensor, shape: Sequence[int] | tf.Tensor) -> tf.Tensor:
-  """Uniform int32 words over the full range, shape `shape`."""
+  """Draws uniform int32 words over the full range, shape `shape`."""
   return tf.random.stateless_uniform(
     shape, key, minval=None, maxval=None, dtype=tf.int32, alg='philox'
   )
@@ -83,12 +83,12 @@ def _top_24_bits(words: tf.Tensor) -> tf.Tensor:
 
 
 def uniform(key: tf.Tensor, shape: Sequence[int] | tf.Tensor) -> tf.Tensor:
-  """Uniform float32 draws on [0, 1), multiples of 2**-24, shape `shape`."""
+  """Draws uniform float32 of [0, 1), multiples of 2**-24, shape `shape`."""
   return _top_24_bits(bits(key, shape)) * 2.0**-24
 
 
 def normal(key: tf.Tensor, shape: Sequence[int] | tf.Tensor) -> tf.Tensor:
-  """Standard normal float32 draws of shape `shape`, at most 5.77 in size.
+  """Draws standard normal float32 of shape `shape`, at most 5.77 in size.
 
   By the transform of Box and Muller (1958): with u in (0, 1] and v in [0, 1),
   `sqrt(-2 log u) cos(2 pi v)` and `sqrt(-2 log u) sin(2 pi v)` are independent.
@@ -105,6 +105,6 @@ def normal(key: tf.Tensor, shape: Sequence[int] | tf.Tensor) -> tf.Tensor:
 def host_generator(
   seed: int, purpose: Purpose, step: int = 0
 ) -> np.random.Generator:
-  """A NumPy generator at the start of the stream of (seed, purpose, step)."""
+  """Returns a NumPy generator of the stream of (seed, purpose, step)."""
   words = np.array([seed, (int(purpose) << 32) + step], dtype=np.uint64)
   return np.random.Generator(np.random.Philox(key=words))

@@ -185,7 +185,7 @@ def rate(
   latents: tf.Tensor,
   kl: str = 'exact',
 ) -> tf.Tensor:
-  """KL(q(z|x) || p(z)) of each image in nats, [B].
+  """Returns KL(q(z|x) || p(z)) of each image in nats, [B].
 
   Args:
     model: the VAE.
@@ -433,7 +433,7 @@ def log_weights(
 
 
 def importance_weighted_bound(log_weights: tf.Tensor) -> tf.Tensor:
-  """The bound of Burda et al. 2015 (https://arxiv.org/abs/1509.00519), eq. 8.
+  """Returns the bound of Burda et al. 2015, arXiv:1509.00519, equation 8.
 
   log (1/S) sum_s w_s: the elbo in expectation at S = 1, never less with more
   samples, and log p(x) in the limit.

@@ -98,7 +98,7 @@ class NonFiniteError(ArithmeticError):
 
 
 def ladder(learning_rate: float, epochs: np.ndarray) -> np.ndarray:
-  """The learning rates of Burda et al. 2015, section 5.
+  """Returns the learning rates of Burda et al. 2015, section 5.
 
   3^i epochs at `learning_rate * 10^(-i/7)` for i = 0, 1, 2, ...
 
@@ -141,7 +141,7 @@ def train_step(
   batch: terms.Batch,
   weights: Mapping[str, tf.Tensor],
 ) -> tf.Tensor:
-  """One update of the model's parameters, and of the objective's own.
+  """Updates the model's parameters once, and the objective's own.
 
   Both are made from the variables as they were before.
 
@@ -332,7 +332,7 @@ class Engine:
     raise NonFiniteError(first + done - 1, bad[0], getattr(metrics, bad[0]))
 
   def batch(self, step: int) -> np.ndarray:
-    """The uint8 images of one step's batch, [B, H, W, C]."""
+    """Returns the uint8 images of one step's batch, [B, H, W, C]."""
     return np.asarray(self._images[self._indices(self.seed, step, 1)[0]])
 
   def _gather(self, first: int, count: int) -> np.ndarray:

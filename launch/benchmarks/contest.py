@@ -94,7 +94,7 @@ class Problem(NamedTuple):
     return self.settings['beta'] / latents
 
   def float_images(self) -> np.ndarray:
-    """The images in [0, 1], float32 [N, H, W, C]."""
+    """Returns the images in [0, 1], float32 [N, H, W, C]."""
     return self.images.astype(np.float32) / np.float32(255)
 
   def batches(self) -> Iterator[np.ndarray]:

@@ -100,7 +100,7 @@ def _make_problems(folder: str, dataset: str, data_dir: str) -> None:
 
 
 def load_ours(problem: contest.Problem) -> contest.Loop:
-  """The loop of `launch.train`."""
+  """Returns the loop of `launch.train`."""
   config = _config(problem)
   model = build.model(config, problem.images.shape[1:])
   config = dataclasses.replace(
@@ -141,7 +141,7 @@ def _orthonormal(
 
 
 def load_products(problem: contest.Problem) -> contest.Loop:
-  """The matrix products of a step of the MLP: a floor under any loop's time.
+  """Returns the matrix products of the MLP: a floor under any loop's time.
 
   Forward through each layer, and backward to the gradients of its weights and
   inputs; no bias, activation, noise, loss or optimizer.
@@ -199,7 +199,7 @@ def load_products(problem: contest.Problem) -> contest.Loop:
 
 
 def load_evaluation(problem: contest.Problem) -> contest.Loop:
-  """A step evaluates 10,000 images, with one posterior sample for each."""
+  """Returns what evaluates 10,000 images a step, with one sample for each."""
   config = _config(problem)
   evaluator = evaluation.Evaluator(
     build.model(config, problem.images.shape[1:])
@@ -215,7 +215,7 @@ _NUM_BOUNDED = 500
 
 
 def load_importance(problem: contest.Problem) -> contest.Loop:
-  """A step bounds log p(x) of 500 images, at the problem's samples each."""
+  """Returns what bounds log p(x) of 500 images a step, by many samples."""
   config = _config(problem)
   model = build.model(config, problem.images.shape[1:])
   estimator = importance.Estimator(model, jit=True)
@@ -229,7 +229,7 @@ def load_importance(problem: contest.Problem) -> contest.Loop:
 
 
 def load_importance_products(problem: contest.Problem) -> contest.Loop:
-  """The matrix products of the decoder alone, for the same samples."""
+  """Returns the matrix products of the decoder alone, for the same samples."""
   config = _config(problem)
   generator = np.random.default_rng(0)
   weights = [tf.constant(layer.w) for layer in problem.decoder]

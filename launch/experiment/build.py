@@ -360,7 +360,7 @@ def num_parameters(
 def named_variables(
   **modules: snt.Module | snt.Optimizer,
 ) -> dict[str, tf.Variable]:
-  """Every variable of some modules, under a unique name."""
+  """Returns every variable of some modules, under a unique name."""
   return {
     f'{prefix}/{index:03d}/{variable.name.split(":")[0]}': variable
     for prefix, module in modules.items()
@@ -429,7 +429,7 @@ def check_dataset(
 
 
 def values(variables: Mapping[str, tf.Variable]) -> dict[str, np.ndarray]:
-  """The variables' values by name."""
+  """Returns the variables' values by name."""
   return {name: np.asarray(v.numpy()) for name, v in variables.items()}
 
 

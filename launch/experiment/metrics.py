@@ -285,7 +285,7 @@ def record(
 def likelihood_scale(
   model: models.VAE, effective_beta: float | None
 ) -> dict[str, float]:
-  """The one scale of a Normal likelihood and what beta is worth under it.
+  """Returns the scale of a Normal likelihood, and beta's worth under it.
 
   With a scale s, distortion + beta rate is, up to a constant and the factor
   1 / s^2,
@@ -309,7 +309,7 @@ def likelihood_scale(
 
 
 def best_validated(path: pathlib.Path, has_elbo: bool) -> int | None:
-  """The step whose weights did best on the validation split so far.
+  """Returns the step whose weights did best on the validation split so far.
 
   By the elbo, whose beta is always 1, so that a beta that moves does not move
   the scale; an autoencoder's by its squared error.
@@ -379,7 +379,7 @@ def lines(of: Evaluated, rows: Iterable[Mapping[str, Any]]) -> list[str]:
 def in_words(
   result: evaluation.Evaluation, bounds: Sequence[importance.Bound]
 ) -> str:
-  """One sentence that says what was measured."""
+  """Returns one sentence that says what was measured."""
   active, latents = result.active_units, len(result.rate_per_latent)
   if active == 0:
     sentence = (

@@ -32,7 +32,7 @@ def _digest(step: int, tensors: Mapping[str, np.ndarray]) -> str:
 
 
 def paths(run_dir: pathlib.Path) -> list[pathlib.Path]:
-  """A run's checkpoints, the newest first."""
+  """Returns a run's checkpoints, the newest first."""
   folder = run_dir / records.CHECKPOINTS
   return sorted(folder.glob('step_*.safetensors'), reverse=True)
 
@@ -101,7 +101,7 @@ def load(path: str | os.PathLike) -> tuple[int, dict[str, np.ndarray]]:
 def load_newest(
   run_dir: pathlib.Path, warn: Callable[[str], None]
 ) -> tuple[int, dict[str, np.ndarray]] | None:
-  """The newest checkpoint that is whole.
+  """Returns the newest checkpoint that is whole.
 
   Args:
     run_dir: the run.

@@ -54,7 +54,7 @@ def _differing(
 def settings(
   old: Mapping[str, Any], new: Mapping[str, Any]
 ) -> list[Difference]:
-  """The settings in which two config.json differ.
+  """Returns the settings in which two config.json differ.
 
   One that an older run lacks has its default. Settings that this code does not
   know, as of an idea that was tried elsewhere, are compared as they are.
@@ -76,7 +76,7 @@ def _with_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def origin(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Difference]:
-  """Versions, commit, device and data in which two manifests differ.
+  """Returns versions, commit, device and data in which manifests differ.
 
   Changes that were not committed are not known to be the same.
   """
@@ -159,7 +159,7 @@ def _remark(old: _Result, new: _Result) -> str:
 
 
 def results(old_dir: pathlib.Path, new_dir: pathlib.Path) -> list[Difference]:
-  """The status of two runs and the results in which they differ.
+  """Returns the status of two runs and the results in which they differ.
 
   Those of `records.result_step`.
 
@@ -237,7 +237,7 @@ def table(
 def with_original(
   path: str, now: config.Config, manifest: Mapping[str, Any]
 ) -> str:
-  """In what a run differs from the one that it repeats, in lines.
+  """Says in lines what a run differs in from the one that it repeats.
 
   Args:
     path: of the config.json that is repeated.

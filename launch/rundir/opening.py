@@ -96,7 +96,7 @@ def opened(
 
 
 def find(run_dir: str | None) -> pathlib.Path:
-  """The run directory of a flag; None for the newest under runs/.
+  """Returns the run directory of a flag; None for the newest under runs/.
 
   Raises:
     RecordError: no such run.
@@ -107,7 +107,7 @@ def find(run_dir: str | None) -> pathlib.Path:
 
 
 def load_config(path: pathlib.Path) -> Config:
-  """The config of a run, all of it resolved.
+  """Returns the config of a run, all of it resolved.
 
   Raises:
     ConfigError: a config.json that is damaged or left anything open.

@@ -19,7 +19,7 @@ _PACKAGES = (
 
 
 def now() -> str:
-  """The time, in UTC, to the second."""
+  """Returns the time, in UTC, to the second."""
   return datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
 
 
@@ -45,7 +45,7 @@ def _git(root: pathlib.Path, *arguments: str) -> str | None:
 
 
 def source() -> dict[str, Any]:
-  """The git commit of this code and whether the tree was changed; or None."""
+  """Returns this code's git commit, and whether it was changed; or None."""
   root = pathlib.Path(__file__).parents[2]
   if not (root / '.git').exists():
     return {'commit': None, 'dirty': None}
@@ -57,7 +57,7 @@ def source() -> dict[str, Any]:
 
 
 def cpu_name() -> str:
-  """The processor's name."""
+  """Returns the processor's name."""
   try:
     for line in pathlib.Path('/proc/cpuinfo').read_text().splitlines():
       if line.startswith('model name'):
@@ -68,7 +68,7 @@ def cpu_name() -> str:
 
 
 def device() -> dict[str, str]:
-  """The device that trains: the first GPU, else the CPU."""
+  """Returns the device that trains: the first GPU, else the CPU."""
   import tensorflow as tf
 
   gpus = tf.config.list_physical_devices('GPU')

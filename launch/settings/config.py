@@ -625,7 +625,7 @@ class Config:
     return found
 
   def to_json(self) -> str:
-    """All settings, sorted, as text."""
+    """Returns all settings, sorted, as text."""
     return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True) + '\n'
 
 
@@ -634,7 +634,7 @@ def _field(name: str) -> dataclasses.Field:
 
 
 def fields() -> tuple[dataclasses.Field, ...]:
-  """The fields of `Config`, in the order of the help."""
+  """Returns the fields of `Config`, in the order of the help."""
   return dataclasses.fields(Config)
 
 
@@ -776,7 +776,7 @@ def load(path: str | os.PathLike) -> Config:
 
 
 def differences(old: Config, new: Config) -> list[str]:
-  """The settings in which two configs differ, as `name: old -> new`."""
+  """Returns the settings in which configs differ, as `name: old -> new`."""
   return [
     f'{field.name}: {getattr(old, field.name)} -> {getattr(new, field.name)}'
     for field in fields()
@@ -834,7 +834,7 @@ _UNDECIDED = {
 
 
 def from_flags(stored: Config | None = None) -> Config:
-  """The config that the command line asks for, as `make` says.
+  """Returns the config that the command line asks for, as `make` says.
 
   Args:
     stored: the config of the run that goes on.
@@ -855,7 +855,7 @@ def from_flags(stored: Config | None = None) -> Config:
 
 
 def axes_from_flags() -> dict[str, list[Any]]:
-  """The values that the command line gives to settings, all of each.
+  """Returns the values that the command line gives to settings, all of each.
 
   Raises:
     ConfigError: text that is no value of a setting, or a value twice.
@@ -881,7 +881,7 @@ def axes_from_flags() -> dict[str, list[Any]]:
 
 
 def make(given: Mapping[str, Any], stored: Config | None = None) -> Config:
-  """A config from what the command line says of some settings.
+  """Returns a config from what the command line says of some settings.
 
   Where it says nothing, --config or --preset decides, else the stored config,
   else the defaults.
@@ -928,7 +928,7 @@ def make(given: Mapping[str, Any], stored: Config | None = None) -> Config:
 
 
 def decided(config: Config, stored: Config | None) -> Config:
-  """A config whose open settings are as a run has decided them.
+  """Returns a config whose open settings are as a run has decided them.
 
   Args:
     config: what is asked for.
@@ -947,7 +947,7 @@ def decided(config: Config, stored: Config | None) -> Config:
 
 
 def with_steps(config: Config, num_train: int) -> Config:
-  """A config in steps, where it may be in epochs of `num_train` examples."""
+  """Returns a config in steps, whose epochs have `num_train` examples."""
   if config.num_epochs is None:
     return config
   steps = math.ceil(config.num_epochs * num_train / config.batch_size)

@@ -153,7 +153,7 @@ PRESETS: Mapping[str, Preset] = types.MappingProxyType(
 
 
 def listing() -> str:
-  """Each preset in one line, with its source."""
+  """Returns each preset in one line, with its source."""
   return '\n'.join(
     f'{name}: {preset.summary} ({preset.source})'
     for name, preset in PRESETS.items()

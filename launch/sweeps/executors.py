@@ -53,7 +53,7 @@ class Executor(Protocol):
 
 
 def core_groups(threads: int) -> list[list[int]]:
-  """The cores that each process is pinned to, `threads` of them at most."""
+  """Returns the cores that each process is pinned to, at most `threads`."""
   cores = sorted(os.sched_getaffinity(0))
   count = max(1, len(cores) // threads)
   return [
@@ -140,7 +140,7 @@ class _Worker:
 def local(
   tasks: Sequence[RunTask], threads: int, is_stopping: Callable[[], bool]
 ) -> Iterator[Outcome | int]:
-  """One process for every `threads` cores, pinned to them and to a GPU."""
+  """Trains in a process for every `threads` cores, pinned to them and a GPU."""
   waiting = collections.deque(tasks)
   groups = core_groups(threads)[: len(tasks)]
   workers = [*map(_Worker, groups, itertools.cycle(gpus()))]
@@ -186,7 +186,7 @@ def local(
 def ray(
   tasks: Sequence[RunTask], threads: int, is_stopping: Callable[[], bool]
 ) -> Iterator[Outcome | int]:
-  """A Ray cluster: that of `ray start` on this machine, or a new one of it.
+  """Trains on Ray's cluster: that of `ray start` here, or a new one.
 
   Run and data folders must be on a file system that all nodes share. The runs
   of a node that is lost go on elsewhere from their checkpoints.

@@ -91,7 +91,7 @@ def plan(
   axes: Mapping[str, Sequence[Any]],
   make: Callable[[Mapping[str, Any]], Config],
 ) -> Plan:
-  """The runs of a sweep: every combination of the axes' values.
+  """Returns the runs of a sweep: every combination of the axes' values.
 
   Args:
     axes: values by setting.

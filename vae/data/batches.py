@@ -71,7 +71,7 @@ def mean_image(images: Examples) -> np.ndarray:
 
 
 def statically_binarised(images: Examples, split: str) -> Examples:
-  """One fixed Bernoulli draw of the pixels, the same for every run and seed.
+  """Draws the pixels by a fixed Bernoulli, the same for every run and seed.
 
   Args:
     images: uint8 [N, H, W, C].

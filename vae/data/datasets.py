@@ -85,7 +85,7 @@ class Dataset:
     return dict(self.provenance.get('factors', ()))
 
   def statically_binarised(self) -> 'Dataset':
-    """The dataset with one fixed Bernoulli draw of every pixel."""
+    """Returns the dataset with one fixed Bernoulli draw of every pixel."""
     splits = {
       name: dataclasses.replace(
         split, examples=batches.statically_binarised(split.examples, name)

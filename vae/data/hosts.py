@@ -9,7 +9,7 @@ PROBE_SECONDS = 4.0
 
 
 def unreachable(url: str) -> str | None:
-  """Why a URL's host cannot be reached; None where it answers anything."""
+  """Says why a URL's host cannot be reached; None where it answers."""
   import requests
 
   host = urllib.parse.urlsplit(url).netloc

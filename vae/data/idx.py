@@ -81,7 +81,7 @@ def read(path: pathlib.Path) -> np.ndarray:
 
 
 def find(folder: pathlib.Path) -> dict[str, pathlib.Path] | None:
-  """The four IDX files of a folder by role; None where one is missing."""
+  """Finds the four IDX files of a folder by role; None where one is missing."""
   found = {}
   for role, stem in FILES.items():
     for name in (stem, f'{stem}.gz'):

@@ -82,7 +82,7 @@ def has_independent_latents(prior: tfd.Distribution) -> bool:
 def aggregate_posterior(
   model: models.VAE, images: batches.Examples, binarize: str, seed: int
 ) -> tfd.Distribution:
-  """The posteriors of all images of a split as one batch [N], event [L]."""
+  """Returns the posteriors of a split's images as one batch [N], event [L]."""
   parts = []
   for count, _, floats, _ in evaluation.fixed_batches(images, binarize, seed):
     posterior = model.encode(floats)

@@ -84,7 +84,7 @@ class Evaluation(NamedTuple):
 
 
 def estimate(values: np.ndarray) -> Estimate:
-  """Mean and standard error of per-image values [N], in float64."""
+  """Returns mean and standard error of per-image values [N], in float64."""
   values = np.asarray(values, np.float64)
   if values.ndim != 1 or not len(values):
     raise ValueError(f'expected values of shape [N], got {values.shape}')

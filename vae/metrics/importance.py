@@ -50,7 +50,7 @@ class Bound(NamedTuple):
 
 
 def sample_counts(most: int) -> list[int]:
-  """The numbers of samples at which the bound is reported: 1, 10, ... `most`.
+  """Returns the numbers of samples of the reported bounds: 1, 10, ... `most`.
 
   Raises:
     ValueError: `most` below 1.
