@@ -317,7 +317,7 @@ def plot_images(
   )
 
 
-def plot_latent_grid(
+def plot_over_latents(
   frame: pd.DataFrame, width: float, title: str, x: str, y: str
 ) -> gg.ggplot:
   """Draws images over two latents (or a row over one).

@@ -35,7 +35,7 @@ def plot_manifold(
   """Draws the grid, the first latent across and the second upwards."""
   figures.check_columns(frame, ['at'])
   at = frame['at'].iloc[0]
-  return figures.plot_latent_grid(
+  return figures.plot_over_latents(
     frame,
     width,
     title,

@@ -157,7 +157,7 @@ def plot_latent_grid(
 ) -> gg.ggplot:
   """Draws the grid over two latents (or a row over one)."""
   figures.check_columns(frame, ['first_name', 'second_name'])
-  return figures.plot_latent_grid(
+  return figures.plot_over_latents(
     frame,
     width,
     title,

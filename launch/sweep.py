@@ -105,7 +105,7 @@ def main() -> int:
     folder = process.user_path(_SWEEP_DIR.value)
   else:
     folder = opening.make_new('sweeps', _SWEEP.value or 'sweep')
-  return coordinator.carry_out(
+  return coordinator.train_all(
     folder,
     plan,
     executors.EXECUTORS[_EXECUTOR.value],

@@ -391,7 +391,7 @@ def open_dataset(
     config.test_share, config.image_size, config.label_column
   )
   dataset = datasets.load(
-    config.dataset, data_dir, report, options, cut(manifest)
+    config.dataset, data_dir, report, options, cut_of(manifest)
   )
   if config.binarize == 'static':
     dataset = dataset.statically_binarised()
@@ -403,7 +403,7 @@ def open_dataset(
     ) from error
 
 
-def cut(manifest: Mapping[str, Any] | None) -> int:
+def cut_of(manifest: Mapping[str, Any] | None) -> int:
   """Returns `sources.CUT`, or as it was when a run was started."""
   return manifest['dataset'].get('cut', 1) if manifest else sources.CUT
 

@@ -1,6 +1,6 @@
 """Ending a run: its result and pictures, or how to resume it."""
 
-from launch.experiment import build, messages, pictures, writing
+from launch.experiment import build, messages, metrics, pictures, writing
 from launch.experiment.starting import State
 from launch.rundir import checkpoints
 
@@ -39,7 +39,9 @@ def finish(state: State) -> str:
     state.manifest,
     result,
     last_step,
-    writing.likelihood_scale(state),
+    metrics.likelihood_scale(
+      state.program.model, state.manifest['effective_beta']
+    ),
   )
 
 

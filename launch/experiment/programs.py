@@ -158,7 +158,7 @@ class Workbench:
     manifest: Mapping[str, Any] | None,
   ) -> datasets.Dataset:
     static = config.binarize == 'static'
-    cut = build.cut(manifest)
+    cut = build.cut_of(manifest)
     key = (
       config.dataset,
       config.image_size,

@@ -121,13 +121,6 @@ def evaluate(state: State, split: str) -> evaluation.Evaluation:
   return result
 
 
-def likelihood_scale(state: State) -> dict[str, float]:
-  """The scale of a run's likelihood, as of `metrics.likelihood_scale`."""
-  return metrics.likelihood_scale(
-    state.program.model, state.manifest['effective_beta']
-  )
-
-
 def save(state: State) -> None:
   """Writes a checkpoint and how long training took up to it.
 

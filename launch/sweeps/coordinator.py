@@ -141,7 +141,7 @@ def _read_finished(
     return None  # Whoever trains it says what is wrong.
 
 
-def carry_out(
+def train_all(
   folder: pathlib.Path,
   plan: grid.Plan,
   executor: executors.Executor,

@@ -183,7 +183,7 @@ def finish(tasks, threads, is_stopping):
 
 
 def carry_out(folder, executor, **axes):
-  return coordinator.carry_out(folder, plan(**axes), executor, 1, 'nowhere')
+  return coordinator.train_all(folder, plan(**axes), executor, 1, 'nowhere')
 
 
 def test_the_table_holds_settings_ends_and_results(tmp_path, capsys):
