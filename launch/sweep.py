@@ -9,10 +9,11 @@ from absl import flags
 from launch import cli, process, records
 from launch.rundir import opening
 from launch.settings import config as config_lib
+from launch.settings import flags as setting_flags
 from launch.settings import presets
 from launch.sweeps import coordinator, executors, grid
 
-config_lib.define_flags(axes=True)
+setting_flags.define(axes=True)
 
 _SWEEP_DIR = flags.DEFINE_string(
   'sweep_dir',
@@ -59,7 +60,7 @@ def _axes() -> dict[str, Sequence[Any]]:
         f'{", ".join(grid.SWEEPS)}'
       )
     axes |= grid.SWEEPS[_SWEEP.value].axes
-  given = config_lib.axes_from_flags()
+  given = setting_flags.read_axes()
   for name, other in (
     ('training_steps', 'num_epochs'),
     ('num_epochs', 'training_steps'),
@@ -90,7 +91,7 @@ def main() -> int:
       '--run_dir: a sweep makes its own run folders, in --sweep_dir'
     )
   axes = _axes()
-  plan = grid.plan(axes, config_lib.make)
+  plan = grid.plan(axes, setting_flags.make)
   threads = axes['threads'][0]
   if _DRY_RUN.value:
     for planned in plan.runs:

@@ -4,9 +4,10 @@ from absl import flags
 
 from launch import cli, process
 from launch.rundir import opening
-from launch.settings import config, presets
+from launch.settings import flags as setting_flags
+from launch.settings import presets
 
-config.define_flags()
+setting_flags.define()
 
 _OVERWRITE = flags.DEFINE_bool(
   'overwrite', False, 'delete the run that --run_dir holds and start anew'
@@ -25,17 +26,20 @@ def main() -> int:
   if flags.FLAGS.preset == 'list':
     print(presets.listing())
     return 0
-  with opening.opened(cli.RUN_DIR.value, _OVERWRITE.value) as (path, settings):
+  run_dir, overwrite = cli.RUN_DIR.value, _OVERWRITE.value
+  # The flags, over --preset or --config, over what a run in --run_dir has.
+  settings = setting_flags.read
+  with opening.opened(run_dir, overwrite, settings) as (path, config):
     # TensorFlow takes seconds to import: only now that the flags are good.
     process.import_tensorflow()
     from launch.experiment import loop
 
     return loop.run(
       path,
-      settings,
+      config,
       cli.data_dir(),
       process.command_line(),
-      overwrite=_OVERWRITE.value,
+      overwrite=overwrite,
       original=flags.FLAGS.config,
     )
 

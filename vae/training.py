@@ -127,6 +127,7 @@ def with_slots(
     optimizer: of Sonnet, before its first update.
     parameters: the variables that it will update.
   """
+  snt.allow_empty_variables(optimizer)  # As plain gradient descent has.
   before = {id(v): tf.identity(v) for v in optimizer.variables}
   optimizer.apply([tf.zeros_like(p) for p in parameters], parameters)
   for variable in optimizer.variables:
@@ -251,43 +252,35 @@ class Engine:
     self._ahead: tuple[int, int, futures.Future | None] = (seed, 0, None)
     self._gatherer = futures.ThreadPoolExecutor(1)
 
-    def step(seed, index, images, weights, learning_rate):
-      draw = lambda purpose: randomness.key(seed, purpose, index)
-      if isinstance(self._images, bits.PackedImages):
-        images = bits.unpack(images, self._images.shape[1:])
-      images = batches.to_float(
-        images, binarize, draw(randomness.Purpose.BINARISATION)
-      )
-      batch = terms.Batch(
-        images, draw(randomness.Purpose.POSTERIOR), index, num_examples
-      )
-      named = dict(zip(objective.weights, tf.unstack(weights), strict=True))
-      optimizer.learning_rate.assign(learning_rate)
-      return train_step(model, optimizer, objective, batch, named)
-
     num_losses = len(_LOSSES)
 
-    def block(batches, all_images, seed, weights, learning_rates, first, count):
+    def block(rows, all_images, seed, weights, learning_rates, first, count):
       def unfinished(done, metrics):
         finite = tf.math.is_finite(metrics[:num_losses])
         return (done < count) & tf.reduce_all(finite)
 
-      def body(done, metrics):
+      def step(done, metrics):
         del metrics
-        images = batches[done]
+        index = first + tf.cast(done, tf.int64)
+        draw = lambda purpose: randomness.key(seed, purpose, index)
+        images = rows[done]
         if all_images is not None:
           images = tf.gather(all_images, images)
-        metrics = step(
-          seed,
-          first + tf.cast(done, tf.int64),
-          images,
-          weights[done],
-          learning_rates[done],
+        if isinstance(self._images, bits.PackedImages):
+          images = bits.unpack(images, self._images.shape[1:])
+        images = batches.to_float(
+          images, binarize, draw(randomness.Purpose.BINARISATION)
         )
+        batch = terms.Batch(
+          images, draw(randomness.Purpose.POSTERIOR), index, num_examples
+        )
+        named = zip(objective.weights, tf.unstack(weights[done]), strict=True)
+        optimizer.learning_rate.assign(learning_rates[done])
+        metrics = train_step(model, optimizer, objective, batch, dict(named))
         return done + 1, metrics
 
       nothing = tf.zeros([num_losses + len(objective.measured)])
-      return tf.while_loop(unfinished, body, [tf.constant(0), nothing])
+      return tf.while_loop(unfinished, step, [tf.constant(0), nothing])
 
     self._block: Callable = tf.function(block, jit_compile=jit, autograph=False)
 

@@ -277,6 +277,7 @@ def objective(config: Config, model: models.VAE) -> training.Objective:
   if inspect.isclass(part):
     w_init = networks.Initializer(config.init, config.seed, _OWN_WEIGHTS)
     part = module = _make(config, 'objective', w_init=w_init)
+    snt.allow_empty_variables(module)
     settings = {}
 
   def loss(

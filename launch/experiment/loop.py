@@ -32,7 +32,7 @@ def run(
   *,
   overwrite: bool = False,
   original: str | None = None,
-  bench: programs.Workbench | None = None,
+  cache: programs.ProgramCache | None = None,
 ) -> int:
   """Trains, evaluates and writes a run directory; resumes where one exists.
 
@@ -44,7 +44,7 @@ def run(
     overwrite: whether to delete the run that the folder holds, once it is
       known that the new one can start.
     original: the config.json of the run that is repeated.
-    bench: of a process that trains several runs; None for a new one.
+    cache: of a process that trains several runs; None for a new one.
 
   Returns:
     The exit code: 0 finished, 1 failed, 130 or 143 stopped by a signal.
@@ -56,8 +56,8 @@ def run(
   manifest = None
   if (path / records.CONFIG).exists() and not overwrite:
     manifest = records.read_manifest(path)
-  bench = bench or programs.Workbench()
-  prepared = bench.prepare(config, data_dir, manifest, starting.report)
+  cache = cache or programs.ProgramCache()
+  prepared = cache.prepare(config, data_dir, manifest, starting.report)
   if original is not None:
     here = {**provenance.session(), 'dataset': prepared.dataset.provenance}
     print(

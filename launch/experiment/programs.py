@@ -98,14 +98,14 @@ class Prepared(NamedTuple):
   program: Program
 
 
-class Workbench:
+class ProgramCache:
   """Prepares runs; one that is like the last takes over its compiled program.
 
   Only the last is kept, so that memory does not grow with the runs.
   """
 
   def __init__(self):
-    """Initializes a bench without data or program."""
+    """Initializes a cache without data or program."""
     self._dataset: tuple[Any, datasets.Dataset] | None = None
     self._program: tuple[Any, Program] | None = None
 

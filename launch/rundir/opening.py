@@ -35,8 +35,8 @@ def make_new(root: str, label: str) -> pathlib.Path:
 @contextlib.contextmanager
 def opened(
   run_dir: str | None,
-  overwrite: bool = False,
-  make_config: Callable[[Config | None], Config] = config_lib.from_flags,
+  overwrite: bool,
+  make_config: Callable[[Config | None], Config],
 ) -> Iterator[tuple[pathlib.Path, Config]]:
   """Makes or finds the run directory, and holds it against other writers.
 
@@ -48,9 +48,8 @@ def opened(
       config that is asked for.
 
   Yields:
-    The folder and the config: of the flags by default, where a run's own
-    settings stand for the flags that were not given. A folder that was
-    made here is removed again where nothing was written to it.
+    The folder and the config. A folder that was made here is removed again
+    where nothing was written to it.
 
   Raises:
     RunError: a folder that cannot be written or that holds something else.

@@ -15,10 +15,8 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from absl import flags
-
 from launch import records
-from launch.settings import parts, presets
+from launch.settings import parts
 
 # Of a float32, in which the numbers of a model are kept.
 _LARGEST = 3.4e38
@@ -629,7 +627,7 @@ class Config:
     return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True) + '\n'
 
 
-def _field(name: str) -> dataclasses.Field:
+def field_of(name: str) -> dataclasses.Field:
   return next(field for field in fields() if field.name == name)
 
 
@@ -638,7 +636,7 @@ def fields() -> tuple[dataclasses.Field, ...]:
   return dataclasses.fields(Config)
 
 
-def _base_type(field: dataclasses.Field) -> tuple[type, bool]:
+def base_type(field: dataclasses.Field) -> tuple[type, bool]:
   """The type of a setting's value or items, and whether None is allowed."""
   annotation: Any = field.type
   optional = isinstance(annotation, types.UnionType)
@@ -649,17 +647,17 @@ def _base_type(field: dataclasses.Field) -> tuple[type, bool]:
   return annotation, optional
 
 
-def _is_list(field: dataclasses.Field) -> bool:
+def is_list(field: dataclasses.Field) -> bool:
   return typing.get_origin(field.type) is tuple
 
 
 def _check(field: dataclasses.Field, value: Any) -> None:
   """Raises ConfigError unless a setting's value is allowed."""
-  kind, optional = _base_type(field)
+  kind, optional = base_type(field)
   if value is None and optional:
     return
   problem = None
-  items = value if _is_list(field) else (value,)
+  items = value if is_list(field) else (value,)
   if not isinstance(items, tuple):
     problem = f'must be a list of {kind.__name__}'
     items = ()
@@ -749,7 +747,7 @@ def from_dict(settings: Mapping[str, Any], where: str) -> Config:
     raise ConfigError(f'{where}: unknown settings {", ".join(unknown)}')
   values: dict[str, Any] = {
     field.name: tuple(settings[field.name])
-    if _is_list(field) and isinstance(settings[field.name], list)
+    if is_list(field) and isinstance(settings[field.name], list)
     else settings[field.name]
     for field in fields()
     if field.name in settings
@@ -784,44 +782,7 @@ def differences(old: Config, new: Config) -> list[str]:
   ]
 
 
-# -- Flags --------------------------------------------------------------------
-
-
-def define_flags(axes: bool = False) -> None:
-  """Defines --preset, and one absl flag for every setting.
-
-  Args:
-    axes: whether a setting may be given several values: a scalar's between
-      commas, a list's by repeating its flag.
-  """
-  flags.DEFINE_string(
-    'preset',
-    'beta_vae',
-    'settings of a known experiment, which other flags override; list prints '
-    'them all',
-  )
-  flags.DEFINE_string(
-    'config',
-    None,
-    'the config.json of a run, whose settings stand where --preset would: it '
-    'is run again, in a new folder unless --run_dir is given',
-  )
-  for field in fields():
-    kind, _ = _base_type(field)
-    default: Any = field.default
-    help_text = field.metadata['help']
-    if _is_list(field):
-      define = flags.DEFINE_multi_string if axes else flags.DEFINE_list
-      define(field.name, ','.join(map(str, default)), help_text)
-    elif axes:
-      shown = None if default is None else str(default)
-      flags.DEFINE_list(field.name, shown, help_text)
-    elif kind is int:
-      flags.DEFINE_integer(field.name, default, help_text)
-    elif kind is float:
-      flags.DEFINE_float(field.name, default, help_text)
-    else:
-      flags.DEFINE_string(field.name, default, help_text)
+# -- What is left open --------------------------------------------------------
 
 
 # The values that stand for "decide for me"; config.json holds the decision.
@@ -831,100 +792,6 @@ _UNDECIDED = {
   'data_placement': 'auto',
   'threads': 0,
 }
-
-
-def from_flags(stored: Config | None = None) -> Config:
-  """Returns the config that the command line asks for, as `make` says.
-
-  Args:
-    stored: the config of the run that goes on.
-
-  Raises:
-    ConfigError: a value that is not allowed, or flags that contradict.
-    RecordError: a --config that cannot be read.
-  """
-  given = {}
-  for field in fields():
-    flag = flags.FLAGS[field.name]
-    if flag.present:
-      value: Any = flag.value
-      given[field.name] = (
-        _parse_list(field, value) if _is_list(field) else value
-      )
-  return decided(make(given, stored), stored)
-
-
-def axes_from_flags() -> dict[str, list[Any]]:
-  """Returns the values that the command line gives to settings, all of each.
-
-  Raises:
-    ConfigError: text that is no value of a setting, or a value twice.
-  """
-  axes = {}
-  for field in fields():
-    flag = flags.FLAGS[field.name]
-    if not flag.present:
-      continue
-    texts: Any = flag.value
-    values = [
-      _parse_list(field, text.split(',') if text else [])
-      if _is_list(field)
-      else _parse_list(field, [text])[0]
-      for text in texts
-    ]
-    if not values:
-      raise ConfigError(f'--{field.name}=: give a value')
-    if len(set(values)) < len(values):
-      raise ConfigError(f'--{field.name}={",".join(texts)}: a value is twice')
-    axes[field.name] = values
-  return axes
-
-
-def make(given: Mapping[str, Any], stored: Config | None = None) -> Config:
-  """Returns a config from what the command line says of some settings.
-
-  Where it says nothing, --config or --preset decides, else the stored config,
-  else the defaults.
-
-  Args:
-    given: settings by name.
-    stored: the config of the run that goes on.
-
-  Raises:
-    ConfigError: a value that is not allowed, or settings that contradict.
-    RecordError: a --config that cannot be read.
-  """
-  path, preset = flags.FLAGS['config'].value, flags.FLAGS['preset']
-  if path is not None and preset.present:
-    raise ConfigError('give one of --config and --preset')
-  settings: dict[str, Any] = dict(_preset_settings(str(preset.value)))
-  if path is not None:
-    settings = dataclasses.asdict(load(os.path.expanduser(str(path))))
-  elif stored is not None and not preset.present:
-    settings = dataclasses.asdict(stored)
-  objective = given.get('objective', settings.get('objective'))
-  if objective in parts.find('objective') and (
-    objective != settings.get('objective', Config.objective)
-    and 'reduction' not in parts.settings('objective', objective)
-  ):
-    settings |= {'reduction': 'sum', 'beta': 1.0}  # Another, in nats.
-  # Steps or epochs: what the command line says wins over all else.
-  if {'training_steps', 'num_epochs'} <= given.keys():
-    raise ConfigError('give one of --training_steps and --num_epochs')
-  settings |= given
-  if 'training_steps' in given:
-    settings['num_epochs'] = None
-  elif settings.get('num_epochs') is not None:
-    settings['training_steps'] = None
-  config = Config(**settings)
-  for name, instead in config.unused().items():
-    value = given.get(name, off := _field(name).metadata['off'])
-    if value != off:
-      raise ConfigError(
-        f'--{name}={records.text(value)}: does nothing in this run; it goes '
-        f'with {instead}'
-      )
-  return config
 
 
 def decided(config: Config, stored: Config | None) -> Config:
@@ -952,24 +819,3 @@ def with_steps(config: Config, num_train: int) -> Config:
     return config
   steps = math.ceil(config.num_epochs * num_train / config.batch_size)
   return dataclasses.replace(config, training_steps=steps, num_epochs=None)
-
-
-def _preset_settings(name: str) -> Mapping[str, Any]:
-  if name not in presets.PRESETS:
-    raise ConfigError(
-      f'--preset={name}: must be list, or one of {", ".join(presets.PRESETS)}'
-    )
-  return presets.PRESETS[name].settings
-
-
-def _parse_list(
-  field: dataclasses.Field, items: Sequence[str]
-) -> tuple[Any, ...]:
-  kind, _ = _base_type(field)
-  try:
-    return tuple(kind(item) for item in items)
-  except ValueError:
-    raise ConfigError(
-      f'--{field.name}={",".join(items)}: must be a comma-separated list of '
-      f'{kind.__name__}'
-    ) from None

@@ -149,9 +149,12 @@ def takers(setting: str) -> tuple[str, ...]:
   Args:
     setting: name of a setting.
   """
-  return tuple(
-    f'--{kind}={value}'
+  both = find('encoder').keys() & find('decoder').keys()
+  named = {'encoder': 'network', 'decoder': 'network'}
+  chosen = [
+    f'--{named.get(kind, kind) if value in both else kind}={value}'
     for kind in KINDS
     for value in find(kind)
     if setting in settings(kind, value)
-  )
+  ]
+  return tuple(dict.fromkeys(chosen))

@@ -105,7 +105,13 @@ def plan(
   names = set()
   for combination in itertools.product(*axes.values()):
     given = dict(zip(axes, combination, strict=True))
-    config = make(given)
+    try:
+      config = make(given)
+    except config_lib.ConfigError as error:
+      if not varying:
+        raise
+      which = ' '.join(f'--{n}={records.text(given[n])}' for n in varying)
+      raise config_lib.ConfigError(f'{error} (with {which})') from error
     values = {name: given[name] for name in varying} | {'seed': config.seed}
     name = (
       '_'.join(f'{key}={records.text(given[key])}' for key in varying) or 'run'

@@ -72,14 +72,14 @@ def read_outcome(name: str, path: pathlib.Path) -> Outcome:
 
 
 @functools.cache
-def _bench() -> Any:
+def _program_cache() -> Any:
   """Returns the programs that the runs of this process share."""
   # Several processes may share a GPU, whose memory the first would take.
   os.environ.setdefault('TF_FORCE_GPU_ALLOW_GROWTH', 'true')
   process.import_tensorflow()
   from launch.experiment import programs
 
-  return programs.Workbench()
+  return programs.ProgramCache()
 
 
 @contextlib.contextmanager
@@ -129,7 +129,7 @@ def train(task: RunTask) -> Outcome:
 
 
 def _train(task: RunTask) -> None:
-  bench = _bench()
+  cache = _program_cache()
   from launch.experiment import loop
 
   make_config = functools.partial(config_lib.decided, task.config)
@@ -137,7 +137,7 @@ def _train(task: RunTask) -> None:
   while True:
     try:
       with opening.opened(str(task.path), False, make_config) as opened:
-        loop.run(*opened, task.data_dir, task.command, bench=bench)
+        loop.run(*opened, task.data_dir, task.command, cache=cache)
         return
     except files.LockedError:
       if time.monotonic() > deadline:

@@ -4,9 +4,13 @@ import json
 import hypothesis
 import hypothesis.strategies as st
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 
 from launch import records
 from launch.settings import config, presets
+from launch.settings import flags as setting_flags
+from launch.sweeps import grid
 from tests.launch.conftest import call_train
 
 
@@ -131,7 +135,7 @@ def test_intervals():
   ('arguments', 'message'),
   [
     (['--dropout=0.5'], '--dropout=0.5: does nothing in this run; it goes with'
-                        ' --encoder=pooled_conv'),
+                        ' --network=pooled_conv'),
     (['--channels=4'], '--channels=4: does nothing'),
     (['--network=pooled_conv', '--hidden_sizes=8'], '--hidden_sizes=8:'),
     (['--network=deep_conv', '--hidden_sizes=100,100'], '--hidden_sizes=100,1'),
@@ -143,7 +147,7 @@ def test_intervals():
     (['--optimizer=sgd', '--adam_epsilon=0.1'], 'with --optimizer=adam'),
     (['--code_activation=tanh'], 'it goes with --posterior=deterministic'),
     (['--output_activation=tanh'], '--likelihood=normal or --likelihood=squar'),
-    (['--network=strided_conv', '--output_bias=data_mean'], 'decoder=mlp'),
+    (['--network=strided_conv', '--output_bias=data_mean'], '--network=mlp'),
     (['--preset=autoencoder', '--beta=2'], 'it goes with --objective=elbo'),
     (['--preset=autoencoder', '--beta_warmup_steps=2'], 'a --beta'),
     (['--preset=iwae', '--beta=2'], '--beta=2: does nothing'),
@@ -177,3 +181,48 @@ def test_every_count_has_a_largest(name, value):
   listed = isinstance(getattr(config.Config(), name), tuple)
   with pytest.raises(config.ConfigError, match=f'{name}.*at most'):
     config.Config(**{name: (value,) if listed else value})
+
+
+@pytest.mark.parametrize(
+  'arguments',
+  [
+    ['--dropout=0'],  # It says what holds anyway.
+    ['--preset=conv_vae_dropout', '--network=mlp'],  # Nobody typed a dropout.
+    ['--preset=iwae', '--reduction=sum'],
+  ],
+)
+def test_what_was_not_typed_or_says_to_do_without_is_let_be(arguments):
+  with flagsaver.flagsaver():
+    flags.FLAGS.unparse_flags()
+    flags.FLAGS(['train', *arguments])
+    setting_flags.read()
+
+
+def test_another_objective_in_nats_has_sum_and_beta_one():
+  with flagsaver.flagsaver():
+    flags.FLAGS.unparse_flags()
+    flags.FLAGS(['train', '--objective=iwae'])
+    made = setting_flags.read()
+    assert (made.reduction, made.beta) == ('sum', 1.0)
+    # A run that goes on keeps what it has.
+    stored = dataclasses.replace(made, reduction='mean', beta=0.01)
+    assert setting_flags.read(stored) == stored
+
+
+def test_an_axis_that_a_combination_does_not_take_is_refused_by_name():
+  axes = {'network': ['mlp', 'pooled_conv'], 'dropout': [0.0, 0.5]}
+  with flagsaver.flagsaver():
+    flags.FLAGS.unparse_flags()
+    flags.FLAGS(['train'])
+    with pytest.raises(config.ConfigError) as error:
+      grid.plan(axes, setting_flags.make)
+    assert '(with --network=mlp --dropout=0.5)' in str(error.value)
+    assert (
+      len(
+        grid.plan(axes | {'network': ['pooled_conv']}, setting_flags.make).runs
+      )
+      == 2
+    )
+    # One value that a combination does not take does not vanish either.
+    with pytest.raises(config.ConfigError, match=r'--dropout=0\.5: does noth'):
+      grid.plan(axes | {'dropout': [0.5]}, setting_flags.make)

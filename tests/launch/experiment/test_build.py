@@ -1,0 +1,180 @@
+"""What the builder makes of parts, and of what they say they are."""
+
+import numpy as np
+import pytest
+import sonnet as snt
+import tensorflow as tf
+
+from launch.experiment import build, programs
+from launch.settings import config as config_lib
+from launch.settings import parts
+from launch.settings.config import Config
+from vae import objectives, terms
+
+SHAPE = (4, 4, 1)
+SMALL = {'hidden_sizes': (4,), 'latent_size': 2}
+AUTOENCODER = {
+  'objective': 'reconstruction',
+  'posterior': 'deterministic',
+  'likelihood': 'squared_error',
+}
+
+
+@pytest.mark.parametrize(
+  ('settings', 'message'),
+  [
+    ({'posterior': 'deterministic'}, 'has no rate, and so no --objective=elbo'),
+    ({'likelihood': 'squared_error'}, 'is no density'),
+    ({'objective': 'reconstruction'}, '--objective=elbo --beta=0'),
+    ({**AUTOENCODER, 'prior': 'mixture'}, '--prior=mixture'),
+    (
+      {'likelihood': 'continuous_bernoulli', 'binarize': 'dynamic'},
+      'is a density of grey pixels',
+    ),
+    ({'objective': 'iwae'}, '--objective=iwae: needs --binarize=dynamic'),
+    (
+      {'likelihood': 'normal', 'output_bias': 'data_mean'},
+      '--output_bias=data_mean: needs --decoder=mlp',
+    ),
+  ],
+)
+def test_parts_that_do_not_go_together_are_refused(settings, message):
+  with pytest.raises(config_lib.ConfigError) as error:
+    build.model(Config(**SMALL, **settings), SHAPE)
+  assert message in str(error.value)
+
+
+def test_a_rate_without_a_closed_form_is_refused_before_training():
+  config = Config(**SMALL, prior='mixture')
+  model = build.model(config, SHAPE)
+  with pytest.raises(config_lib.ConfigError) as error:
+    build.objective(config, model)
+  assert str(error.value) == (
+    '--objective=elbo: no closed form of the KL from Independent to '
+    'MixtureSameFamily is known; kl=monte_carlo estimates it'
+  )
+
+
+@pytest.mark.parametrize(
+  ('settings', 'expected'),
+  [
+    ({}, (True, False, True, 0.01 * 16 / 2)),
+    ({'binarize': 'dynamic'}, (True, True, True, 0.08)),
+    ({'likelihood': 'normal'}, (True, True, True, 0.08)),
+    ({'reduction': 'sum', 'beta': 3.0}, (True, False, True, 3.0)),
+    ({'objective': 'iwae', 'binarize': 'static'}, (True, True, False, 1.0)),
+    (AUTOENCODER, (False, False, False, None)),
+  ],
+)
+def test_a_run_is_what_its_parts_say(settings, expected):
+  examples = np.zeros([3, *SHAPE], np.uint8)
+  found = build.properties(Config(**SMALL, **settings), examples)
+  assert (found.has_elbo, found.has_density, found.takes_beta) == expected[:3]
+  assert found.effective_beta == pytest.approx(expected[3])
+
+
+def test_a_learned_prior_is_counted():
+  config = Config(**SMALL, prior='mixture', prior_components=3)
+  counted = build.num_parameters(build.model(config, SHAPE))
+  assert counted['prior'] == 3 + 3 * 2 + 3 * 2
+  assert counted['decoder'] == 2 * 4 + 4 + 4 * 16 + 16
+  fixed = build.num_parameters(build.model(Config(**SMALL), SHAPE))
+  assert fixed.keys() == {'encoder', 'decoder'}
+
+
+def test_every_part_takes_settings_or_what_it_is_provided_with():
+  names = {field.name for field in config_lib.fields()}
+  for kind, (_, _, provided) in parts.KINDS.items():
+    for value in parts.find(kind):
+      assert parts.parameters(kind, value) <= names | provided, value
+
+
+def test_settings_that_a_part_keeps_make_another_program(monkeypatch):
+  one, two = Config(training_steps=5), Config(training_steps=6)
+  assert config_lib.compiled_settings(one) == config_lib.compiled_settings(two)
+  monkeypatch.setattr(parts, 'parameters', lambda *part: {'training_steps'})
+  assert config_lib.compiled_settings(one) != config_lib.compiled_settings(two)
+
+
+class Critic(snt.Module):
+  """An elbo with variables of its own."""
+
+  def __init__(self, **settings):
+    super().__init__()
+    self._settings = {k: v for k, v in settings.items() if k != 'beta'}
+    self._size = tf.Variable(1.0)
+
+  def make_optimizer(self):
+    return snt.optimizers.Momentum(0.1, 0.9)
+
+  def __call__(self, model, batch, beta):
+    loss = _ELBO(model, batch, beta, **self._settings)
+    away = tf.stop_gradient(tf.reduce_mean(loss.terms.rate)) - self._size
+    return loss._replace(measured={'size': self._size}, adversary=away**2)
+
+
+_ELBO = objectives.elbo
+
+
+def test_a_program_that_is_reused_starts_anew_in_every_variable(monkeypatch):
+  monkeypatch.setattr(objectives, 'elbo', Critic)
+  images = np.arange(20 * 16, dtype=np.uint8).reshape(20, *SHAPE)
+
+  def make(seed):
+    config = Config(
+      **SMALL, seed=seed, batch_size=4, jit='off', data_placement='device'
+    )
+    return programs.Program(config, build.model(config, SHAPE), images)
+
+  def train(program):
+    rates = np.full(3, 1e-2, np.float32)
+    metrics = program.engine.run(1, {'beta': rates}, rates)
+    return metrics, build.values(program.variables)
+
+  metrics, expected = train(make(1))
+  assert metrics.measured.keys() == {'size'}
+  program = make(0)
+  assert {'objective', 'objective_optimizer'} <= {
+    name.split('/')[0] for name in program.variables
+  }
+  train(program)
+  program.restart(make(1))
+  again, found = train(program)
+  assert again == metrics
+  for name, value in expected.items():
+    np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+def test_variables_without_a_loss_of_their_own_are_a_fault(monkeypatch):
+  class Idle(Critic):
+    def __call__(self, model, batch, beta):
+      return super().__call__(model, batch, beta)._replace(adversary=None)
+
+  monkeypatch.setattr(objectives, 'elbo', Idle)
+  config = Config(**SMALL)
+  with pytest.raises(TypeError, match='Idle owns variables'):
+    build.objective(config, build.model(config, SHAPE))
+
+
+def test_a_module_may_own_nothing_and_an_optimizer_keep_nothing(monkeypatch):
+  class Plain(snt.Module):
+    def __init__(self, **settings):
+      super().__init__()
+
+    def __call__(self, model, batch, beta):
+      return _ELBO(model, batch, beta)
+
+  class Simple(Critic):
+    def make_optimizer(self):
+      return snt.optimizers.SGD(0.1)
+
+  config = Config(**SMALL)
+  for part, owned in ((Plain, {}), (Simple, {'objective/000/simple/Variable'})):
+    monkeypatch.setattr(objectives, 'elbo', part)
+    made = build.objective(config, build.model(config, SHAPE))
+    assert build.named_variables(**made.owned).keys() == set(owned)
+
+
+def test_an_objective_says_what_it_is_by_a_decorator_or_not_at_all():
+  assert terms.nature_of(_ELBO) == terms.Nature('beta', ('rate',))
+  assert terms.nature_of(lambda model, batch: None) == terms.Nature()
