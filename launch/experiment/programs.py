@@ -87,6 +87,7 @@ class Program:
     pairs = zip(self.variables.values(), other.variables.values(), strict=True)
     for variable, value in pairs:
       variable.assign(value)
+    self.properties = other.properties  # Beta is none of what is compiled.
     self.engine.seed = other._config.seed
 
 

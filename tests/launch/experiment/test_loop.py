@@ -6,8 +6,9 @@ import os
 import pytest
 
 from launch import records, runs
-from launch.experiment import metrics, pictures
+from launch.experiment import metrics, pictures, programs
 from launch.rundir import checkpoints
+from launch.settings.config import Config
 from tests.launch import faults
 from tests.launch.test_train import assert_one_line_error
 from vae import training
@@ -185,3 +186,17 @@ def test_the_preset_that_stops_early_may_be_short(launch_train, tmp_path):
   )
   assert result.code == 0, result.stderr
   assert 'are those after step 2' in result.stdout
+
+
+def test_a_program_that_is_taken_over_is_its_new_runs(data_dir):
+  bench = programs.Workbench()
+
+  def prepare(beta):
+    settings = {'dataset': 'mnist_5k', 'hidden_sizes': (8,), 'jit': 'off'}
+    config = Config(**settings, reduction='sum', beta=beta)
+    return bench.prepare(config, data_dir, None, print).program
+
+  first = prepare(0.5)
+  assert first.properties.effective_beta == 0.5
+  assert prepare(2.0) is first
+  assert first.properties.effective_beta == 2.0
