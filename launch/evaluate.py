@@ -84,15 +84,7 @@ def main() -> int:
     for bar in shown:
       bar.close()
   if evaluated.split == 'test':
-    pictures.write(
-      path,
-      evaluated.step,
-      evaluated.model,
-      evaluated.data,
-      evaluated.config,
-      evaluated.result,
-      evaluated.manifest,
-    )
+    pictures.write(path, evaluated, in_training=False)
   print('\n'.join(metrics.lines(evaluated, rows)))
   return 0
 

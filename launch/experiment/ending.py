@@ -18,17 +18,9 @@ def finish(state: State) -> str:
     )
     build.assign(state.program.variables, tensors)
   # Also where a kill came between the last checkpoint and this line.
-  if state.evaluated is None or state.evaluated[0] != state.step:
-    state.evaluated = state.step, writing.evaluate(state, 'test')
-  _, result = state.evaluated
-  pictures.write(
-    state.path,
-    state.step,
-    state.program.model,
-    state.dataset.splits['test'],
-    state.config,
-    result,
-  )
+  if state.evaluated is None or state.evaluated.step != state.step:
+    state.evaluated = writing.evaluate(state, 'test')
+  pictures.write(state.path, state.evaluated, in_training=True)
   stopped = {}
   if state.config.patience:
     stopped = {'stopped_early': last_step < state.schedule.last}
@@ -37,7 +29,7 @@ def finish(state: State) -> str:
     state.path,
     state.config,
     state.manifest,
-    result,
+    state.evaluated.result,
     last_step,
     metrics.likelihood_scale(
       state.program.model, state.manifest['effective_beta']

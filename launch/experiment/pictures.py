@@ -1,8 +1,6 @@
 """Writes what figures are drawn from: images that only the model can make."""
 
 import pathlib
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import scipy.special
@@ -10,9 +8,9 @@ import tensorflow as tf
 import threadpoolctl
 
 from launch import records
-from launch.settings.config import Config
+from launch.experiment import metrics
 from vae import models, randomness
-from vae.data import batches, datasets
+from vae.data import batches
 from vae.metrics import evaluation
 
 # Test images kept with their reconstructions.
@@ -44,25 +42,16 @@ NUM_COMPONENTS = 50
 
 
 def write(
-  run_dir: pathlib.Path,
-  step: int,
-  model: models.VAE,
-  split: datasets.Split,
-  config: Config,
-  result: evaluation.Evaluation,
-  expected: Mapping[str, Any] | None = None,
+  run_dir: pathlib.Path, of: metrics.Evaluated, in_training: bool
 ) -> None:
   """Writes every array of a run.
 
   Args:
     run_dir: the run.
-    step: the number of updates of the model.
-    model: the VAE.
-    split: the test split.
-    config: the run's settings.
-    result: the split's evaluation, which says which latents carry most.
-    expected: as in `metrics.record`.
+    of: the evaluated test split, which says which latents carry most.
+    in_training: whether this process holds the run.
   """
+  model, split, config, result = of.model, of.data, of.config, of.result
   floats = batches.to_float(
     tf.constant(split.examples[:NUM_RECONSTRUCTIONS]),
     config.binarize,
@@ -97,8 +86,9 @@ def write(
     contents['latent_grid'] = latent_grid(model, result.rate_per_latent)
   if config.latent_size == 2:
     contents['manifold'] = manifold(model, result, result.has_elbo)
+  expected = None if in_training else of.manifest
   for name, arrays in contents.items():
-    records.write_arrays(run_dir, name, step, arrays, expected)
+    records.write_arrays(run_dir, name, of.step, arrays, expected)
 
 
 def principal_components(examples: np.ndarray) -> np.ndarray:

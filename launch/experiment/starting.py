@@ -16,7 +16,6 @@ from launch.rundir import checkpoints, opening, provenance
 from launch.settings import config as config_lib
 from launch.settings.config import Config
 from vae.data import datasets
-from vae.metrics import evaluation
 
 
 @dataclasses.dataclass
@@ -34,7 +33,7 @@ class State:
     step: the number of updates.
     best_step: the step that did best on the validation split; None where
       nothing was validated.
-    evaluated: the last evaluation of the test split, and its step.
+    evaluated: the last evaluation of the test split.
   """
 
   path: pathlib.Path
@@ -45,7 +44,7 @@ class State:
   manifest: dict[str, Any]
   step: int = 0
   best_step: int | None = None
-  evaluated: tuple[int, evaluation.Evaluation] | None = None
+  evaluated: metrics.Evaluated | None = None
 
   def __post_init__(self):
     """Starts the clock where the processes before this one stopped it."""

@@ -10,7 +10,6 @@ from launch.experiment import build, metrics, progress
 from launch.experiment.starting import State
 from launch.rundir import checkpoints
 from vae import training
-from vae.metrics import evaluation
 
 
 def log(
@@ -89,7 +88,7 @@ def _beta(state: State) -> float | None:
   return float(state.schedule.weights(state.step, 1)['beta'][0])
 
 
-def evaluate(state: State, split: str) -> evaluation.Evaluation:
+def evaluate(state: State, split: str) -> metrics.Evaluated:
   """Evaluates a split and writes what comes out to eval.csv.
 
   Raises:
@@ -118,7 +117,7 @@ def evaluate(state: State, split: str) -> evaluation.Evaluation:
     result,
   )
   metrics.record(state.path, evaluated, in_training=True)
-  return result
+  return evaluated
 
 
 def save(state: State) -> None:
