@@ -290,7 +290,8 @@ def test_an_old_checkpoint_does_not_replace_newer_arrays(
   launch_evaluate, run_dir
 ):
   path = run_dir / 'arrays' / 'samples.npz'
-  records.write_arrays(run_dir, 'samples', 500, {'modes': np.zeros(3)})
+  newer_modes = {'modes': np.zeros((3, 2, 2, 1))}
+  records.write_arrays(run_dir, 'samples', 500, newer_modes)
   newer = path.read_bytes()
   launch_evaluate(f'--run_dir={run_dir}', '--num_importance_samples=1')
   assert path.read_bytes() == newer
