@@ -170,7 +170,8 @@ def title(arguments: argparse.Namespace, runs: frames.Runs) -> str:
 
 
 def of_one_run(
-  load: Callable[[frames.Run], pd.DataFrame], plot: Callable[..., gg.ggplot]
+  load: Callable[[frames.RunFiles], pd.DataFrame],
+  plot: Callable[..., gg.ggplot],
 ) -> Callable[[frames.Runs, argparse.Namespace], gg.ggplot]:
   """Returns what draws a figure of one run.
 

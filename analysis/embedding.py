@@ -19,7 +19,7 @@ _LATENTS = 't-SNE of their latents'
 _RAW = 'the latents themselves'
 
 
-def load(run: frames.Run) -> pd.DataFrame:
+def read_frame(run: frames.RunFiles) -> pd.DataFrame:
   """Returns a row for each test image and panel: `panel`, `x`, `y`, `label`.
 
   Computes what arrays/embedding.npz does not hold yet, about half a minute
@@ -60,7 +60,7 @@ def load(run: frames.Run) -> pd.DataFrame:
 
 
 def _embeddings(
-  run: frames.Run, step: int, means: np.ndarray, pixels: np.ndarray
+  run: frames.RunFiles, step: int, means: np.ndarray, pixels: np.ndarray
 ) -> dict[str, np.ndarray]:
   """Both embeddings, [N, 2] each: those that were kept, or new ones."""
   inputs = digest(means, pixels)
@@ -168,7 +168,7 @@ def plot_embedding(
 FIGURE = command.Figure(
   'embedding',
   __doc__,
-  command.of_one_run(load, plot_embedding),
+  command.of_one_run(read_frame, plot_embedding),
   'Points for the test images, placed by t-SNE of their pixels and of their '
   'latents, coloured and marked by label.',
 )

@@ -31,7 +31,7 @@ ACTIVE_VARIANCE = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class RunFiles:
   """A run directory, with the two files that every figure needs.
 
   Attributes:
@@ -87,7 +87,7 @@ class Runs:
     folder: where a figure of all of them goes.
   """
 
-  runs: tuple[Run, ...]
+  runs: tuple[RunFiles, ...]
   table: pd.DataFrame
   settings: tuple[str, ...]
   folder: pathlib.Path
@@ -167,14 +167,14 @@ def configuration(table: pd.DataFrame, settings: Sequence[str]) -> pd.Series:
   return result
 
 
-def _read_run(path: pathlib.Path, name: str) -> Run:
+def _read_run(path: pathlib.Path, name: str) -> RunFiles:
   """Reads a run directory.
 
   Raises:
     RecordError: no run directory, or a damaged one.
   """
   manifest = records.read_manifest(path)
-  return Run(name, path, records.read_config(path), manifest)
+  return RunFiles(name, path, records.read_config(path), manifest)
 
 
 def read_runs(patterns: Sequence[str]) -> Runs:
@@ -274,7 +274,7 @@ def read_sweep(sweep_dir: str | os.PathLike) -> Runs:
 # -- Arrays -------------------------------------------------------------------
 
 
-def check_images(run: Run) -> None:
+def check_images(run: RunFiles) -> None:
   """Checks that a run's examples are images.
 
   Raises:
@@ -287,7 +287,7 @@ def check_images(run: Run) -> None:
     )
 
 
-def check_rates(run: Run, lacking: str) -> None:
+def check_rates(run: RunFiles, lacking: str) -> None:
   """Checks that a run's latents are random.
 
   Args:
@@ -304,7 +304,9 @@ def check_rates(run: Run, lacking: str) -> None:
     )
 
 
-def result_rows(run: Run, name: str, step: int | None = None) -> pd.DataFrame:
+def result_rows(
+  run: RunFiles, name: str, step: int | None = None
+) -> pd.DataFrame:
   """Returns the rows of eval.csv or rate_per_latent.csv that are the result.
 
   Args:
@@ -329,7 +331,7 @@ def result_rows(run: Run, name: str, step: int | None = None) -> pd.DataFrame:
   return rows
 
 
-def rates(run: Run, step: int | None = None) -> pd.DataFrame:
+def rates(run: RunFiles, step: int | None = None) -> pd.DataFrame:
   """Returns the rate of each latent on the test split.
 
   Args:
@@ -359,7 +361,7 @@ def rates(run: Run, step: int | None = None) -> pd.DataFrame:
 
 
 def grid(
-  run: Run, name: str, values: np.ndarray, modes: np.ndarray
+  run: RunFiles, name: str, values: np.ndarray, modes: np.ndarray
 ) -> pd.DataFrame:
   """Returns a row for each image of a grid over two latents, or over one.
 

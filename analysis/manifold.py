@@ -7,7 +7,7 @@ from analysis import command, figures, frames
 from launch import records
 
 
-def load(run: frames.Run) -> pd.DataFrame:
+def read_frame(run: frames.RunFiles) -> pd.DataFrame:
   """Returns `first`, `second` and `mode` [H, W, C] of each point of the grid.
 
   Returns:
@@ -47,7 +47,7 @@ def plot_manifold(
 FIGURE = command.Figure(
   'manifold',
   __doc__,
-  command.of_one_run(load, plot_manifold),
+  command.of_one_run(read_frame, plot_manifold),
   'A grid of images that the decoder makes while the first latent grows from '
   'left to right and the second from bottom to top.',
 )

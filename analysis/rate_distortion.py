@@ -17,7 +17,7 @@ from analysis import command, figures, frames
 _COLLAPSED_NATS = 0.1
 
 
-def load(runs: frames.Runs) -> pd.DataFrame:
+def read_frame(runs: frames.Runs) -> pd.DataFrame:
   """Returns rate, distortion, effective beta and the `series` of each run.
 
   A series is what a line joins: the runs that differ only in beta and seed; or
@@ -184,7 +184,7 @@ def _elbo_lines(right: float, low: float, high: float) -> list:
 
 def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
   return plot_rate_distortion(
-    load(runs), command.title(arguments, runs), command.width(arguments)
+    read_frame(runs), command.title(arguments, runs), command.width(arguments)
   )
 
 

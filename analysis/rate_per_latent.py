@@ -9,7 +9,7 @@ from analysis import command, figures, frames
 from launch import records
 
 
-def load(run: frames.Run) -> pd.DataFrame:
+def read_frame(run: frames.RunFiles) -> pd.DataFrame:
   """Returns the rows of rate_per_latent.csv on the test split.
 
   Returns:
@@ -118,7 +118,7 @@ def plot_rate_per_latent(
 FIGURE = command.Figure(
   'rate_per_latent',
   __doc__,
-  command.of_one_run(load, plot_rate_per_latent),
+  command.of_one_run(read_frame, plot_rate_per_latent),
   'A heat map of the rate of each latent, in nats, over training; active '
   'latents have a dot.',
   width='single',

@@ -13,7 +13,7 @@ from launch import records
 _COLUMNS = 16
 
 
-def load(run: frames.Run) -> pd.DataFrame:
+def read_frame(run: frames.RunFiles) -> pd.DataFrame:
   """Returns `index`, `truth` and `mode` [H, W, C] of each kept test image.
 
   Returns:
@@ -44,7 +44,8 @@ def plot_reconstructions(
 ) -> gg.ggplot:
   """Draws images with their reconstructions below them.
 
-  The frame may be chosen rows of `load`'s; without `mean`, truth and mode.
+  The frame may be chosen rows of `read_frame`'s; without `mean`, truth and
+  mode.
   """
   figures.check_columns(frame, ['index', 'truth', 'mode'])
   rows = ['truth', 'mode', *(['mean'] if 'mean' in frame else [])]
@@ -60,7 +61,7 @@ def plot_reconstructions(
 
 
 def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
-  frame = load(runs.runs[0])
+  frame = read_frame(runs.runs[0])
   width = command.width(arguments)
   count = int(_COLUMNS * width / figures.DOUBLE_COLUMN)
   indices = arguments.index or range(min(count, len(frame)))

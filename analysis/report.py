@@ -251,7 +251,7 @@ def _shared(runs: frames.Runs) -> dict[str, Any]:
   return {name: config[name] for name in config if name not in apart}
 
 
-def _one_of_several(run: frames.Run) -> str:
+def _one_of_several(run: frames.RunFiles) -> str:
   alone = frames.read_runs([str(run.path)])
   return f'<p>{_escape(run.describe())}</p>' + _figures(
     alone, (reconstructions.FIGURE,)

@@ -10,7 +10,7 @@ from analysis import command, figures, frames
 from launch import records
 
 
-def load(run: frames.Run) -> pd.DataFrame:
+def read_frame(run: frames.RunFiles) -> pd.DataFrame:
   """Returns a row for each draw: its `mode`, [H, W, C].
 
   Raises:
@@ -42,7 +42,7 @@ def plot_samples(
 FIGURE = command.Figure(
   'samples',
   __doc__,
-  command.of_one_run(load, plot_samples),
+  command.of_one_run(read_frame, plot_samples),
   'A grid of images: modes that the decoder makes of draws from the prior.',
   width='single',
 )

@@ -12,7 +12,7 @@ from analysis import command, figures, frames
 from launch import records
 
 
-def load(
+def read_frame(
   runs: frames.Runs, x: str, metric: str, color: str | None = None
 ) -> pd.DataFrame:
   """Returns a row for each run: `x`, `value`, `status`, `series` and `color`.
@@ -64,7 +64,7 @@ def plot_sweep(
   """Draws a metric against a setting.
 
   Args:
-    frame: from `load`.
+    frame: from `read_frame`.
     x: the setting on the horizontal axis, in words.
     metric: what is measured, in words.
     color: what the colours are, in words.
@@ -180,7 +180,7 @@ def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
   others = [name for name in runs.varying if name != x]
   color = arguments.color or (others[0] if len(others) == 1 else None)
   return plot_sweep(
-    load(runs, x, arguments.metric, color),
+    read_frame(runs, x, arguments.metric, color),
     x,
     metric_in_words(arguments.metric),
     color or '',

@@ -54,7 +54,7 @@ class _Events:
     path: of the file.
   """
 
-  def __init__(self, run: frames.Run):
+  def __init__(self, run: frames.RunFiles):
     folder = run.path / records.TENSORBOARD
     if folder.is_symlink():
       raise records.RecordError(f'{folder} is a link, and is not followed')
@@ -85,7 +85,7 @@ class _Events:
       summary_v2.hparams_pb(settings, start_time_secs=self._started), 0, 0.0
     )
 
-  def update(self, run: frames.Run) -> bool:
+  def update(self, run: frames.RunFiles) -> bool:
     """Adds what a run has got since the last time.
 
     Returns:
@@ -121,7 +121,7 @@ class _Events:
     self._buffer.truncate(self._buffer.seek(0))
     return True
 
-  def _add_end(self, run: frames.Run) -> None:
+  def _add_end(self, run: frames.RunFiles) -> None:
     """Adds the pictures of a run that has them, and how it ended."""
     after = float(run.manifest.get('seconds', 0.0))
     for name, keys, arrange in (

@@ -19,8 +19,8 @@ from launch import records
 COLUMNS = ('even', 'quantiles')
 
 
-def load(
-  run: frames.Run, index: int = 0, columns: str = 'even'
+def read_frame(
+  run: frames.RunFiles, index: int = 0, columns: str = 'even'
 ) -> pd.DataFrame:
   """Returns `latent`, `value`, `mode` [H, W, C] and rate of each image.
 
@@ -130,7 +130,7 @@ def plot_traversals(
   )
 
 
-def load_grid(run: frames.Run) -> pd.DataFrame:
+def read_grid_frame(run: frames.RunFiles) -> pd.DataFrame:
   """Returns a row for each image over the two latents of highest rate.
 
   Returns:
@@ -168,7 +168,7 @@ def plot_latent_grid(
 
 def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
   return plot_traversals(
-    load(runs.runs[0], arguments.index, arguments.columns),
+    read_frame(runs.runs[0], arguments.index, arguments.columns),
     command.title(arguments, runs),
     command.width(arguments),
   )
@@ -205,7 +205,7 @@ FIGURE = command.Figure(
 GRID = command.Figure(
   'latent_grid',
   'Latent grid: modes decoded over the two latents of the highest rate.',
-  command.of_one_run(load_grid, plot_latent_grid),
+  command.of_one_run(read_grid_frame, plot_latent_grid),
   'A grid of images: what the decoder makes while the two latents of the '
   'highest rate move and the others are zero.',
   add_options=_add_options,

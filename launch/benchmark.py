@@ -56,7 +56,7 @@ Draw it with python -m analysis.benchmark.
 def main() -> int:
   """Measures as the flags say and prints tables."""
   folder = pathlib.Path(_BENCHMARK_DIR.value)
-  table = results.Table(folder)
+  table = results.Measurements(folder)
   print(table.device)
   if (load := os.getloadavg()[0]) > 0.5:
     print(

@@ -1,6 +1,7 @@
 """The rooms of the project and which way they look."""
 
 import ast
+import collections
 import graphlib
 import pathlib
 import subprocess
@@ -219,3 +220,16 @@ def test_docstrings_say_what_a_thing_does(name):
       assert first not in (
         'How', 'Of', 'What', 'When', 'Where', 'Whether', 'Which', 'Who',
       ), ast.get_docstring(node)  # fmt: skip
+
+
+def test_classes_of_one_name_are_one_thing():
+  """But for parts, which flags tell apart, and loops as others write them."""
+  parts = {'vae.posteriors', 'vae.likelihoods', 'vae.priors'}
+  places = collections.defaultdict(list)
+  for name, path in OURS.items():
+    if '.peers.' in name or name in parts:
+      continue
+    for node in ast.parse(path.read_text()).body:
+      if isinstance(node, ast.ClassDef) and not node.name.startswith('_'):
+        places[node.name].append(name)
+  assert not {k: v for k, v in places.items() if len(v) > 1}

@@ -265,7 +265,7 @@ def effective_beta(
 # -- The aggregate posterior, from a batch ------------------------------------
 
 
-class Decomposition(NamedTuple):
+class BatchEstimate(NamedTuple):
   """Parts of the rate, as a batch estimates them: scalars in nats.
 
   The mean rate is I(x; z) + TC + sum_l KL(q(z_l) || p(z_l)) (Chen et al. 2018,
@@ -288,7 +288,7 @@ def decompose(
   latents: tf.Tensor,
   num_examples: int,
   estimator: str = 'weighted',
-) -> Decomposition:
+) -> BatchEstimate:
   """Returns parts of the rate, with a batch's posteriors standing for all N.
 
   q(z) = mean_n q(z|x_n) is estimated at each latent of the batch by weights W:
@@ -326,7 +326,7 @@ def decompose(
   log_q_each = tf.reduce_logsumexp(
     marginal + log_weights[..., None], axis=1
   )  # [B, L]
-  return Decomposition(
+  return BatchEstimate(
     tf.reduce_mean(tf.linalg.diag_part(joint) - log_q),
     tf.reduce_mean(log_q - tf.reduce_sum(log_q_each, axis=1)),
   )

@@ -57,7 +57,7 @@ class Runner:
 
 
 def measure_commands(
-  part: str, runner: Runner, table: results.Table, repeats: int
+  part: str, runner: Runner, table: results.Measurements, repeats: int
 ) -> None:
   """Measures the commands of a part in turn.
 
@@ -95,7 +95,9 @@ _SWEPT = 'launch.sweep of eight betas'
 _ALONE = 'one run alone'
 
 
-def measure_sweeps(runner: Runner, table: results.Table, repeats: int) -> None:
+def measure_sweeps(
+  runner: Runner, table: results.Measurements, repeats: int
+) -> None:
   """Measures sweeps beside launches of their runs, as `measure_commands`."""
   sweep = (*_SWEEP, f'--beta={",".join(BETAS)}')
   steps = f'--training_steps={SWEEP_STEPS}'

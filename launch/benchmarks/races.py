@@ -180,7 +180,7 @@ def _race(
 def compete(
   part: str,
   data: tuple[str, str],
-  table: results.Table,
+  table: results.Measurements,
   repeats: int,
   block_seconds: float,
 ) -> None:

@@ -12,7 +12,7 @@ from launch.rundir import provenance
 from launch.settings.config import Config
 
 
-class Table:
+class Measurements:
   """The benchmark's table, in its file and on the terminal.
 
   Attributes:

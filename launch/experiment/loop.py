@@ -65,7 +65,7 @@ def run(
     )
   if overwrite and (path / records.CONFIG).exists():
     contents.clear(path)
-  state = starting.start(path, prepared, command)
+  state = starting.begin(path, prepared, command)
   return _carry_out(state) if state else 0
 
 

@@ -75,7 +75,7 @@ def report(line: str) -> None:
   print(line, file=sys.stderr, flush=True)
 
 
-def start(
+def begin(
   path: pathlib.Path, prepared: programs.Prepared, command: str
 ) -> State | None:
   """Makes a run's files, or loads the run that they hold.

@@ -23,7 +23,7 @@ from launch.sweeps.worker import Outcome
 _COLUMNS = ('run_dir', 'status', 'error')
 
 
-class Table:
+class SweepTable:
   """The rows of sweep.csv: a run each, with its settings, end and results."""
 
   def __init__(
@@ -192,7 +192,7 @@ def train_all(
           os.getcwd(),
         )
       )
-    table = Table(folder, settings, ended)
+    table = SweepTable(folder, settings, ended)
     finished = len(plan.runs) - len(tasks)
     print(
       f'sweep    {folder}: {len(plan.runs)} runs'

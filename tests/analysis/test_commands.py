@@ -237,7 +237,7 @@ def test_traversals_come_by_rate_and_around_the_image(run):
   arrays = records.read_arrays(run, 'traversals')
   loaded = frames.read_runs([str(run)]).runs[0]
   for index in (0, 3):
-    frame = traversals.load(loaded, index)
+    frame = traversals.read_frame(loaded, index)
     assert frame['latent'].tolist() == [1] * 5 + [0] * 5
     assert frame['rate_nats'].unique().tolist() == [4.0, 0.0]
     assert frame['active'].tolist() == [True] * 5 + [False] * 5
@@ -249,7 +249,7 @@ def test_traversals_come_by_rate_and_around_the_image(run):
 def test_traversals_lie_at_quantiles_too(run):
   arrays = records.read_arrays(run, 'traversals')
   loaded = frames.read_runs([str(run)]).runs[0]
-  frame = traversals.load(loaded, 2, 'quantiles')
+  frame = traversals.read_frame(loaded, 2, 'quantiles')
   assert frame['latent'].tolist() == [1] * 3 + [0] * 3
   assert frame['value'].tolist() == [3, 4, 5, 0, 1, 2]
   assert frame['quantile'].tolist() == [0.1, 0.5, 0.9] * 2
@@ -299,12 +299,12 @@ def test_traversals_that_do_not_fit_are_refused(run, columns):
 def test_a_mean_that_is_the_mode_is_not_drawn_again(run):
   arrays = records.read_arrays(run, 'reconstructions')
   loaded = frames.read_runs([str(run)]).runs[0]
-  assert 'mean' in reconstructions.load(loaded)
+  assert 'mean' in reconstructions.read_frame(loaded)
   kept = {'images': arrays['images'], 'modes': arrays['modes']}
   records.write_arrays(
     run, 'reconstructions', 4, kept | {'means': arrays['modes']}
   )
-  assert 'mean' not in reconstructions.load(loaded)
+  assert 'mean' not in reconstructions.read_frame(loaded)
 
 
 def test_unknown_settings_and_metrics_are_refused(run):
@@ -379,14 +379,14 @@ def test_the_frontier_needs_seeds_and_betas_only(tmp_path):
         tmp_path / f'{beta}-{seed}', beta=beta, seed=seed, latent_size=5
       )
   runs = frames.read_runs([str(tmp_path / '*')])
-  frame = rate_distortion.load(runs)
+  frame = rate_distortion.read_frame(runs)
   assert frame['series'].tolist() == [''] * 4
   assert frame['effective_beta'].tolist() == [0.5, 0.5, 2.0, 2.0]
 
 
 def test_a_sweep_is_drawn_with_its_failures(tmp_path):
   folder = test_frames.write_sweep(tmp_path / 'sweep')
-  frame = sweep.load(frames.read_sweep(folder), 'beta', 'elbo_nats')
+  frame = sweep.read_frame(frames.read_sweep(folder), 'beta', 'elbo_nats')
   assert frame['status'].tolist() == ['finished', 'finished', 'failed']
   for name in JOINT:
     code, stdout, stderr = builders.analyse(

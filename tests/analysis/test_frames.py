@@ -203,9 +203,9 @@ def test_the_result_of_an_early_stop_is_that_of_the_best_weights(
   rates = frames.rates(runs.runs[0])
   assert rates['latent'].tolist() == [0, 1]
   assert rates['rate_nats'].tolist() == [5.0, 0.5]
-  moved = traversals.load(runs.runs[0])
+  moved = traversals.read_frame(runs.runs[0])
   assert moved['latent'].unique().tolist() == [0, 1]
-  result = rate_per_latent.load(runs.runs[0]).query('is_result')
+  result = rate_per_latent.read_frame(runs.runs[0]).query('is_result')
   assert result['step'].unique().tolist() == [2]
   page = report.render(runs, '')
   assert 'After step 2<' in page
@@ -224,7 +224,7 @@ def test_traversals_are_ordered_by_the_rates_of_the_weights_that_made_them(
   ]
   records.upsert(run.path, records.RATE_PER_LATENT, later)
   assert frames.rates(run)['latent'].tolist() == [0, 1]
-  assert traversals.load(run)['latent'].unique().tolist() == [1, 0]
+  assert traversals.read_frame(run)['latent'].unique().tolist() == [1, 0]
 
 
 def test_the_kept_run_that_stopped_early_shows_its_result():
