@@ -1,9 +1,8 @@
 """beta-VAEs: Sonnet 2 modules, TensorFlow Probability distributions.
 
-The package's own modules are the interface: `vae.models`, `vae.networks`,
-`vae.convolutions`, `vae.distributions`, `vae.losses`, `vae.datasets`,
-`vae.training`, `vae.evaluation`, `vae.importance`, `vae.aggregate`,
-`vae.randomness`.
+The modules are the interface: `vae.models`, `vae.architectures`,
+`vae.objectives`, `vae.training`, `vae.data.datasets`, `vae.metrics.evaluation`
+and the others that vae/README.md shows.
 """
 
 import importlib.metadata

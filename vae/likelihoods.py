@@ -8,7 +8,8 @@ What a family is, its attributes say: `density_of`, the targets whose density
 its `log_prob` is: 'binary' (of grey ones it is a cross-entropy), 'grey', 'any'
 (also where nothing is said), or None, where it is no density and not in nats;
 `support`, the smallest and the largest value that it may be asked about;
-`takes_logits`, whether its parameters are those of probabilities.
+`takes_logits`, whether its parameters are those of probabilities;
+`is_bounded`, whether its log-density at a point has an upper bound.
 """
 
 import math
@@ -86,6 +87,7 @@ class Bernoulli:
   density_of: str | None = 'binary'
   support = (0.0, 1.0)
   takes_logits = True
+  is_bounded = True
 
   def __init__(self, data_shape: Sequence[int]):
     """Initializes the family."""
@@ -108,6 +110,7 @@ class ContinuousBernoulli(Bernoulli):
   """
 
   density_of = 'grey'
+  is_bounded = False
 
   def __call__(self, parameters: tf.Tensor) -> tfd.Distribution:
     """Maps logits [..., H, W, C] to a distribution over [H, W, C]."""
@@ -166,6 +169,11 @@ class Normal(snt.Module):
         "likelihood_scale must be a number above 0, 'global', 'per_output' or "
         f"'optimal', got {likelihood_scale!r}"
       )
+
+  @property
+  def is_bounded(self) -> bool:
+    """Says whether no scale may shrink."""
+    return not isinstance(self._kind, str)
 
   @property
   def scale(self) -> tf.Tensor | None:

@@ -25,7 +25,7 @@ def finish(state: State) -> str:
   if state.config.patience:
     stopped = {'stopped_early': last_step < state.schedule.last}
   state.write_status('finished', **stopped)
-  return messages.end(
+  lines = messages.end(
     state.path,
     state.config,
     state.manifest,
@@ -35,6 +35,10 @@ def finish(state: State) -> str:
       state.program.model, state.manifest['effective_beta']
     ),
   )
+  warnings = metrics.unbounded(
+    state.manifest, state.program.model, state.dataset.splits['test']
+  )
+  return '\n'.join([lines, *warnings])
 
 
 def interrupt(state: State) -> str:

@@ -7,6 +7,8 @@ import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from launch import records
 from launch.experiment import messages
 from launch.settings.config import Config
@@ -308,6 +310,33 @@ def likelihood_scale(
   return found
 
 
+def unbounded(
+  manifest: Mapping[str, Any], model: models.VAE, data: datasets.Split
+) -> list[str]:
+  """Returns a warning where nats of a density have no upper bound, or nothing.
+
+  Pixels are points, whose density a scale that is learned raises without end
+  (Theis et al. 2016, https://arxiv.org/abs/1511.01844).
+
+  Args:
+    manifest: of the run.
+    model: the VAE.
+    data: a split.
+  """
+  assert isinstance(model.decode, models.Decoder)
+  if (
+    not (manifest['has_elbo'] and manifest['has_density'])
+    or data.examples.dtype != np.uint8
+    or getattr(model.decode.likelihood, 'is_bounded', False)
+  ):
+    return []
+  return [
+    'WARNING: pixels of 8 bits have no noise that would make them continuous '
+    '(no dequantisation), and the density adapts to them: its elbo, distortion '
+    'and log p(x) have no upper bound, and compare only within this likelihood'
+  ]
+
+
 def best_validated(path: pathlib.Path, has_elbo: bool) -> int | None:
   """Returns the step whose weights did best on the validation split so far.
 
@@ -361,6 +390,7 @@ def lines(of: Evaluated, rows: Iterable[Mapping[str, Any]]) -> list[str]:
       'no importance-weighted bound: the targets are grey, where a Bernoulli '
       'gives no log-density and the bound would bound nothing (--binarize)'
     )
+  found += unbounded(of.manifest, of.model, of.data)
   bounds = of.bounds if of.num_importance_samples else []
   if bounds and (
     bounds[-1].bias > _BIAS_NATS or bounds[-1].degenerate > _DEGENERATE_SHARE

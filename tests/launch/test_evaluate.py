@@ -233,6 +233,31 @@ def test_every_metric_that_training_writes_is_known_as_such(trained):
     assert not metrics.is_written_by_training(row, config.Config())
 
 
+@pytest.mark.parametrize(
+  ('settings', 'warned'),
+  [
+    ({'likelihood': 'normal', 'likelihood_scale': 'optimal'}, True),
+    ({'likelihood': 'continuous_bernoulli'}, True),
+    ({'likelihood': 'normal', 'likelihood_scale': '0.1'}, False),
+    ({'binarize': 'dynamic'}, False),
+    ({}, False),
+  ],
+)
+def test_a_density_without_bound_is_warned_about_where_it_is_printed(
+  launch_train, launch_evaluate, tmp_path, settings, warned
+):
+  run = tmp_path / 'run'
+  trained = launch_train(run_dir=run, training_steps=2, jit='off', **settings)
+  assert trained.code == 0, trained.stderr
+  assert ('no upper bound' in trained.stdout) == warned
+  found = set(measured(run).index.get_level_values('metric'))
+  is_code_length = settings.get('binarize') == 'dynamic'
+  assert ('elbo_bits_per_dimension' in found) == is_code_length
+  if 'continuous_bernoulli' in settings.values():
+    result = launch_evaluate(f'--run_dir={run}', '--num_importance_samples=0')
+    assert 'no upper bound' in result.stdout
+
+
 def test_a_notebook_gets_the_same(run_dir, data_dir, launch_evaluate):
   launch_evaluate(f'--run_dir={run_dir}', '--num_importance_samples=10')
   run = runs.load(run_dir, data_dir)
