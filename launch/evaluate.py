@@ -18,6 +18,15 @@ _NUM_IMPORTANCE_SAMPLES = flags.DEFINE_integer(
   'at 1, 10, 100, ... samples; 0: no bound. Not for grey targets',
 )
 
+_SCORES = flags.DEFINE_list(
+  'scores',
+  [],
+  'scores of disentanglement to add to scores.csv, for data with factors: all, '
+  'or a list of beta_vae, factor_vae, mig, modularity, sap, sap_r2, '
+  'explicitness, irs, infomec, dci_forest, total_correlation_nats, '
+  'pairwise_information_nats and dci, whose boosted trees take minutes',
+)
+
 _MOST_SAMPLES = 2**24
 
 _SUMMARY = """
@@ -40,7 +49,9 @@ def main() -> int:
   path = opening.find(cli.RUN_DIR.value)
   process.import_tensorflow()
   from launch import runs
-  from launch.experiment import messages, metrics, pictures, programs
+  from launch.experiment import messages, metrics, pictures, programs, scores
+
+  chosen = scores.parse(_SCORES.value)
 
   def warn(line: str) -> None:
     print(line, file=sys.stderr)
@@ -86,6 +97,9 @@ def main() -> int:
   if evaluated.split == 'test':
     pictures.write(path, evaluated, in_training=False)
   print('\n'.join(metrics.lines(evaluated, rows)))
+  if chosen:
+    print('scores of disentanglement (± standard error over draws):')
+    scores.record(path, evaluated, chosen)
   return 0
 
 

@@ -29,6 +29,7 @@ TERMS = 'terms.csv'
 TIMING = 'timing.csv'
 EVAL = 'eval.csv'
 RATE_PER_LATENT = 'rate_per_latent.csv'
+SCORES = 'scores.csv'
 DENSITY_FIT = 'density_fit.csv'
 DENSITY_FIT_TARGET = 'density_fit.json'
 BENCHMARK = 'benchmark.csv'
@@ -55,6 +56,20 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     'elbo_nats',
   ),
   TERMS: ('step', 'term', 'value'),
+  SCORES: (
+    'step',
+    'split',
+    'n',
+    'score',
+    'variant',
+    'draw_seed',
+    'value',
+    'se',
+    'floor',
+    'exact',
+    'active',
+    'settings',
+  ),
   TIMING: ('step', 'seconds'),
   EVAL: ('step', 'split', 'n', 'metric', 'num_samples', 'value', 'se'),
   RATE_PER_LATENT: ('step', 'split', 'latent', 'rate_nats', 'mean_variance'),
@@ -89,7 +104,7 @@ PRODUCTS = 'matrix products alone'
 RUN_TABLES = (TRAIN, TERMS, TIMING, EVAL, RATE_PER_LATENT)
 
 # Those that older runs lack, where they are as if they were empty.
-_LATER_TABLES = (TERMS,)
+_LATER_TABLES = (TERMS, SCORES)
 
 # What every figure says of itself, before the name of its command.
 DRAWN_BY = 'drawn by: python -m analysis.'
@@ -105,12 +120,16 @@ _WORDS = (
   'version',
   'device',
   'direction',
+  'score',
+  'variant',
+  'settings',
 )
 
 # What identifies a row that a later write replaces.
 KEYS: Mapping[str, tuple[str, ...]] = {
   EVAL: ('step', 'split', 'metric', 'num_samples'),
   RATE_PER_LATENT: ('step', 'split', 'latent'),
+  SCORES: ('step', 'split', 'score', 'variant', 'draw_seed'),
 }
 
 STATUSES = ('running', 'finished', 'failed', 'interrupted')
@@ -227,7 +246,7 @@ def _check(
       raise RecordError(f'{path} is damaged: its {key} is {shown[:100]}')
 
 
-_COUNTS = ('step', 'n', 'num_samples', 'latent')
+_COUNTS = ('step', 'n', 'num_samples', 'latent', 'draw_seed', 'active')
 
 
 def _is_cell(column: str, text: str) -> bool:

@@ -59,6 +59,11 @@ class Run:
     return records.read_table(self.path, records.TERMS)
 
   @property
+  def scores(self) -> 'pd.DataFrame':
+    """The rows of scores.csv: scores of disentanglement."""
+    return records.read_table(self.path, records.SCORES)
+
+  @property
   def eval(self) -> 'pd.DataFrame':
     """The rows of eval.csv."""
     return records.read_table(self.path, records.EVAL)

@@ -32,6 +32,7 @@ class Purpose(enum.IntEnum):
   EVALUATION_IMPORTANCE = 9
   EVALUATION_AGGREGATE = 10
   DROPOUT = 11
+  SCORES = 12
 
 
 def key(

@@ -14,7 +14,6 @@ import types
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -313,15 +312,16 @@ def decompose(
     raise ValueError(
       f'estimator must be one of {TC_ESTIMATORS}, got {estimator!r}'
     )
-  count = latents.shape[0]
-  if count is None or count < 2:
-    raise ValueError(f'a batch needs two images, got {count}')
+  if latents.shape[0] == 1:
+    raise ValueError('a batch needs two images, got 1')
   # [B, B]: of the latent j under the posterior i; and of each latent alone.
   joint = posterior.log_prob(latents[:, None])
   marginal = tfd.Normal(posterior.mean(), posterior.stddev()).log_prob(
     latents[:, None]
   )
-  log_weights = tf.constant(_log_weights(count, num_examples, estimator))
+  log_weights = _log_weights(
+    latents.shape[0] or tf.shape(latents)[0], num_examples, estimator
+  )
   log_q = tf.reduce_logsumexp(joint + log_weights, axis=1)  # [B]
   log_q_each = tf.reduce_logsumexp(
     marginal + log_weights[..., None], axis=1
@@ -332,18 +332,17 @@ def decompose(
   )
 
 
-def _log_weights(count: int, num_examples: int, estimator: str) -> np.ndarray:
+def _log_weights(
+  count: int | tf.Tensor, num_examples: int, estimator: str
+) -> tf.Tensor:
+  size, total = tf.cast(count, tf.float32), tf.cast(num_examples, tf.float32)
+  own = tf.eye(count)
   if estimator == 'weighted':
-    shape = [count, count]
-    return np.full(shape, -np.log(num_examples * count), np.float32)
-  others = count - 1
-  weights = np.full([count, count], 1.0 / others)
-  places = np.arange(count)
-  weights[places, places] = 1.0 / num_examples
-  weights[places, (places + 1) % count] = (num_examples - others) / (
-    num_examples * others
-  )
-  return np.log(weights).astype(np.float32)
+    return tf.zeros_like(own) - tf.math.log(total) - tf.math.log(size)
+  others = size - 1.0
+  one_other = tf.roll(own, 1, axis=1)
+  weights = own / total + one_other * (total - others) / (total * others)
+  return tf.math.log(weights + (1.0 - own - one_other) / others)
 
 
 def covariance(posterior: tfd.Distribution, of_samples: bool) -> tf.Tensor:

@@ -22,7 +22,7 @@ _WRITTEN = {
   f'{records.SAVED_MODEL}/assets': (),
   records.SAVED_MODEL: ('saved_model.pb', 'fingerprint.pb'),
   records.TENSORBOARD: ('events.out.tfevents.*',),
-  '': (*records.RUN_TABLES, records.CONFIG, records.MANIFEST),
+  '': (*records.RUN_TABLES, records.SCORES, records.CONFIG, records.MANIFEST),
 }
 
 # What the names alone do not prove, the bytes do.

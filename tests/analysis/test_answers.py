@@ -5,10 +5,10 @@ import re
 import numpy as np
 import pytest
 
-from analysis import frames, gallery, table
+from analysis import frames, table
 from tests.launch import conftest
 
-FOLDER = conftest.ROOT / gallery.RESULTS
+FOLDER = conftest.ROOT / 'analysis' / 'results'
 PAGE = (FOLDER / 'answers.md').read_text('utf-8')
 SWEEPS = ('rate_distortion', 'beta', 'latent_size')
 METRICS = ('rate_nats', 'distortion_nats', 'elbo_nats', 'active_units')

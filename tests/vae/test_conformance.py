@@ -1,5 +1,8 @@
 """Every part in one model: what must hold of each, whatever it is joined to."""
 
+import itertools
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 import scipy.special
@@ -8,6 +11,10 @@ import sonnet as snt
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from launch.experiment import build
+from launch.settings import config as config_lib
+from launch.settings import parts
+from launch.settings.config import Config
 from vae import (
   architectures,
   distributions,
@@ -18,6 +25,7 @@ from vae import (
   priors,
   randomness,
   terms,
+  training,
 )
 
 tfd = tfp.distributions
@@ -25,130 +33,118 @@ tfd = tfp.distributions
 LATENTS = 3
 PRIOR_KEY = randomness.key(0, randomness.Purpose.PRIOR, 0)
 
-NETWORKS = {
-  'mlp': (
-    lambda data, shape, init: networks.MLP([6], shape, tf.nn.tanh, init),
-    lambda shape, init: networks.MLP([6], shape, tf.nn.tanh, init),
-  ),
-  'strided_conv': (
-    lambda data, shape, init: architectures.strided_conv_encoder(
-      data, [2, 3], [6], shape, tf.nn.tanh, init
-    ),
-    lambda shape, init: architectures.strided_conv_decoder(
-      [2, 3], [6], shape, tf.nn.tanh, init
-    ),
-  ),
-  'pooled_conv': (
-    lambda data, shape, init: architectures.pooled_conv_encoder(
-      data, [2, 3], shape, tf.nn.tanh, 0.5, init
-    ),
-    lambda shape, init: architectures.pooled_conv_decoder(
-      [2, 3], shape, tf.nn.tanh, init
-    ),
-  ),
-  'deep_conv': (
-    lambda data, shape, init: architectures.deep_conv_encoder(
-      data, [2, 3], shape, tf.nn.tanh, init
-    ),
-    lambda shape, init: architectures.deep_conv_decoder(
-      [2, 3], shape, tf.nn.tanh, init
-    ),
-  ),
-}
-
-POSTERIORS = {
-  'normal': lambda: posteriors.Normal(LATENTS, 'log_variance'),
-  'full_covariance': lambda: posteriors.FullCovariance(LATENTS),
-  'deterministic': lambda: posteriors.Deterministic(LATENTS, tf.sigmoid),
-}
-
-PRIORS = {
-  'normal': lambda: priors.standard(LATENTS),
-  'mixture': lambda: priors.mixture(LATENTS, 4, PRIOR_KEY),
-}
-
-LIKELIHOODS = {
-  'bernoulli': likelihoods.Bernoulli,
-  'continuous_bernoulli': likelihoods.ContinuousBernoulli,
-  'normal_fixed': lambda shape: likelihoods.Normal(shape, 0.5),
-  'normal_global': lambda s: likelihoods.Normal(s, 'global'),
-  'normal_per_output': lambda s: likelihoods.Normal(s, 'per_output'),
-  'normal_optimal': lambda s: likelihoods.Normal(s, 'optimal'),
-  'squared_error': likelihoods.SquaredError,
-}
-
-
-def make(
-  network='mlp',
-  posterior='normal',
-  prior='normal',
-  likelihood='bernoulli',
-  shape=(28, 28, 1),
-):
-  init = networks.Initializer('glorot_uniform', 0)
-  encoder, decoder = NETWORKS[network]
-  q, p = POSTERIORS[posterior](), LIKELIHOODS[likelihood](shape)
-  model = models.VAE(
-    models.Encoder(encoder(shape, q.parameter_shape, init), q),
-    models.Decoder(decoder(p.parameter_shape, init), p),
-    PRIORS[prior](),
-  )
-  model.decode(model.encode(tf.zeros([1, *shape])).mean())
-  return model
-
-
-def images(count=3, shape=(28, 28, 1)):
-  generator = np.random.default_rng(0)
-  return tf.constant(generator.random((count, *shape)), tf.float32)
+# The parts are those that flags have as values, found as they are: a new one
+# is in these tests as soon as it is written.
+PARTS = {f.name: f.metadata['choices'] for f in config_lib.fields()}
+# In the order in which they are tried for a network.
+SIDES = (28, 32, 64)
 
 
 def key(step=0):
   return randomness.key(0, randomness.Purpose.POSTERIOR, step)
 
 
-def loss_of(model, x, kl):
-  sampled = terms.sample(model, x, key(), 2, is_training=False)
-  loss = tf.reduce_mean(sampled.distortions)
-  if kl:
-    loss += tf.reduce_mean(
-      terms.rate(model, sampled.posterior, sampled.latents, kl)
-    )
-  return loss
+class Made(NamedTuple):
+  """A model of some parts, with what else it needs."""
+
+  config: Config
+  shape: tuple[int, ...]
+  model: models.VAE
+  objective: training.Objective
+
+  def images(self, count=3):
+    generator = np.random.default_rng(0)
+    images = generator.random((count, *self.shape))
+    if self.config.binarize != 'none':
+      images = np.round(images)
+    return tf.constant(images, tf.float32)
+
+  def loss(self, model, images):
+    batch = terms.Batch(images, key(), tf.constant(1, tf.int64), 100)
+    weights = {name: tf.constant(0.5) for name in self.objective.weights}
+    return self.objective.loss(model, batch, weights)
 
 
-# Each network with each posterior, each posterior with each prior that goes
-# with it, each likelihood once.
+def make(channels=1, **parts):
+  """Makes a model of some parts, with the first others that go with them."""
+  refusal = None
+  for objective, posterior, kl, binarize, side in itertools.product(
+    PARTS['objective'],
+    PARTS['posterior'],
+    ('exact', 'monte_carlo'),
+    ('none', 'dynamic'),
+    SIDES,
+  ):
+    settings = {
+      'objective': objective,
+      'posterior': posterior,
+      'kl': kl,
+      'binarize': binarize,
+      'num_samples': 2,
+      'hidden_sizes': (6,),
+      'channels': (2, 3),
+      'dropout': 0.5,
+      'latent_size': LATENTS,
+      'activation': 'tanh',
+      'init': 'glorot_uniform',
+      'training_steps': 9,
+    }
+    shape = (side, side, channels)
+    try:
+      config = Config(**settings | parts)
+      model = build.model(config, shape)
+      return Made(config, shape, model, build.objective(config, model))
+    except config_lib.ConfigError as error:
+      refusal = error
+  raise AssertionError(f'{parts} go with nothing, such as: {refusal}')
+
+
+# Each network with each posterior, each posterior with each prior, each
+# likelihood with each kind of scale, and each objective.
 COMBINATIONS = [
-  *((network, posterior, None, 'bernoulli')
-    for network in NETWORKS for posterior in POSTERIORS),
-  ('mlp', 'normal', 'mixture', 'bernoulli'),
-  ('mlp', 'full_covariance', 'mixture', 'bernoulli'),
-  *(('mlp', 'normal', None, likelihood) for likelihood in LIKELIHOODS),
+  *({'network': network, 'posterior': posterior}
+    for network in PARTS['network'] for posterior in PARTS['posterior']),
+  *({'posterior': posterior, 'prior': prior}
+    for posterior in PARTS['posterior'] for prior in PARTS['prior']
+    if (posterior, prior) != ('deterministic', 'mixture')),
+  *({'likelihood': likelihood, 'likelihood_scale': scale}
+    for likelihood in PARTS['likelihood']
+    for scale in ('0.5', 'global', 'per_output', 'optimal')
+    if scale == '0.5'
+    or 'likelihood_scale' in parts.settings('likelihood', likelihood)),
+  *({'posterior': 'normal', 'posterior_scale': scale}
+    for scale in PARTS['posterior_scale']),
+  *({'objective': objective} for objective in PARTS['objective']),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-  ('network', 'posterior', 'prior', 'likelihood'), COMBINATIONS
+  'chosen', COMBINATIONS, ids=lambda chosen: '-'.join(chosen.values())
 )
-def test_conformance(network, posterior, prior, likelihood):
-  model = make(network, posterior, prior or 'normal', likelihood)
-  kl = 'monte_carlo' if prior else 'exact'
-  if posterior == 'deterministic':
-    kl = None
-  x = images()
+def test_conformance(chosen):
+  made = make(**chosen)
+  model, x = made.model, made.images()
 
   # Eager and compiled for an unknown batch size agree.
-  eager = loss_of(model, x, kl)
+  loss = made.loss(model, x)
   compiled = tf.function(
-    lambda x: loss_of(model, x, kl),
-    input_signature=[tf.TensorSpec([None, 28, 28, 1])],
+    lambda x: made.loss(model, x).value,
+    input_signature=[tf.TensorSpec([None, *made.shape])],
   )
-  np.testing.assert_allclose(eager, compiled(x), rtol=1e-4)
+  np.testing.assert_allclose(loss.value, compiled(x), rtol=1e-4)
+  assert loss.value.shape == ()
+  for name, measured in loss.measured.items():
+    assert measured.shape == (), name
+
+  # Its terms are of each image.
+  for term in loss.terms:
+    assert term.shape == (3,)
+    assert np.isfinite(term).all()
 
   # Gradients reach every variable.
   with tf.GradientTape() as tape:
-    loss = loss_of(model, x, kl)
-  gradients = tape.gradient(loss, model.trainable_variables)
+    value = made.loss(model, x).value
+  gradients = tape.gradient(value, model.trainable_variables)
   for variable, gradient in zip(
     model.trainable_variables, gradients, strict=True
   ):
@@ -157,20 +153,21 @@ def test_conformance(network, posterior, prior, likelihood):
     assert np.any(gradient), variable.name
 
   # A model takes another's variables and is then the same function.
-  twin = make(network, posterior, prior or 'normal', likelihood)
+  twin = build.model(made.config, made.shape)
   for variable in twin.variables:
     variable.assign(tf.zeros_like(variable))
   for mine, other in zip(twin.variables, model.variables, strict=True):
     mine.assign(other)
-  np.testing.assert_array_equal(eager, loss_of(twin, x, kl))
+  np.testing.assert_array_equal(
+    made.loss(model, x).value, made.loss(twin, x).value
+  )
 
 
-@pytest.mark.parametrize('network', NETWORKS)
-@pytest.mark.parametrize('shape', [(28, 28, 1), (32, 32, 3)])
-def test_networks_fit_images_of_other_sizes_and_colours(network, shape):
-  model = make(network, shape=shape)
-  x = images(2, shape)
-  assert model.reconstruct(x).shape == (2, *shape)
+@pytest.mark.parametrize('network', PARTS['network'])
+@pytest.mark.parametrize('channels', [1, 3])
+def test_networks_fit_grey_and_colour_images(network, channels):
+  made = make(channels, network=network)
+  assert made.model.reconstruct(made.images(2)).shape == (2, *made.shape)
 
 
 @pytest.mark.parametrize(
@@ -216,7 +213,8 @@ def test_dropout_zeroes_its_share_in_training_only():
 
 
 def test_dropout_in_an_encoder_differs_by_step_and_repeats_by_key():
-  model, x = make('pooled_conv'), images()
+  made = make(network='pooled_conv', dropout=0.5)
+  model, x = made.model, made.images()
 
   def means(*keys):
     return model.encode(x, *keys).mean().numpy()
@@ -227,14 +225,15 @@ def test_dropout_in_an_encoder_differs_by_step_and_repeats_by_key():
   assert (means() != first).any()
   np.testing.assert_array_equal(means(), means())
   # A network without such layers takes no key.
-  plain = make('mlp')
+  plain = make(network='mlp').model
   np.testing.assert_array_equal(
     plain.encode(x, key()).mean(), plain.encode(x).mean()
   )
 
 
 def test_objectives_train_with_dropout_and_evaluation_does_without():
-  model, x = make('pooled_conv'), images()
+  made = make(network='pooled_conv', dropout=0.5)
+  model, x = made.model, made.images()
   draw = lambda is_training: terms.sample(
     model, x, key(), is_training=is_training
   ).posterior.mean()
@@ -272,9 +271,9 @@ def test_the_full_covariance_is_that_of_its_triangle():
     assert float(actual) == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.parametrize('posterior', ['normal', 'full_covariance'])
-def test_samples_have_the_covariance_of_the_posterior(posterior):
-  family = POSTERIORS[posterior]()
+@pytest.mark.parametrize('name', ['Normal', 'FullCovariance'])
+def test_samples_have_the_covariance_of_the_posterior(name):
+  family = getattr(posteriors, name)(LATENTS)
   parameters = np.random.default_rng(0).normal(
     size=(1, *family.parameter_shape)
   )
@@ -282,13 +281,15 @@ def test_samples_have_the_covariance_of_the_posterior(posterior):
   z = distributions.sample(q, 200_000, key()).numpy()[:, 0]
   np.testing.assert_allclose(z.mean(0), q.mean()[0], atol=0.02)
   covariance = np.diag(q.variance()[0])
-  if posterior == 'full_covariance':
+  if name == 'FullCovariance':
     covariance = q.covariance()[0]
   np.testing.assert_allclose(np.cov(z.T), covariance, atol=0.03)
 
 
 def test_a_deterministic_posterior_samples_its_code():
-  q = POSTERIORS['deterministic']()(tf.constant([[0.0, 1.0, -1.0]]))
+  q = posteriors.Deterministic(LATENTS, tf.sigmoid)(
+    tf.constant([[0.0, 1.0, -1.0]])
+  )
   z = distributions.sample(q, 4, key())
   expected = scipy.special.expit([0.0, 1.0, -1.0])
   np.testing.assert_allclose(z, np.tile(expected, (4, 1, 1)), rtol=1e-6)
@@ -392,7 +393,7 @@ def test_closed_forms_of_the_rate_agree_between_families():
     ),
     rtol=1e-5,
   )
-  q = POSTERIORS['full_covariance']()(
+  q = posteriors.FullCovariance(3)(
     tf.constant(generator.normal(size=(4, 9)), tf.float32)
   )
   full = tfd.kl_divergence(q, priors.standard(3)).numpy()
@@ -407,7 +408,9 @@ def test_closed_forms_of_the_rate_agree_between_families():
 
 
 def test_variables_of_every_part_are_found():
-  model = make(prior='mixture', likelihood='normal_global')
+  model = make(
+    prior='mixture', likelihood='normal', likelihood_scale='global'
+  ).model
   names = [variable.name for variable in model.trainable_variables]
   assert any('log_scale' in name for name in names)
   assert len(names) == len({id(v) for v in model.trainable_variables})

@@ -74,7 +74,7 @@ def test_stratified_weights_are_exact_where_posteriors_are_alike():
 
 def test_stratified_weights_have_their_places():
   b, n = 5, 40
-  weights = np.exp(terms._log_weights(b, n, 'stratified').astype(np.float64))
+  weights = np.exp(terms._log_weights(b, n, 'stratified').numpy().astype(float))
   np.testing.assert_allclose(weights.sum(1), 1.0, rtol=1e-6)
   np.testing.assert_allclose(np.diag(weights), 1 / n, rtol=1e-6)
   m = b - 1
@@ -90,7 +90,7 @@ def test_estimates_are_what_numpy_makes_of_their_equations(estimator):
   generator = np.random.default_rng(1)
   loc, scale = generator.standard_normal((b, L)), generator.random((b, L)) + 0.5
   latents = loc + scale * generator.standard_normal((b, L))
-  weights = terms._log_weights(b, n, estimator).astype(np.float64)
+  weights = terms._log_weights(b, n, estimator).numpy().astype(np.float64)
   each = scipy.stats.norm.logpdf(latents[:, None], loc[None], scale[None])
   log_q = scipy.special.logsumexp(each.sum(-1) + weights, axis=1)
   log_q_each = scipy.special.logsumexp(each + weights[..., None], axis=1)
@@ -163,7 +163,7 @@ def test_correlated_posteriors_have_their_own_density():
 
 
 def test_a_batch_of_one_has_no_aggregate():
-  with pytest.raises(ValueError, match='two images'):
+  with pytest.raises(ValueError, match='two images, got 1'):
     terms.decompose(*alike(1), 10)
   with pytest.raises(ValueError, match='estimator'):
     terms.decompose(*alike(3), 10, 'other')
