@@ -9,6 +9,7 @@ from absl import app, flags, logging
 
 from launch import process
 from launch.settings import config
+from launch.settings import flags as setting_flags
 
 FLAGS = flags.FLAGS
 
@@ -43,7 +44,7 @@ def _print_help(summary: str) -> None:
   by_name = {field.name: field for field in config.fields()}
   own = FLAGS.flags_by_module_dict()
   # absl files the flags of a module that runs as a program under its path.
-  for module in ('launch.cli', sys.argv[0], 'launch.settings.config'):
+  for module in ('launch.cli', sys.argv[0], setting_flags.__name__):
     for flag in own.get(module, ()):
       field = by_name.get(flag.name)
       group = field.metadata['group'] if field else 'Command'
