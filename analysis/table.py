@@ -19,8 +19,9 @@ from launch import process, records
 _LEVEL = 0.05
 
 _NOTE = (
-  '± is one standard error over seeds. * marks a difference that is larger '
-  "than chance: paired by seed, t-test at 5%, Holm's correction."
+  '± is one standard error over seeds. * marks a difference, first minus '
+  'second, that is larger than chance: paired by seed, t-test at 5%, '
+  "Holm's correction."
 )
 
 

@@ -139,7 +139,7 @@ class ProgramCache:
     if config.output_bias == 'data_mean':
       mean_image = batches.mean_image(examples)
     model = build.model(config, dataset.shape, mean_image)
-    _check_range(model, dataset)
+    _check_range(model, dataset, config.likelihood)
     config = dataclasses.replace(config, jit=resolve_jit(config, model))
     key = id(dataset), config_lib.compiled_settings(config)
     if self._program and self._program[0] != key:
@@ -187,7 +187,8 @@ def _resolve(config: Config, dataset: datasets.Dataset) -> Config:
   if config.batch_size > num_train:
     raise config_lib.ConfigError(
       f'--batch_size={config.batch_size}: must be at most the {num_train:,} '
-      f'training images of {dataset.name}'
+      f'training {"images" if dataset.has_images else "rows"} of '
+      f'{dataset.name}'
     )
   if not dataset.has_images and config.binarize != 'none':
     raise config_lib.ConfigError(
@@ -221,7 +222,9 @@ def resolve_jit(config: Config, model: models.VAE) -> str:
   return 'on' if gpu or not convolutions else 'off'
 
 
-def _check_range(model: models.VAE, dataset: datasets.Dataset) -> None:
+def _check_range(
+  model: models.VAE, dataset: datasets.Dataset, likelihood: str
+) -> None:
   """Refuses values that a likelihood cannot explain, rather than clip them."""
   assert isinstance(model.decode, models.Decoder)
   support = getattr(model.decode.likelihood, 'support', None)
@@ -232,7 +235,7 @@ def _check_range(model: models.VAE, dataset: datasets.Dataset) -> None:
     low, high = float(rows.min()), float(rows.max())
     if low < support[0] or high > support[1]:
       raise config_lib.ConfigError(
-        f'--likelihood: {dataset.name} has values from {low:.4g} to '
-        f'{high:.4g} in its {name} split, outside of '
+        f'--likelihood={likelihood}: {dataset.name} has values from '
+        f'{low:.4g} to {high:.4g} in its {name} split, outside of '
         f'[{support[0]:g}, {support[1]:g}]; give --likelihood=normal'
       )

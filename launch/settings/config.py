@@ -80,7 +80,7 @@ def _setting(
   return dataclasses.field(default=default, metadata=metadata)
 
 
-def _weight(name: str, default: float | None, help: str) -> Any:
+def _weight(default: float | None, help: str) -> Any:
   """A setting with which an objective is called at every step."""
   return _setting(default, help, 'Objective', lower=0.0, compiled=False)
 
@@ -176,7 +176,6 @@ class Config:
   beta_schedule: str = _schedule('beta')
   beta_warmup_steps: int = _schedule_steps('beta')
   gamma: float = _weight(
-    'gamma',
     1.0,
     "weight of factor's total correlation, and of the distance of annealed's "
     'rate from its capacity',
@@ -184,23 +183,21 @@ class Config:
   gamma_schedule: str = _schedule('gamma')
   gamma_steps: int = _schedule_steps('gamma')
   capacity: float = _weight(
-    'capacity', 25.0, 'the rate that --objective=annealed ends at, nats'
+    25.0, 'the rate that --objective=annealed ends at, nats'
   )
   capacity_schedule: str = _schedule('capacity')
   capacity_steps: int = _schedule_steps('capacity')
   dip_weight: float = _weight(
-    'dip_weight',
     10.0,
     'of the covariances off the diagonal, in dip_i and dip_ii',
   )
   dip_diagonal_weight: float | None = _weight(
-    'dip_diagonal_weight',
     None,
     'of the variances that differ from 1; by default 10 times --dip_weight in '
     'dip_i, and once in dip_ii',
   )
   mmd_weight: float = _weight(
-    'mmd_weight', 10.0, "of info's squared maximum mean discrepancy"
+    10.0, "of info's squared maximum mean discrepancy"
   )
   mmd_kernel: str = _setting(
     'gaussian',
