@@ -169,7 +169,7 @@ FIGURE = command.Figure(
   'embedding',
   __doc__,
   command.of_one_run(read_frame, plot_embedding),
-  'Points for the test images, placed by t-SNE of their pixels and of their '
+  'Points for the images, placed by t-SNE of their pixels and of their '
   'latents, coloured and marked by label.',
 )
 

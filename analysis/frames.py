@@ -55,9 +55,16 @@ class RunFiles:
   def has_images(self) -> bool:
     return len(self.manifest['dataset']['shape']) == 3
 
+  @property
+  def split(self) -> str:
+    """Returns the split that it is evaluated on."""
+    return records.result_split(self.manifest)
+
   def describe(self) -> str:
     """Returns one line that says what it is."""
     start = f'{self.manifest["dataset"]["name"]}, '
+    if self.split == 'train':
+      start += 'measured on its training images, '
     latents = self.config['latent_size']
     start += f'{latents} {"latent" if latents == 1 else "latents"}'
     if self.manifest['effective_beta'] is None:
@@ -332,7 +339,7 @@ def result_rows(
 
 
 def rates(run: RunFiles, step: int | None = None) -> pd.DataFrame:
-  """Returns the rate of each latent on the test split.
+  """Returns the rate of each latent on the split that is evaluated.
 
   Args:
     run: the run.
@@ -350,11 +357,11 @@ def rates(run: RunFiles, step: int | None = None) -> pd.DataFrame:
     latents = range(run.config['latent_size'])
     return pd.DataFrame({'latent': latents}).reindex(columns=columns)
   frame = result_rows(run, records.RATE_PER_LATENT, step)
-  frame = frame[frame['split'] == 'test']
+  frame = frame[frame['split'] == run.split]
   if frame.empty:
     raise records.RecordError(
-      f'{run.path / records.RATE_PER_LATENT} has no rows of the test split yet;'
-      f' python -m launch.evaluate --run_dir={run.path} writes them'
+      f'{run.path / records.RATE_PER_LATENT} has no rows of the {run.split} '
+      f'split yet; python -m launch.evaluate --run_dir={run.path} writes them'
     )
   order = frame.sort_values('rate_nats', ascending=False, kind='stable')
   return order[columns].reset_index(drop=True)

@@ -10,7 +10,7 @@ from launch import records
 
 
 def read_frame(run: frames.RunFiles) -> pd.DataFrame:
-  """Returns the rows of rate_per_latent.csv on the test split.
+  """Returns the rows of rate_per_latent.csv on the split that is evaluated.
 
   Returns:
     Also the column is_result, whether a row is of the weights that count.
@@ -23,7 +23,7 @@ def read_frame(run: frames.RunFiles) -> pd.DataFrame:
   # Says what to do where there are none yet.
   result = frames.result_rows(run, records.RATE_PER_LATENT)
   frame = records.read_table(run.path, records.RATE_PER_LATENT)
-  frame = frame[frame['split'] == 'test']
+  frame = frame[frame['split'] == run.split]
   return frame.assign(is_result=frame['step'] == result['step'].iloc[0])
 
 
@@ -37,9 +37,7 @@ def plot_rate_per_latent(
   steps = np.sort(frame['step'].unique())
   result = frame[frame['is_result']]
   if result.empty:
-    raise figures.FigureError(
-      'the weights that count were not evaluated on the test split yet'
-    )
+    raise figures.FigureError('the weights that count were not evaluated yet')
   order = result.sort_values('rate_nats', kind='stable', na_position='first')
   latents = list(order['latent'])
   cells = frame[frame['latent'].isin(latents)].copy()

@@ -54,7 +54,7 @@ def plot_reconstructions(
     images.reshape(len(rows), len(frame), *images.shape[1:]),
     width,
     title,
-    x='index of the test image',
+    x='index of the image',
     columns=[str(index) for index in frame['index']],
     rows=rows,
   )
@@ -67,8 +67,7 @@ def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
   indices = arguments.index or range(min(count, len(frame)))
   if outside := [index for index in indices if not 0 <= index < len(frame)]:
     raise figures.FigureError(
-      f'--index={outside[0]}: the run keeps the test images 0 to '
-      f'{len(frame) - 1}'
+      f'--index={outside[0]}: the run keeps the images 0 to {len(frame) - 1}'
     )
   return plot_reconstructions(
     frame.iloc[list(indices)], command.title(arguments, runs), width

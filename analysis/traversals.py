@@ -58,7 +58,7 @@ def read_frame(
     )
   if not 0 <= index < len(modes):
     raise figures.FigureError(
-      f'--index={index}: the run keeps traversals of the test images 0 to '
+      f'--index={index}: the run keeps traversals of the images 0 to '
       f'{len(modes) - 1}'
     )
   count = values.shape[1]

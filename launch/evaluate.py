@@ -4,12 +4,15 @@ import sys
 
 from absl import flags
 
-from launch import cli, process
+from launch import cli, process, records
 from launch.experiment import progress
 from launch.rundir import opening
 
 _SPLIT = flags.DEFINE_string(
-  'split', 'test', 'which images: train, validation or test'
+  'split',
+  None,
+  'which images: train, validation or test; without it test, or train where '
+  'the run trained on all',
 )
 _NUM_IMPORTANCE_SAMPLES = flags.DEFINE_integer(
   'num_importance_samples',
@@ -94,7 +97,7 @@ def main() -> int:
   finally:
     for bar in shown:
       bar.close()
-  if evaluated.split == 'test':
+  if evaluated.split == records.result_split(evaluated.manifest):
     pictures.write(path, evaluated, in_training=False)
   print('\n'.join(metrics.lines(evaluated, rows)))
   if chosen:

@@ -468,6 +468,11 @@ def read_table(run_dir: str | os.PathLike, name: str) -> 'pd.DataFrame':
   return frame
 
 
+def result_split(manifest: Mapping[str, Any]) -> str:
+  """Returns the split that a run is evaluated on: 'train' where all train."""
+  return 'test' if 'test' in manifest['dataset']['num_images'] else 'train'
+
+
 def result_step(
   manifest: Mapping[str, Any], rows: Iterable[Mapping[Any, Any]]
 ) -> int | None:
@@ -475,7 +480,7 @@ def result_step(
 
   That of the weights which a run with `--patience` keeps, also while it trains,
   whatever was measured of others since; else the last that was evaluated on
-  the test split, or, where none was, on another.
+  `result_split`, or, where none was, on another.
 
   Args:
     manifest: of the run.
@@ -487,16 +492,18 @@ def result_step(
   if 'best_step' in manifest:
     return manifest['best_step']
   rows = list(rows)
-  tested = [row for row in rows if row['split'] == 'test']
+  split = result_split(manifest)
+  tested = [row for row in rows if row['split'] == split]
   return max((int(row['step']) for row in tested or rows), default=None)
 
 
 def read_results(
   run_dir: str | os.PathLike, manifest: Mapping[str, Any]
 ) -> dict[str, float]:
-  """Returns the results of a run on the test split, by metric.
+  """Returns the results of a run, by metric.
 
-  Those of `result_step`; a bound at more samples stands for those at fewer.
+  Those of `result_step` on `result_split`; a bound at more samples stands for
+  those at fewer.
 
   Args:
     run_dir: the run.
@@ -509,8 +516,9 @@ def read_results(
     return {}
   rows = read_rows(run_dir, EVAL)
   step = result_step(manifest, rows)
+  split = result_split(manifest)
   rows = [
-    row for row in rows if row['split'] == 'test' and int(row['step']) == step
+    row for row in rows if row['split'] == split and int(row['step']) == step
   ]
   rows.sort(key=lambda row: int(row['num_samples']))
   # Runs of older versions gave this one the name of a setting.

@@ -88,14 +88,14 @@ class Run:
 
   def evaluate(
     self,
-    split: str = 'test',
+    split: str | None = None,
     num_importance_samples: int = 0,
     progress: Callable[[str, int], Callable[[int], None]] | None = None,
   ) -> metrics.Evaluated:
     """Evaluates a split, as all metrics take it.
 
     Args:
-      split: train, validation or test.
+      split: train, validation or test; None for that of `records.result_split`.
       num_importance_samples: for the bound on log p(x); 0 for none.
       progress: from a label and a number of images, a function that is told how
         many of them are done; None shows nothing.
@@ -108,6 +108,7 @@ class Run:
       RunError: a split that does not exist, or has too few images for an error.
     """
     splits = self.dataset.splits
+    split = split or records.result_split(self.manifest)
     if split not in splits:
       raise opening.RunError(
         f'--split={split}: {self.config.dataset} has the splits '

@@ -1,5 +1,6 @@
 """Ending a run: its result and pictures, or how to resume it."""
 
+from launch import records
 from launch.experiment import build, messages, metrics, pictures, writing
 from launch.experiment.starting import State
 from launch.rundir import checkpoints
@@ -19,7 +20,8 @@ def finish(state: State) -> str:
     build.assign(state.program.variables, tensors)
   # Also where a kill came between the last checkpoint and this line.
   if state.evaluated is None or state.evaluated.step != state.step:
-    state.evaluated = writing.evaluate(state, 'test')
+    split = records.result_split(state.manifest)
+    state.evaluated = writing.evaluate(state, split)
   pictures.write(state.path, state.evaluated, in_training=True)
   stopped = {}
   if state.config.patience:

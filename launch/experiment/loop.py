@@ -129,7 +129,8 @@ def train(state: State, shown: progress.Progress, stopping: stop.Stop) -> bool:
     if over or schedule.is_logged(state.step):
       writing.log(state, measured, shown, over)
     if schedule.is_evaluated(state.step):
-      state.evaluated = writing.evaluate(state, 'test')
+      split = records.result_split(state.manifest)
+      state.evaluated = writing.evaluate(state, split)
     due = schedule.is_saved(state.step, time.monotonic() - saved)
     stopped = stopping.signal is not None
     if over or due or improved or stopped:

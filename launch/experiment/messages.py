@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from launch import records
 from launch.settings import config as config_lib
 from launch.settings.config import Config
 from vae.metrics import evaluation
@@ -120,11 +121,12 @@ def end(
 ) -> str:
   """Returns the lines after training: the result, and what to do next."""
   examples = counted(manifest['dataset']['shape'])
+  split = records.result_split(manifest)
   unit = ''
   if evaluated.has_elbo:
     unit = f'nats per {examples[:-1]} '
   lines = [
-    f'test split of {config.dataset}, {evaluated.num_images:,} {examples}, '
+    f'{split} split of {config.dataset}, {evaluated.num_images:,} {examples}, '
     f'{unit}(± standard error):',
     f'  {result(evaluated)}',
   ]

@@ -195,7 +195,8 @@ _RETIRED = ('likelihood_scale',)
 
 def is_written_by_training(row: Mapping[str, str], config: Config) -> bool:
   """Returns whether a row of a table is one that training writes by itself."""
-  splits = ('test', 'validation') if config.patience else ('test',)
+  tested = 'train' if config.test_share == 0 else 'test'
+  splits = (tested, 'validation') if config.patience else (tested,)
   if row['split'] not in splits:
     return False
   if 'metric' not in row or row['metric'] in _RETIRED:

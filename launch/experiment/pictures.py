@@ -48,7 +48,7 @@ def write(
 
   Args:
     run_dir: the run.
-    of: the evaluated test split, which says which latents carry most.
+    of: the evaluated split, which says which latents carry most.
     in_training: whether this process holds the run.
   """
   model, split, config, result = of.model, of.data, of.config, of.result

@@ -37,7 +37,7 @@ class Schedule:
     return self.is_printed(step) or (every > 0 and step % every == 0)
 
   def is_evaluated(self, step: int) -> bool:
-    """Returns whether the test split is evaluated after a step."""
+    """Returns whether the run is evaluated after a step."""
     every = self.config.eval_every
     return (every > 0 and step % every == 0) or step == self.last
 

@@ -33,7 +33,7 @@ class State:
     step: the number of updates.
     best_step: the step that did best on the validation split; None where
       nothing was validated.
-    evaluated: the last evaluation of the test split.
+    evaluated: the last evaluation of `records.result_split`.
   """
 
   path: pathlib.Path

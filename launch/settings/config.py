@@ -388,9 +388,10 @@ class Config:
   test_share: float | None = _setting(
     None,
     'of the examples, the share that is cut for testing where the source has '
-    'no test split; one in ten without it',
+    'no test split; one in ten without it; 0: train on all, and evaluate on '
+    'the same',
     'Data',
-    above=0.0,
+    lower=0.0,
     upper=0.9,
   )
   binarize: str = _setting(

@@ -7,6 +7,7 @@ import pandas as pd
 import PIL.Image
 import pytest
 
+from analysis import frames
 from launch import records, runs
 
 GENERATOR = np.random.default_rng(0)
@@ -103,6 +104,44 @@ def test_own_data_are_trained_on(launch_train, tmp_path, monkeypatch, kind):
   monkeypatch.chdir('/')
   run = runs.load(tmp_path / 'run', tmp_path / 'data')
   assert len(run.dataset.splits['test'].examples) == counts['test']
+
+
+def test_a_run_that_trains_on_all_says_so_everywhere(
+  launch_train, tmp_path, monkeypatch
+):
+  monkeypatch.chdir(tmp_path)
+  settings, _ = arrays(tmp_path)
+  settings |= {'data_dir': tmp_path / 'data', 'run_dir': 'run', 'jit': 'off'}
+  settings |= {'test_share': 0, 'batch_size': 16, 'eval_every': 2}
+  result = launch_train(**settings, training_steps=4)
+  assert result.code == 0, result.stderr
+  assert 'train split of' in result.stdout
+  assert 'test' not in result.stdout.replace(str(tmp_path), '')
+  manifest = records.read_manifest(tmp_path / 'run')
+  assert manifest['dataset']['num_images'] == {'train': 40}
+  assert manifest['dataset']['test_share'] == 0
+  rows = records.read_table(tmp_path / 'run', records.EVAL)
+  assert set(rows['split']) == {'train'}
+  assert set(rows['n']) == {40}
+  results = records.read_results(tmp_path / 'run', manifest)
+  last = rows[(rows['step'] == 4) & (rows['metric'] == 'elbo_nats')]
+  assert results['elbo_nats'] == last['value'].item()
+  latents = records.read_arrays(tmp_path / 'run', 'latents')
+  assert len(latents['means']) == len(latents['factors']) == 40
+  run = runs.load(tmp_path / 'run', tmp_path / 'data')
+  assert run.evaluate().result.elbo.value == pytest.approx(last['value'].item())
+  drawn = frames.read_runs([str(tmp_path / 'run')]).runs[0]
+  assert 'measured on its training images' in drawn.describe()
+  assert len(frames.rates(drawn)) == 3
+  # Longer, to the bits of a run that was as long from the start.
+  settings |= {'training_steps': 6}
+  assert launch_train(**settings).code == 0
+  assert launch_train(**settings | {'run_dir': 'whole'}).code == 0
+  for name in (records.TRAIN, records.EVAL, records.RATE_PER_LATENT):
+    ours, theirs = (tmp_path / run / name for run in ('run', 'whole'))
+    assert ours.read_bytes() == theirs.read_bytes()
+  result = launch_train(**settings | {'dataset': 'mnist_5k', 'run_dir': 'x'})
+  assert 'mnist_5k has a test split of its own' in result.stderr
 
 
 @pytest.mark.parametrize(

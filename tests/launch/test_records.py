@@ -111,7 +111,10 @@ def test_one_rule_says_which_step_is_the_result(
   tmp_path, manifest, rows, step, status
 ):
   records.create_table(tmp_path, records.EVAL)
-  manifest = {'status': status} | manifest
+  manifest = {
+    'status': status,
+    'dataset': {'num_images': {'test': 9}},
+  } | manifest
   rows = [eval_row(step=at, split=split, value=at) for at, split in rows]
   records.upsert(tmp_path, records.EVAL, rows)
   assert records.result_step(manifest, rows) == step

@@ -59,7 +59,8 @@ class Dataset:
 
   Attributes:
     name: as the launcher takes it.
-    splits: by name; at least 'train' and 'test'.
+    splits: by name; 'train' and 'test', but where all train; perhaps
+      'validation'.
     provenance: for the manifest: name, version, source, shape, how it was cut,
       number of images and SHA-256 of each split's images, names of the labels
       and number of values of each factor.

@@ -60,20 +60,22 @@ def write(
     if not data.in_order:
       rows = sources.mixed(part.num_examples, part.labels)
     plan[split] = split, rows
+  share = options.test_share
   if 'test' not in plan:
     part = data.splits['train']
-    share = options.test_share or sources.TEST_SHARE
+    share = sources.TEST_SHARE if share is None else share
     provenance['test_share'] = share
-    try:
+    if share:
       # Two at least, of which a mean has a standard error.
       num_test = max(2, round(share * part.num_examples))
-      train, test = sources.cut(part.num_examples, num_test, part.labels)
-    except sources.SourceError as error:
-      raise sources.SourceError(f'--test_share={share:g}: {error}') from error
-    plan |= {'train': ('train', train), 'test': ('train', test)}
-  elif options.test_share is not None:
+      try:
+        train, test = sources.cut(part.num_examples, num_test, part.labels)
+      except sources.SourceError as error:
+        raise sources.SourceError(f'--test_share={share:g}: {error}') from error
+      plan |= {'train': ('train', train), 'test': ('train', test)}
+  elif share is not None:
     raise sources.SourceError(
-      f'--test_share={options.test_share:g}: {name} has a test split of its own'
+      f'--test_share={share:g}: {name} has a test split of its own'
     )
   dtype = data.splits['train'].dtype
   packed = dtype == np.bool_
@@ -222,7 +224,10 @@ def read(
         path = folder / f'{split}_{kind}.npy'
         if path.exists():
           splits[split][kind] = np.load(path, allow_pickle=False)
-    if not {'train', 'test'} <= splits.keys():
+    expected = {'train'}
+    if provenance.get('test_share') != 0:
+      expected.add('test')
+    if not expected <= splits.keys():
       raise KeyError('train or test')
   except sources.DamagedError:
     raise

@@ -39,8 +39,8 @@ class Options(NamedTuple):
   """The ways to read a dataset that its source leaves open.
 
   Attributes:
-    test_share: of the examples that are cut for testing, in (0, 1); None for
-      `TEST_SHARE`.
+    test_share: of the examples that are cut for testing, in [0, 1); where it is
+      0, there is no test split. None for `TEST_SHARE`.
     image_size: height and width; None for the data's own.
     label_column: of a table; None for none.
   """
