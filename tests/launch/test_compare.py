@@ -16,7 +16,7 @@ def write_run(path, settings=None, manifest=None, rows=()):
   path.mkdir()
   manifest = test_records.MANIFEST | (manifest or {})
   records.write_manifest(path, manifest)
-  base = {'beta': 0.5, 'latent_size': 2, 'reduction': 'sum'}
+  base = {'beta': 0.5, 'latent_size': 2, 'reduction': 'sum', 'seed': 0}
   (path / records.CONFIG).write_text(json.dumps(base | (settings or {})))
   records.create_table(path, records.EVAL)
   records.upsert(path, records.EVAL, rows)
