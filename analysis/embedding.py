@@ -48,6 +48,9 @@ def read_frame(run: frames.RunFiles) -> pd.DataFrame:
     panels[_RAW] = means
   # Labels are optional: a dataset may have none.
   labels = arrays.get('labels', np.full(len(means), ''))[: len(means)]
+  names = run.manifest['dataset'].get('label_names')
+  if isinstance(names, list) and np.isin(labels, range(len(names))).all():
+    labels = np.array([str(name) for name in names])[labels]
   return pd.concat(
     [
       pd.DataFrame(

@@ -66,8 +66,9 @@ def main() -> int:
       raise opening.RunError(
         f'--num_importance_samples={num_samples}: {path} has '
         + (
-          'grey targets, where a Bernoulli gives no log-density and the bound '
-          'would bound nothing; train with --binarize'
+          f'{run.manifest["targets"].split(":")[0]} targets, where a Bernoulli '
+          'gives no log-density and the bound would bound nothing; train with '
+          '--binarize'
           if run.manifest['has_elbo']
           else 'no posterior or no density that a bound could be made of'
         )

@@ -160,7 +160,8 @@ def properties(config: Config, examples: batches.Examples) -> Properties:
   has_elbo = has_rate and density_of is not None
   is_binary = isinstance(examples, bits.PackedImages)
   is_grey = config.binarize == 'none' and not is_binary
-  targets = 'grey'
+  levels = 'colour' if examples.shape[3:] == (3,) else 'grey'
+  targets = levels
   if is_binary:
     targets = 'binary'
   elif not is_grey:
@@ -168,7 +169,7 @@ def properties(config: Config, examples: batches.Examples) -> Properties:
     targets = f'binary, {config.binarize}{own}'
   elif density_of == 'binary':
     targets = (
-      'grey: the Bernoulli log-likelihood is a negative cross-entropy, no '
+      f'{levels}: the Bernoulli log-likelihood is a negative cross-entropy, no '
       'log-density of the image'
     )
   weight = terms.nature_of(_find(config, 'objective')).rate_weight

@@ -33,7 +33,7 @@ def start(
   counts, shape = data['num_images'], data['shape']
   examples = counted(shape)
   if examples == 'images':
-    levels = data.get('pixels', 'grey')
+    levels = data.get('pixels', 'colour' if shape[-1] == 3 else 'grey')
     if config.binarize != 'none':
       levels = config.binarize
     what = f'{"×".join(map(str, shape))}, {levels}'

@@ -388,8 +388,9 @@ def lines(of: Evaluated, rows: Iterable[Mapping[str, Any]]) -> list[str]:
     return found
   if not of.manifest['has_density']:
     found.append(
-      'no importance-weighted bound: the targets are grey, where a Bernoulli '
-      'gives no log-density and the bound would bound nothing (--binarize)'
+      'no importance-weighted bound: the targets are '
+      f'{of.manifest["targets"].split(":")[0]}, where a Bernoulli gives no '
+      'log-density and the bound would bound nothing (--binarize)'
     )
   found += unbounded(of.manifest, of.model, of.data)
   bounds = of.bounds if of.num_importance_samples else []

@@ -344,6 +344,25 @@ def test_embeddings_are_kept_until_their_latents_change(run):
   )
 
 
+def test_labels_have_the_names_of_the_data_set(run):
+  assert set(
+    embedding.read_frame(frames.read_runs([str(run)]).runs[0])['label']
+  ) == {*range(10)}
+  manifest = records.read_manifest(run)
+  names = [f'class {letter}' for letter in 'abcdefghij']
+  manifest['dataset']['label_names'] = names
+  records.write_manifest(run, manifest)
+  frame = embedding.read_frame(frames.read_runs([str(run)]).runs[0])
+  assert set(frame['label']) == {*names}
+  labels = records.read_arrays(run, 'latents')['labels']
+  assert list(frame['label'][:40]) == [names[label] for label in labels]
+  manifest['dataset']['label_names'] = ['too', 'few']
+  records.write_manifest(run, manifest)
+  assert set(
+    embedding.read_frame(frames.read_runs([str(run)]).runs[0])['label']
+  ) == {*range(10)}
+
+
 def test_the_first_of_a_large_test_split_are_embedded(run):
   arrays = records.read_arrays(run, 'latents')
   arrays.pop('step')

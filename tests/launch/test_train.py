@@ -219,6 +219,9 @@ def test_colour_images_of_another_size_go_through_each_network(
   assert result.code == 0, result.stderr
   modes = records.read_arrays(run, 'reconstructions')['modes']
   assert modes.shape == (2, 24, 32, 3)
+  assert '24×32×3, colour' in result.stdout
+  assert 'grey' not in result.stdout
+  assert records.read_manifest(run)['targets'].startswith('colour: ')
 
 
 def test_presets_are_listed(launch_train):
