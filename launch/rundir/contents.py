@@ -15,7 +15,7 @@ LOCK = '.lock'
 # What a run writes, by folder; the files that prove that it is one come last,
 # since a kill may come between.
 _WRITTEN = {
-  records.CHECKPOINTS: ('step_*.safetensors',),
+  records.CHECKPOINTS: (f'step_{12 * "[0-9]"}.safetensors',),
   records.ARRAYS: ('*.npz',),
   records.FIGURES: ('*.png', '*.pdf', '*.html'),
   f'{records.SAVED_MODEL}/variables': ('variables.*',),

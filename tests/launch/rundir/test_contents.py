@@ -56,7 +56,8 @@ def test_clearing_deletes_the_run_and_nothing_else(tmp_path):
   run = write_run(tmp_path / 'run')
   foreign = (
     'notes.txt', 'figures/own.png', 'figures/x.txt', 'arrays/own.npz',
-    'checkpoints/model.safetensors', 'saved_model/mine.pb', 'tensorboard/x',
+    'checkpoints/model.safetensors', 'checkpoints/step_best.safetensors',
+    'saved_model/mine.pb', 'tensorboard/x',
     'log.txt',
   )  # fmt: skip
   for name in foreign:
