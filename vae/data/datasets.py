@@ -6,7 +6,9 @@ only the images that it needs.
 """
 
 import dataclasses
+import functools
 import hashlib
+import math
 import os
 import pathlib
 import re
@@ -84,6 +86,44 @@ class Dataset:
   def factors(self) -> Mapping[str, int]:
     """Number of values of each factor, by name, in their order."""
     return dict(self.provenance.get('factors', ()))
+
+  def images_of(self, factors: np.ndarray) -> np.ndarray:
+    """Returns the images of some factors, from whichever splits hold them.
+
+    Args:
+      factors: integers [M, K], each below its number of values.
+
+    Returns:
+      uint8 [M, H, W, C].
+
+    Raises:
+      ValueError: values out of range, or the data do not hold every combination
+        of factors once.
+    """
+    index = np.ravel_multi_index(
+      tuple(np.asarray(factors).T), tuple(self.factors.values())
+    )
+    places = self._grid[index]
+    images = np.empty((len(places), *self.shape), np.uint8)
+    for split in self.splits.values():
+      held = (places >= 0) & (places < len(split.examples))
+      images[held] = np.asarray(split.examples[places[held]])
+      places = places - len(split.examples)
+    return images
+
+  @functools.cached_property
+  def _grid(self) -> np.ndarray:
+    """Finds where each combination of factors is, over all splits."""
+    sizes = tuple(self.factors.values())
+    factors = [s.factors for s in self.splits.values() if s.factors is not None]
+    if not factors:
+      raise ValueError(f'{self.name} has no factors')
+    index = np.ravel_multi_index(tuple(np.concatenate(factors).T), sizes)
+    if len(index) != math.prod(sizes) or (np.bincount(index) != 1).any():
+      raise ValueError(
+        f'{self.name} does not hold every combination of its factors once'
+      )
+    return np.argsort(index)
 
   def statically_binarised(self) -> 'Dataset':
     """Returns the dataset with one fixed Bernoulli draw of every pixel."""

@@ -82,7 +82,7 @@ def folder(path: pathlib.Path, image_size: int | None) -> sources.SourceData:
     )
   return sources.SourceData(
     '1',
-    f'images in {path}' + (_resized(image_size) if image_size else ''),
+    f'images in {path}' + (resizing(image_size) if image_size else ''),
     splits,
     label_names=tuple(names) or None,
   )
@@ -104,9 +104,20 @@ def resized(data: sources.SourceData, image_size: int) -> sources.SourceData:
       f'--image_size={image_size}: is for grey or colour images'
     )
 
+  # Some of TFDS's hold zeros and ones, which leave no room between them.
+  white = (
+    255
+    if all(
+      images.max() <= 1
+      for split in data.splits.values()
+      for images in split.batches()
+    )
+    else 1
+  )
+
   def batches(split: sources.SourceSplit) -> Iterator[np.ndarray]:
     for images in split.batches():
-      yield np.stack([fitted(image, image_size) for image in images])
+      yield np.stack([fitted(image, image_size) for image in images * white])
 
   splits = {
     name: split._replace(
@@ -115,7 +126,7 @@ def resized(data: sources.SourceData, image_size: int) -> sources.SourceData:
     )
     for name, split in data.splits.items()
   }
-  return data._replace(source=data.source + _resized(image_size), splits=splits)
+  return data._replace(source=data.source + resizing(image_size), splits=splits)
 
 
 def fitted(image: np.ndarray, image_size: int) -> np.ndarray:
@@ -140,7 +151,8 @@ def _fit(image: 'PIL.Image.Image', image_size: int) -> 'PIL.Image.Image':
   )
 
 
-def _resized(image_size: int) -> str:
+def resizing(image_size: int) -> str:
+  """Returns the words that a source says of it."""
   return (
     f', cropped to the middle square and resized to {image_size} x '
     f"{image_size} by Lanczos' filter"

@@ -1,4 +1,10 @@
-"""TFDS: its prepared copies, its downloads, and its order of IDX files."""
+"""TFDS: its prepared copies, its downloads, and its order of IDX files.
+
+Three names that TFDS does not document are used here and nowhere else:
+`gcs_utils._is_gcs_disabled`, `download_manager.NonMatchingChecksumError` and a
+builder's `_split_generators`. They hold for TFDS 4.9; a test says so where
+another is installed.
+"""
 
 import functools
 import os
@@ -10,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
-from vae.data import hosts, idx, sources
+from vae.data import hosts, idx, images, sources
 
 _BUCKET = 'https://storage.googleapis.com/tfds-data'
 
@@ -25,7 +31,19 @@ def _bucket_answers() -> bool:
   return hosts.unreachable(_BUCKET) is None
 
 
-def builder_of(name: str, data_dir: pathlib.Path):
+def builder_of(
+  name: str, data_dir: pathlib.Path, image_size: int | None = None
+):
+  """Makes TFDS's builder of an image dataset; nothing is downloaded.
+
+  Args:
+    name: of the dataset.
+    data_dir: TFDS's data folder.
+    image_size: to which images of several sizes are brought.
+
+  Raises:
+    SourceError: TFDS does not know it, or it has no images of one size.
+  """
   import tensorflow_datasets as tfds
   from tensorflow_datasets.core.utils import gcs_utils
 
@@ -42,15 +60,22 @@ def builder_of(name: str, data_dir: pathlib.Path):
   features = builder.info.features
   is_dict = isinstance(features, tfds.features.FeaturesDict)
   image = features['image'] if is_dict and 'image' in features else None
-  if not isinstance(image, tfds.features.Image) or None in image.shape:
+  if not isinstance(image, tfds.features.Image) or image.shape[-1] is None:
     raise sources.SourceError(
-      f'the TFDS dataset {name!r} does not hold images of one fixed size '
+      f'the TFDS dataset {name!r} does not hold images '
       f'(its features: {" ".join(str(features).split())[:200]})'
+    )
+  if None in image.shape and image_size is None:
+    raise sources.SourceError(
+      f'the images of the TFDS dataset {name!r} differ in size; '
+      '--image_size=64 crops each to its middle square and resizes it'
     )
   return builder
 
 
-def _from_builder(builder, source: str) -> sources.SourceData:
+def _from_builder(
+  builder, source: str, image_size: int | None = None
+) -> sources.SourceData:
   """Reads what TFDS prepared, in the order of its files."""
   import tensorflow as tf
   import tensorflow_datasets as tfds
@@ -64,11 +89,17 @@ def _from_builder(builder, source: str) -> sources.SourceData:
   }
   names = tuple(classes['label'].names) if 'label' in classes else None
   factors = {} if names else classes
+  shape = tuple(features['image'].shape)
+  differ = None in shape
+  if differ:
+    assert image_size is not None  # Else `builder_of` refuses.
+    shape = image_size, image_size, shape[2]
+    source += images.resizing(image_size)
 
   def read(split: str, *chosen: str) -> Iterator[dict[str, np.ndarray]]:
     dataset = builder.as_dataset(
       split=split,
-      batch_size=1000,
+      batch_size=1 if differ else 1000,
       shuffle_files=False,
       decoders=tfds.decode.PartialDecoding(dict.fromkeys(chosen, True)),
       read_config=tfds.ReadConfig(
@@ -84,8 +115,12 @@ def _from_builder(builder, source: str) -> sources.SourceData:
         'prepared again'
       ) from error
 
-  def images(split: str) -> Iterator[np.ndarray]:
-    return (batch['image'] for batch in read(split, 'image'))
+  def read_images(split: str) -> Iterator[np.ndarray]:
+    for batch in read(split, 'image'):
+      if image_size and differ:
+        yield images.fitted(batch['image'][0], image_size)[None]
+      else:
+        yield batch['image']
 
   def columns(split: str, chosen: Iterable[str]) -> np.ndarray:
     parts = [
@@ -108,8 +143,8 @@ def _from_builder(builder, source: str) -> sources.SourceData:
     role = 'test' if name == 'validation' and 'test' not in available else name
     splits[role] = sources.SourceSplit(
       available[name].num_examples,
-      tuple(features['image'].shape),
-      functools.partial(images, name),
+      shape,
+      functools.partial(read_images, name),
       columns(name, ['label'])[:, 0] if names else None,
       columns(name, factors) if factors else None,
       np.bool_ if builder.name == 'dsprites' else np.uint8,
@@ -147,7 +182,9 @@ class _LocalFiles:
     }
 
 
-def _prepare(builder, source: str, try_bucket: bool) -> sources.SourceData:
+def _prepare(
+  builder, source: str, try_bucket: bool, image_size: int | None = None
+) -> sources.SourceData:
   """Has TFDS's own builder download what it needs and prepare itself."""
   import tensorflow_datasets as tfds
 
@@ -156,7 +193,7 @@ def _prepare(builder, source: str, try_bucket: bool) -> sources.SourceData:
   builder.download_and_prepare(
     download_config=tfds.download.DownloadConfig(try_download_gcs=try_bucket)
   )
-  return _from_builder(builder, source)
+  return _from_builder(builder, source, image_size)
 
 
 def prepare_from_idx(
@@ -186,20 +223,27 @@ def prepare_from_idx(
     return _prepare(builder, source, try_bucket=False)
 
 
-def prepared_copy(name: str, data_dir: pathlib.Path) -> sources.SourceData:
-  builder = builder_of(name, data_dir)
+def prepared_copy(
+  name: str, data_dir: pathlib.Path, image_size: int | None = None
+) -> sources.SourceData:
+  """Returns what TFDS prepared before; see `builder_of`."""
+  builder = builder_of(name, data_dir, image_size)
   if not builder.data_path.exists():
     raise sources.SourceError(f'none under {data_dir}')
-  return _from_builder(builder, "TFDS's prepared copy")
+  return _from_builder(builder, "TFDS's prepared copy", image_size)
 
 
 def download(
-  name: str, data_dir: pathlib.Path, report: sources.Report
+  name: str,
+  data_dir: pathlib.Path,
+  report: sources.Report,
+  image_size: int | None = None,
 ) -> sources.SourceData:
+  """Has TFDS download a dataset and prepare it; see `builder_of`."""
   import tensorflow_datasets as tfds
   from tensorflow_datasets.core.download import download_manager
 
-  builder = builder_of(name, data_dir)
+  builder = builder_of(name, data_dir, image_size)
   if not _bucket_answers():
     urls = builder.url_infos or ()  # Not every builder registers its URLs.
     for url in {
@@ -209,7 +253,7 @@ def download(
         raise sources.SourceError(reason)
   report(f'{name}: TFDS downloads to {data_dir}')
   try:
-    return _prepare(builder, 'TFDS download', try_bucket=_bucket_answers())
+    return _prepare(builder, 'TFDS download', _bucket_answers(), image_size)
   except (
     AssertionError,  # Data that must be downloaded by hand.
     OSError,

@@ -1,6 +1,7 @@
 import functools
 import gzip
 import http.server
+import inspect
 import io
 import os
 import pathlib
@@ -15,8 +16,11 @@ import time
 import numpy as np
 import pytest
 import tensorflow_datasets
+from tensorflow_datasets.core.download import download_manager
+from tensorflow_datasets.core.utils import gcs_utils
 
-from vae.data import chain, datasets, hosts, idx, npm, tfds
+from vae.data import chain, datasets, hosts, idx, npm, sources, tfds
+from vae.data import images as images_lib
 
 ROLES = idx.FILES
 
@@ -409,12 +413,14 @@ class _Images(tensorflow_datasets.core.GeneratorBasedBuilder):
   name = 'local_images'
   VERSION = tensorflow_datasets.core.Version('1.0.0')
   url = ''
+  shape = (4, 4, 3)
+  white = 1
 
   def _info(self):
     return tensorflow_datasets.core.DatasetInfo(
       builder=self,
       features=tensorflow_datasets.features.FeaturesDict(
-        {'image': tensorflow_datasets.features.Image(shape=(4, 4, 3))}
+        {'image': tensorflow_datasets.features.Image(shape=self.shape)}
       ),
     )
 
@@ -428,7 +434,7 @@ class _Images(tensorflow_datasets.core.GeneratorBasedBuilder):
   def _generate_examples(self, path, count):
     images = np.load(path)
     for index in range(count):
-      yield index, {'image': images[index]}
+      yield index, {'image': images[index] * self.white}
 
 
 @pytest.fixture
@@ -472,6 +478,55 @@ def test_tfds_downloads_from_a_host_that_serves(
   assert dataset.provenance['num_images'] == {'train': 8, 'test': 3}
   seen = {image.tobytes() for image in dataset.splits['train'].examples}
   assert seen == {(image * 255).tobytes() for image in images}
+
+
+def test_images_of_tfds_that_differ_in_size_are_resized(
+  tmp_path, server, offline, monkeypatch
+):
+  monkeypatch.setenv('no_proxy', '127.0.0.1')
+  monkeypatch.setattr(_Images, 'shape', (None, None, 3))
+  monkeypatch.setattr(_Images, 'white', 255)
+  _, images = server
+  with pytest.raises(datasets.DatasetError, match='differ in size; --image_si'):
+    datasets.load('local_images', tmp_path, quiet)
+  assert not (tmp_path / 'local_images').exists()  # Before it downloads.
+  dataset = datasets.load(
+    'local_images', tmp_path, quiet, sources.Options(image_size=8)
+  )
+  assert dataset.shape == (8, 8, 3)
+  assert "Lanczos' filter" in dataset.provenance['source']
+  expected = {images_lib.fitted(image * 255, 8).tobytes() for image in images}
+  seen = {image.tobytes() for image in dataset.splits['train'].examples}
+  assert seen == expected
+  # Those of one size too, and those of zeros and ones.
+  monkeypatch.setattr(_Images, 'shape', (4, 4, 3))
+  monkeypatch.setattr(_Images, 'white', 1)
+  shutil.rmtree(tmp_path / 'local_images')
+  dataset = datasets.load(
+    'local_images', tmp_path / 'other', quiet, sources.Options(image_size=8)
+  )
+  seen = {image.tobytes() for image in dataset.splits['train'].examples}
+  assert seen == expected
+
+
+def test_names_that_tfds_does_not_document_hold():
+  assert tensorflow_datasets.__version__.startswith('4.9.'), (
+    'vae/data/tfds.py uses names that TFDS does not document: see that they '
+    'are there in this version too'
+  )
+  assert isinstance(gcs_utils._is_gcs_disabled, bool)
+  assert issubclass(download_manager.NonMatchingChecksumError, Exception)
+  builder = tensorflow_datasets.core.GeneratorBasedBuilder
+  assert [*inspect.signature(builder._split_generators).parameters] == [
+    'self',
+    'dl_manager',
+  ]
+  users = {
+    path.name
+    for path in pathlib.Path(tfds.__file__).parents[1].rglob('*.py')
+    if 'tensorflow_datasets' in path.read_text()
+  }
+  assert users == {'tfds.py'}
 
 
 def test_a_server_that_refuses_is_told(tmp_path, server, offline, monkeypatch):

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -27,6 +29,19 @@ def test_images_are_those_of_their_factors(squares):
     np.testing.assert_array_equal(
       some.examples, xy_squares.images(some.factors, 8)
     )
+
+
+def test_images_are_found_by_their_factors(squares):
+  factors = np.random.default_rng(0).integers(8, size=(300, 6))
+  for dataset in (squares, squares.with_validation(20_000)):
+    np.testing.assert_array_equal(
+      dataset.images_of(factors), xy_squares.images(factors, 8)
+    )
+  with pytest.raises(ValueError, match='invalid entry'):
+    squares.images_of(np.full((1, 6), 8))
+  part = dataclasses.replace(squares, splits={'train': squares.splits['train']})
+  with pytest.raises(ValueError, match='does not hold every combination'):
+    part.images_of(factors)
 
 
 def test_any_stretch_of_a_split_is_a_sample(squares):
