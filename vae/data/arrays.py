@@ -2,7 +2,6 @@
 
 import pathlib
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -46,7 +45,7 @@ def read(path: pathlib.Path) -> sources.SourceData:
     DamagedError: a file that cannot be read.
   """
   found: dict[str, np.ndarray] = {}
-  try:
+  with sources.reading(path):
     if path.suffix == '.npy':
       found['images'] = np.lib.format.open_memmap(path, mode='r')
     else:
@@ -56,16 +55,6 @@ def read(path: pathlib.Path) -> sources.SourceData:
           with archive.open(member) as file:
             name = member.removesuffix('.npy')
             found[_NAMES.get(name, name)] = np.lib.format.read_array(file)
-  except (
-    EOFError,
-    MemoryError,
-    OSError,
-    ValueError,
-    zipfile.BadZipFile,
-    zlib.error,
-  ) as error:
-    reason = ' '.join(str(error).split())
-    raise sources.DamagedError(f'{path} cannot be read: {reason}') from error
   names = found.pop('factor_names', None)
   if 'images' in found:
     for kind in _KINDS & found.keys():

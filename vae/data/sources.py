@@ -4,6 +4,8 @@
 `vae.data.prepared` writes once into memory-mapped files.
 """
 
+import contextlib
+import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -33,6 +35,25 @@ class DamagedError(ValueError):
 
   Going on with another source would hide the damage.
   """
+
+
+@contextlib.contextmanager
+def reading(path: pathlib.Path) -> Iterator[None]:
+  """Turns whatever goes wrong while a file is read into a `DamagedError`.
+
+  Readers of NumPy, zip, HDF5 and MATLAB files raise dozens of kinds where bytes
+  are damaged.
+
+  Args:
+    path: of the file, which the error names.
+  """
+  try:
+    yield
+  except (SourceError, DamagedError):
+    raise
+  except Exception as error:
+    reason = ' '.join(str(error).split()) or type(error).__name__
+    raise DamagedError(f'{path} cannot be read: {reason[:200]}') from error
 
 
 class Options(NamedTuple):

@@ -84,24 +84,19 @@ def find(path: pathlib.Path) -> sources.SourceData | None:
 
 def _npz(path: pathlib.Path) -> sources.SourceData | None:
   """dSprites: `imgs` and `latents_classes`; or nothing but images in a grid."""
-  try:
-    with zipfile.ZipFile(path) as archive:
-      names = {name.removesuffix('.npy') for name in archive.namelist()}
-      if {'imgs', 'latents_classes'} <= names:
-        with np.load(path, allow_pickle=False) as file:
-          classes = file['latents_classes']
-        shape, read = _member(path, 'imgs')
-        return _data('dSprites', path, shape, read, _DSPRITES, classes)
-      if len(names) == 1 and names <= {'imgs', 'images'}:
-        shape, read = _member(path, *names)
-        if shape and shape[0] in _GRIDS:
-          study, sizes = _GRIDS[shape[0]]
-          factors = drawn.grid(tuple(sizes.values()))
-          return _data(study, path, shape, read, tuple(sizes), factors)
-  except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-    if isinstance(error, sources.SourceError):
-      raise
-    raise sources.DamagedError(f'{path} cannot be read: {error}') from error
+  with sources.reading(path), zipfile.ZipFile(path) as archive:
+    names = {name.removesuffix('.npy') for name in archive.namelist()}
+    if {'imgs', 'latents_classes'} <= names:
+      with np.load(path, allow_pickle=False) as file:
+        classes = file['latents_classes']
+      shape, read = _member(path, 'imgs')
+      return _data('dSprites', path, shape, read, _DSPRITES, classes)
+    if len(names) == 1 and names <= {'imgs', 'images'}:
+      shape, read = _member(path, *names)
+      if shape and shape[0] in _GRIDS:
+        study, sizes = _GRIDS[shape[0]]
+        factors = drawn.grid(tuple(sizes.values()))
+        return _data(study, path, shape, read, tuple(sizes), factors)
   return None
 
 
@@ -110,27 +105,24 @@ def _hdf5(path: pathlib.Path) -> sources.SourceData | None:
   import h5py
 
   def read(images: str) -> Iterator[np.ndarray]:
-    with h5py.File(path) as file:
+    with sources.reading(path), h5py.File(path) as file:
       for start in range(0, len(file[images]), _CHUNK):
         yield file[images][start : start + _CHUNK]
 
-  try:
-    with h5py.File(path) as file:
-      for study, images, factors, names in (
-        ('3D Shapes', 'images', 'labels', _SHAPES3D),
-        ('dSprites', 'imgs', 'latents/classes', _DSPRITES),
-      ):
-        if images in file and factors in file:
-          return _data(
-            study,
-            path,
-            file[images].shape,
-            functools.partial(read, images),
-            names,
-            file[factors][:],
-          )
-  except OSError as error:
-    raise sources.DamagedError(f'{path} cannot be read: {error}') from error
+  with sources.reading(path), h5py.File(path) as file:
+    for study, images, factors, names in (
+      ('3D Shapes', 'images', 'labels', _SHAPES3D),
+      ('dSprites', 'imgs', 'latents/classes', _DSPRITES),
+    ):
+      if images in file and factors in file:
+        return _data(
+          study,
+          path,
+          file[images].shape,
+          functools.partial(read, images),
+          names,
+          file[factors][:],
+        )
   return None
 
 
@@ -143,10 +135,8 @@ def _cars3d(folder: pathlib.Path) -> sources.SourceData | None:
     return None
 
   def car(path: pathlib.Path) -> np.ndarray:
-    try:
+    with sources.reading(path):
       images = scipy.io.loadmat(path)['im']
-    except (OSError, ValueError, KeyError, TypeError) as error:
-      raise sources.DamagedError(f'{path} cannot be read: {error}') from error
     if images.ndim != 5 or images.dtype != np.uint8:
       raise sources.DamagedError(
         f'{path}: im is {images.dtype} of the shape {images.shape}, not uint8 '
@@ -225,7 +215,11 @@ def _member(
     return () if dtype != np.uint8 or is_fortran else shape
 
   def read() -> Iterator[np.ndarray]:
-    with zipfile.ZipFile(path) as archive, archive.open(f'{name}.npy') as file:
+    with (
+      sources.reading(path),
+      zipfile.ZipFile(path) as archive,
+      archive.open(f'{name}.npy') as file,
+    ):
       count, *shape = header(file)
       size = math.prod(shape)
       for start in range(0, count, _CHUNK):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tests.vae.data import builders
-from vae.data import arrays, bits, datasets, sources
+from vae.data import arrays, bits, datasets, sources, studies
 
 GENERATOR = np.random.default_rng(0)
 IMAGES = GENERATOR.integers(0, 256, (20, 5, 4), np.uint8)
@@ -108,6 +108,24 @@ def test_damaged_files_are_refused(tmp_path, name):
     (tmp_path / name).write_bytes(damaged)
     with pytest.raises(sources.DamagedError, match=f'{name} cannot be read'):
       images(arrays.read(tmp_path / name))
+
+
+@pytest.mark.parametrize('save', [np.savez, np.savez_compressed])
+def test_any_damage_is_a_line_that_names_the_file(tmp_path, save):
+  path = tmp_path / 'x.npz'
+  save(path, images=IMAGES)
+  whole = path.read_bytes()
+  for _ in range(200):
+    content = bytearray(whole)
+    for at in GENERATOR.integers(len(content), size=3):
+      content[at] = GENERATOR.integers(256)
+    path.write_bytes(content)
+    try:
+      found = studies.find(path) or arrays.read(path)
+      images(found)
+    except (sources.SourceError, sources.DamagedError) as error:
+      assert str(path) in str(error)
+      assert '\n' not in str(error)
 
 
 def test_other_files_are_refused_with_what_is_read(tmp_path):
