@@ -30,6 +30,7 @@ KINDS = {
   'no-jit': {'jit': 'off', 'training_steps': 1500, 'optimizer': 'rmsprop'},
   'conv': {
     'network': 'pooled_conv',
+    'hidden_sizes': None,
     'channels': '2,2',
     'dropout': 0.5,
     'batch_size': 8,
@@ -84,7 +85,7 @@ def flags(run, data_dir, settings):
   return [
     f'--run_dir={run}',
     f'--data_dir={data_dir}',
-    *(f'--{name}={value}' for name, value in settings.items()),
+    *(f'--{n}={value}' for n, value in settings.items() if value is not None),
   ]
 
 

@@ -45,7 +45,12 @@ def call(*arguments):
 SETTINGS = (
   {'binarize': 'dynamic'},
   {'posterior': 'full_covariance', 'likelihood': 'continuous_bernoulli'},
-  {'network': 'pooled_conv', 'channels': '4,4', 'dropout': 0.5},
+  {
+    'network': 'pooled_conv',
+    'hidden_sizes': None,
+    'channels': '4,4',
+    'dropout': 0.5,
+  },
   {'preset': 'autoencoder', 'latent_size': 2},
   {'preset': 'dense_vae', 'dataset': 'wine'},
   {

@@ -156,13 +156,15 @@ def test_files_that_cannot_be_repeated_end_in_one_line(repeat):
   )
   assert_one_line_error(repeat('--config=/nowhere/config.json'), '/nowhere')
   assert_one_line_error(repeat(f'--config={repeat.original}'), 'cannot be read')
+  manifest = (repeat.original / records.MANIFEST).read_text()
   (repeat.original / records.MANIFEST).write_text('{')
   assert_one_line_error(repeat(), 'manifest.json')
+  (repeat.original / records.MANIFEST).write_text(manifest)
   path = repeat.original / records.CONFIG
   for content, message in (
     ('{', 'cannot be read'),
     ('[]', 'must hold one JSON object'),
-    ('{"gamma": 1}', 'unknown settings gamma'),
+    ('{"gamut": 1}', 'unknown settings gamut'),
     ('{"beta": "x"}', '--beta=x'),
     ('{"num_epochs": 1, "training_steps": 3}', 'give one of'),
   ):

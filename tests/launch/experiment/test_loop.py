@@ -189,7 +189,7 @@ def test_the_preset_that_stops_early_may_be_short(launch_train, tmp_path):
 
 
 def test_a_program_that_is_taken_over_is_its_new_runs(data_dir):
-  bench = programs.Workbench()
+  bench = programs.ProgramCache()
 
   def prepare(beta):
     settings = {'dataset': 'mnist_5k', 'hidden_sizes': (8,), 'jit': 'off'}
