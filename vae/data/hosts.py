@@ -21,6 +21,8 @@ def unreachable(url: str) -> str | None:
         url, timeout=PROBE_SECONDS, stream=True, allow_redirects=False
       ):
         outcome.append(None)
+    except requests.Timeout:
+      pass  # Said below, whichever of the two limits came first.
     except requests.RequestException as error:
       outcome.append(f'{host} cannot be reached ({type(error).__name__})')
 
