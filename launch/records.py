@@ -223,7 +223,7 @@ _MANIFEST_LATER = {
   ),
 }
 
-# Settings that figures are made of; the rest is for `launch.config` to check.
+# Settings that figures are made of; `launch.settings.config` checks the rest.
 _CONFIG = {
   'beta': _is_number,
   'latent_size': _is_count,
@@ -321,7 +321,7 @@ def read_config(run_dir: str | os.PathLike) -> dict[str, Any]:
   """Reads config.json as a plain dictionary.
 
   Also where a setting names a part that this code does not have, since figures
-  need none of them; `launch.config.load` checks every setting.
+  need none of them; `launch.settings.config.load` checks every one.
 
   Raises:
     RecordError: a file that is missing or damaged.

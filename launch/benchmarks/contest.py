@@ -67,7 +67,7 @@ class Problem(NamedTuple):
   `distortion_weight * distortion + rate_weight * rate`, both in nats.
 
   Attributes:
-    settings: those of `launch.config.Config`.
+    settings: those of `launch.settings.config.Config`.
     images: uint8 [N, H, W, C].
     encoder: initial values of its layers, from images to parameters.
     decoder: of its layers, from latents to logits.

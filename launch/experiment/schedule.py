@@ -106,10 +106,12 @@ class Schedule:
   def settled(self) -> int:
     """Returns the step at which every weight has its value."""
     return max(
-      getattr(self.config, config_lib.SCHEDULED[name])
-      if name in config_lib.SCHEDULED
-      else 0
-      for name in ('', *self.config.weights)
+      (
+        getattr(self.config, last)
+        for name, last in config_lib.SCHEDULED.items()
+        if name in self.config.weights
+      ),
+      default=0,
     )
 
   def learning_rates(self, first: int, count: int) -> np.ndarray:

@@ -1,6 +1,5 @@
 """Scores a run: the table of scores of disentanglement, and scores.csv."""
 
-import functools
 import importlib.metadata
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -222,7 +221,12 @@ def record(
   codes = of.result.means
   version = importlib.metadata.version('scikit-learn')
   active = int(disentanglement.active_codes(codes).sum())
-  draw = functools.partial(_draw, codes, factors)
+  drawn = [_draw(codes, factors, seed) for seed in range(_NUM_DRAWS)]
+  first = drawn[0]
+  permuted = first._replace(
+    factors=first.generator.permutation(first.factors, axis=0)
+  )
+  themselves = first._replace(codes=first.factors.astype(np.float64))
   for name in names:
     entry = SCORES[name]
     if factors.shape[1] < entry.num_factors:
@@ -231,21 +235,15 @@ def record(
         f'{factors.shape[1]}'
       )
       continue
-    draws = [entry.measure(draw(seed)) for seed in range(entry.num_draws)]
-    first = draw(0)
-    permuted = first._replace(
-      factors=first.generator.permutation(first.factors, axis=0)
-    )
+    draws = [entry.measure(rows) for rows in drawn[: entry.num_draws]]
     floor = entry.measure(permuted) if entry.num_factors else {}
-    exact = entry.measure(
-      first._replace(codes=first.factors.astype(np.float64))
-    )
+    exact = entry.measure(themselves)
     rows = []
     for variant in draws[0]:
       values = np.array([measured[variant] for measured in draws])
       error = (
         np.std(values, ddof=1) / len(values) ** 0.5
-        if (len(values) > 1)
+        if len(values) > 1
         else float('nan')
       )
       rows.append(

@@ -49,34 +49,15 @@ def write(
     provenance['factors'] = [list(item) for item in data.factors.items()]
   if data.label_names:
     provenance['label_names'] = data.label_names
-  plan = {}
-  for split, part in data.splits.items():
-    if list(part.shape) != provenance['shape']:
-      raise sources.SourceError(
-        f'{data.source}: a {split} example has the shape {part.shape}, one for '
-        f'training {data.splits["train"].shape}'
-      )
-    rows = np.arange(part.num_examples)
-    if not data.in_order:
-      rows = sources.mixed(part.num_examples, part.labels)
-    plan[split] = split, rows
   share = options.test_share
-  if 'test' not in plan:
-    part = data.splits['train']
+  if 'test' not in data.splits:
     share = sources.TEST_SHARE if share is None else share
     provenance['test_share'] = share
-    if share:
-      # Two at least, of which a mean has a standard error.
-      num_test = max(2, round(share * part.num_examples))
-      try:
-        train, test = sources.cut(part.num_examples, num_test, part.labels)
-      except sources.SourceError as error:
-        raise sources.SourceError(f'--test_share={share:g}: {error}') from error
-      plan |= {'train': ('train', train), 'test': ('train', test)}
   elif share is not None:
     raise sources.SourceError(
       f'--test_share={share:g}: {name} has a test split of its own'
     )
+  plan = _plan(data, share)
   dtype = data.splits['train'].dtype
   packed = dtype == np.bool_
   if not packed and dtype != np.uint8:
@@ -127,6 +108,39 @@ def write(
     stamps[split] = _stamp(path)
   _write_json(folder / 'stamps.json', stamps)
   _write_json(folder / 'provenance.json', provenance)
+
+
+def _plan(
+  data: sources.SourceData, share: float | None
+) -> dict[str, tuple[str, np.ndarray]]:
+  """Returns of which split of the source each is, and its rows in order.
+
+  Args:
+    data: what the source gives.
+    share: of the training examples that become the test split; None or 0 for
+      the splits of the source.
+  """
+  plan = {}
+  for split, part in data.splits.items():
+    if tuple(part.shape) != tuple(data.splits['train'].shape):
+      raise sources.SourceError(
+        f'{data.source}: a {split} example has the shape {part.shape}, one for '
+        f'training {data.splits["train"].shape}'
+      )
+    rows = np.arange(part.num_examples)
+    if not data.in_order:
+      rows = sources.mixed(part.num_examples, part.labels)
+    plan[split] = split, rows
+  if not share:
+    return plan
+  part = data.splits['train']
+  # Two at least, of which a mean has a standard error.
+  num_test = max(2, round(share * part.num_examples))
+  try:
+    train, test = sources.cut(part.num_examples, num_test, part.labels)
+  except sources.SourceError as error:
+    raise sources.SourceError(f'--test_share={share:g}: {error}') from error
+  return plan | {'train': ('train', train), 'test': ('train', test)}
 
 
 def _standardised(

@@ -195,6 +195,12 @@ def mutual_information(
   )
 
 
+def _gaps(matrix: np.ndarray) -> np.ndarray:
+  """Returns how far each column's largest value is above the next, or 0."""
+  ordered = np.sort(np.pad(matrix, ((1, 0), (0, 0))), axis=0)
+  return ordered[-1] - ordered[-2]
+
+
 def mig(codes: np.ndarray, factors: np.ndarray, bins: int = 20) -> Score:
   """Returns the mutual information gap (Chen et al. 2018), by histograms.
 
@@ -213,8 +219,7 @@ def mig(codes: np.ndarray, factors: np.ndarray, bins: int = 20) -> Score:
     The score, the gaps [K] and the mutual information in nats [L, K].
   """
   information = mutual_information(codes, factors, bins)
-  ordered = np.sort(np.pad(information, ((1, 0), (0, 0))), axis=0)
-  gaps = (ordered[-1] - ordered[-2]) / _entropies(np.asarray(factors))
+  gaps = _gaps(information) / _entropies(np.asarray(factors))
   return Score(float(gaps.mean()), gaps, information)
 
 
@@ -483,8 +488,7 @@ def dci_forest(
 
 
 def _sap(matrix: np.ndarray) -> Score:
-  ordered = np.sort(np.pad(matrix, ((1, 0), (0, 0))), axis=0)
-  gaps = ordered[-1] - ordered[-2]
+  gaps = _gaps(matrix)
   return Score(float(gaps.mean()), gaps, matrix)
 
 
