@@ -149,12 +149,18 @@ def takers(setting: str) -> tuple[str, ...]:
   Args:
     setting: name of a setting.
   """
-  both = find('encoder').keys() & find('decoder').keys()
-  named = {'encoder': 'network', 'decoder': 'network'}
-  chosen = [
-    f'--{named.get(kind, kind) if value in both else kind}={value}'
+  taking = {
+    kind: [v for v in find(kind) if setting in settings(kind, v)]
     for kind in KINDS
-    for value in find(kind)
-    if setting in settings(kind, value)
-  ]
+  }
+  pairs = find('encoder').keys() & find('decoder').keys()
+  chosen = []
+  for kind, values in taking.items():
+    other = {'encoder': 'decoder', 'decoder': 'encoder'}.get(kind)
+    for value in values:
+      if other and value in pairs:  # One flag chooses both sides,
+        chosen.append(f'--network={value}')
+        if value in taking[other]:
+          continue  # each of which takes the setting.
+      chosen.append(f'--{kind}={value}')
   return tuple(dict.fromkeys(chosen))

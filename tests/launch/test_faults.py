@@ -67,7 +67,12 @@ def test_a_run_that_dies_inside_a_write_loses_nothing(
 
 def test_a_second_signal_ends_at_once(tmp_path, data_dir):
   # Blocks of convolutions take about a second, and XLA longer to compile.
-  settings = {'network': 'deep_conv', 'channels': '8,8', 'jit': 'on'}
+  settings = {
+    'network': 'deep_conv',
+    'hidden_sizes': None,
+    'channels': '8,8',
+    'jit': 'on',
+  }
   process = subprocess.Popen(
     [
       sys.executable,
@@ -81,8 +86,7 @@ def test_a_second_signal_ends_at_once(tmp_path, data_dir):
     text=True,
   )
   assert process.stdout is not None
-  while not process.stdout.readline().startswith('device'):
-    pass
+  assert any(line.startswith('device') for line in process.stdout)
   time.sleep(0.5)  # Inside the compiler.
   process.send_signal(signal.SIGINT)
   time.sleep(0.2)
@@ -192,8 +196,8 @@ def test_a_step_that_fits_into_no_memory_ends_in_one_line(
   result = launch_train(
     run_dir=tmp_path / 'run',
     batch_size=4000,
-    num_samples=500_000,  # Of 500 units each: 4 TB.
-    hidden_sizes=500,
+    num_samples=16_384,  # Of 16,000 units each: 4 TB.
+    hidden_sizes=16_000,
     latent_size=1,
     jit='on',
   )

@@ -139,7 +139,9 @@ def in_place_of_work(original):
       runs.Run,
       'evaluate',
       lambda run, *_: types.SimpleNamespace(
-        split=run.dataset.name, seconds_of_bounds=lambda: 0
+        split=run.dataset.name,
+        manifest=run.manifest,
+        seconds_of_bounds=lambda: 0,
       ),
     )
     patch.setattr(metrics, 'record', lambda *_, in_training: [])
