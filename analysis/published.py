@@ -22,8 +22,10 @@ def read() -> pd.DataFrame:
   Returns:
     Text columns: what (model and quantity), source, published (as printed
     there), runs (of the seeds, a pattern under analysis/results/runs), metrics
-    (of eval.csv, each with its weight in what is added up), num_samples (of the
-    rows in eval.csv), command (reproduces a run) and difference (in recipe).
+    (each with its weight in what is added up), num_samples (of the rows in
+    eval.csv that they are of), steps (`FIRST-LAST`, where they are columns of
+    train.csv or terms instead, and their mean over these steps is taken),
+    command (reproduces a run) and difference (in recipe).
   """
   path = _RESULTS / 'published.csv'
   return pd.read_csv(path, dtype=str, keep_default_na=False)
@@ -52,25 +54,12 @@ def obtained(result: pd.Series, runs: pathlib.Path = _RUNS) -> pd.DataFrame:
   )
   rows = []
   for run in sorted(runs.glob(result['runs'])):
-    frame = records.read_table(run, records.EVAL)
-    frame = frame[
-      (frame['split'] == 'test')
-      & frame['metric'].isin(weights.index)
-      & (frame['num_samples'] == int(result['num_samples']))
-    ]
-    figures.check_columns(frame, ['value', 'se'])
-    step = records.result_step(
-      records.read_manifest(run), frame.to_dict('records')
-    )
-    last = frame[frame['step'] == step].set_index('metric')
-    timing = records.read_table(run, records.TIMING)
+    measured = _over_steps if result['steps'] else _at_the_end
     rows.append(
       {
         'seed': records.read_config(run)['seed'],
-        'value': (weights * last['value'][weights.index]).sum(),
-        'se': last['se'].iloc[0] if len(weights) == 1 else np.nan,
-        'steps': int(last['step'].iloc[0]),
-        'seconds': timing['seconds'].max(),
+        **measured(run, result, weights),
+        'seconds': records.read_table(run, records.TIMING)['seconds'].max(),
         'commit': records.read_manifest(run)['source']['commit'],
       }
     )
@@ -78,6 +67,55 @@ def obtained(result: pd.Series, runs: pathlib.Path = _RUNS) -> pd.DataFrame:
   if frame.empty:
     raise figures.FigureError(f'no run {result["runs"]} in {runs}')
   return frame
+
+
+def _at_the_end(
+  run: pathlib.Path, result: pd.Series, weights: pd.Series
+) -> dict[str, float]:
+  frame = records.read_table(run, records.EVAL)
+  frame = frame[
+    (frame['split'] == 'test')
+    & frame['metric'].isin(weights.index)
+    & (frame['num_samples'] == int(result['num_samples']))
+  ]
+  figures.check_columns(frame, ['value', 'se'])
+  step = records.result_step(
+    records.read_manifest(run), frame.to_dict('records')
+  )
+  last = frame[frame['step'] == step].set_index('metric')
+  return {
+    'value': (weights * last['value'][weights.index]).sum(),
+    'se': last['se'].iloc[0] if len(weights) == 1 else np.nan,
+    'steps': int(last['step'].iloc[0]),
+  }
+
+
+def _over_steps(
+  run: pathlib.Path, result: pd.Series, weights: pd.Series
+) -> dict[str, float]:
+  """The mean over the first step and every `log_every`th, of those named.
+
+  Powers of two are logged besides, and would weigh the beginning.
+  """
+  first, last = map(int, result['steps'].split('-'))
+  every = records.read_config(run)['log_every']
+  terms = records.read_table(run, records.TERMS)
+  frame = (
+    records.read_table(run, records.TRAIN)
+    .set_index('step')
+    .join(terms.pivot(index='step', columns='term', values='value'))
+  )
+  step = frame.index
+  frame = frame[
+    ((step == 1) | (step % every == 0)) & (step >= first) & (step <= last)
+  ]
+  if step.max() < last:
+    raise figures.FigureError(f'{run} ends at step {step.max():,}')
+  return {
+    'value': (frame[weights.index].mean() * weights).sum(),
+    'se': np.nan,
+    'steps': last,
+  }
 
 
 def _value(frame: pd.DataFrame) -> str:

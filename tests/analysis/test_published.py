@@ -2,10 +2,12 @@ import pathlib
 import re
 import shutil
 
+import pandas as pd
 import pytest
 
 from analysis import figures, published
 from launch import records
+from tests.analysis import builders
 
 PAGE = pathlib.Path(published.__file__).parent / 'results' / 'published.md'
 
@@ -36,6 +38,24 @@ def test_values_have_the_published_sign_and_the_error_over_seeds():
   mean, error = map(float, re.findall(r'[\d.]+', published._value(frame))[:2])
   assert mean == pytest.approx(frame['value'].mean(), abs=0.005)
   assert error == pytest.approx(frame['value'].sem(), abs=0.005)
+
+
+def test_steps_take_the_mean_of_those_that_a_source_logs(tmp_path):
+  run = tmp_path / 'run'
+  builders.write_run(run, steps=(1, 2, 4, 50, 64, 100, 128, 150), log_every=50)
+  for name in (records.TERMS, records.TIMING):
+    records.create_table(run, name)
+  for step in (1, 2, 50, 100, 150):
+    row = {'step': step, 'term': 'total_correlation_nats', 'value': step / 10}
+    records.append(run, records.TERMS, row)
+  wanted = {'runs': 'run', 'metrics': 'distortion_nats:1', 'steps': '1-100'}
+  frame = published.obtained(pd.Series(wanted), tmp_path)
+  assert frame['value'][0] == pytest.approx(90 * (1 + 1 / 50 + 1 / 100) / 3)
+  wanted |= {'metrics': 'total_correlation_nats:1', 'steps': '51-150'}
+  frame = published.obtained(pd.Series(wanted), tmp_path)
+  assert frame['value'][0] == pytest.approx(12.5)
+  with pytest.raises(figures.FigureError, match='ends at step 150'):
+    published.obtained(pd.Series(wanted | {'steps': '51-200'}), tmp_path)
 
 
 def test_missing_runs_and_metrics_are_refused(tmp_path):
