@@ -132,7 +132,7 @@ def check_same(path: pathlib.Path, stored: Config, config: Config) -> None:
   """
   differing = [
     line
-    for line in config_lib.differences(stored, config)
+    for line in config_lib.differences(vars(stored), vars(config))
     if not line.startswith('training_steps:')
   ]
   if differing:

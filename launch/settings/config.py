@@ -5,6 +5,7 @@ once.
 """
 
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -40,56 +41,53 @@ class ConfigError(ValueError):
 
 
 def _setting(
+  group: str,
   default: Any,
   help: str,
-  group: str,
   *,
   choices: Sequence[str] | None = None,
-  lower: float | None = None,
-  above: float | None = None,
-  upper: float | None = None,
+  within: tuple[float, float] = (-math.inf, math.inf),
+  positive: bool = False,
   off: Any = None,
   compiled: bool = True,
 ) -> Any:
   """A field of `Config` with what its flag and its check need.
 
   Args:
+    group: one of `GROUPS`.
     default: its value where nothing else is said.
     help: of the flag, with its unit.
-    group: one of `GROUPS`.
     choices: the values that it may have.
-    lower: the smallest.
-    above: what it must be greater than.
-    upper: the largest.
+    within: the smallest and the largest, of a list those of each item.
+    positive: whether it must be greater than 0.
     off: the value that says to do without, which may be given to no avail.
     compiled: False for an input of a compiled program, an initial value, and
       what happens between the program's calls.
   """
   metadata = {
-    'help': help,
     'group': group,
+    'help': help,
     'choices': choices,
-    'lower': lower,
-    'above': above,
-    'upper': upper,
+    'within': within,
+    'positive': positive,
     'off': off,
     'compiled': compiled,
   }
-  if isinstance(default, list):
-    default = tuple(default)
   return dataclasses.field(default=default, metadata=metadata)
 
 
-def _weight(default: float | None, help: str) -> Any:
-  """A setting with which an objective is called at every step."""
-  return _setting(default, help, 'Objective', lower=0.0, compiled=False)
+_objective, _model, _data, _training, _execution = (
+  functools.partial(_setting, group) for group in GROUPS
+)
+
+# A setting with which an objective is called at every step.
+_weight = functools.partial(_objective, within=(0.0, math.inf), compiled=False)
 
 
 def _schedule(weight: str) -> Any:
-  return _setting(
+  return _objective(
     'linear',
     f'how --{weight} comes to its value from 0, where its steps are given',
-    'Objective',
     choices=tuple(parts.find_schedules()),
     off='linear',
     compiled=False,
@@ -97,13 +95,11 @@ def _schedule(weight: str) -> Any:
 
 
 def _schedule_steps(weight: str) -> Any:
-  return _setting(
+  return _objective(
     0,
     f'steps until --{weight} has its value, under its schedule; 0: it has it '
     'from the first',
-    'Objective',
-    lower=0,
-    upper=_MOST,
+    within=(0, _MOST),
     off=0,
     compiled=False,
   )
@@ -123,23 +119,19 @@ SCHEDULED: Mapping[str, str] = types.MappingProxyType(
 class Config:
   """Every setting of a run; each field is a flag."""
 
-  beta: float = _setting(
+  beta: float = _weight(
     0.01,
     'weight of the KL against the reconstruction, under --reduction; every run '
     'prints the effective beta, which weighs nats against nats',
-    'Objective',
-    lower=0.0,
-    compiled=False,
   )
-  reduction: str = _setting(
+  reduction: str = _objective(
     'mean',
     'mean: loss = mean over pixels of -log p(x|z) + beta * mean over latents '
     'of the KL; sum: loss = distortion + beta * rate, both in nats',
-    'Objective',
     choices=('mean', 'sum'),
     off='sum',
   )
-  objective: str = _setting(
+  objective: str = _objective(
     'elbo',
     'what is trained; elbo: with --beta; iwae: the importance-weighted bound '
     "at --num_samples; dreg: the same with the encoder's doubly "
@@ -147,30 +139,24 @@ class Config:
     'autoencoders; annealed: the rate held at --capacity; factor: FactorVAE; '
     'beta_tc: beta on the total correlation; dip_i, dip_ii: DIP-VAE; info: '
     'InfoVAE',
-    'Objective',
     choices=tuple(parts.find('objective')),
   )
-  num_samples: int = _setting(
+  num_samples: int = _objective(
     1,
     "posterior samples per image: averaged over by elbo, the bound's own by "
     'iwae and dreg',
-    'Objective',
-    lower=1,
-    upper=_MOST_SAMPLES,
+    within=(1, _MOST_SAMPLES),
   )
-  kl: str = _setting(
+  kl: str = _objective(
     'exact',
     'the rate in closed form, or from posterior samples',
-    'Objective',
     choices=('exact', 'monte_carlo'),
   )
-  kl_samples: int = _setting(
+  kl_samples: int = _objective(
     0,
     'posterior samples of their own for --kl=monte_carlo; 0: those of the '
     'reconstruction',
-    'Objective',
-    lower=0,
-    upper=_MOST_SAMPLES,
+    within=(0, _MOST_SAMPLES),
     off=0,
   )
   beta_schedule: str = _schedule('beta')
@@ -188,8 +174,7 @@ class Config:
   capacity_schedule: str = _schedule('capacity')
   capacity_steps: int = _schedule_steps('capacity')
   dip_weight: float = _weight(
-    10.0,
-    'of the covariances off the diagonal, in dip_i and dip_ii',
+    10.0, 'of the covariances off the diagonal, in dip_i and dip_ii'
   )
   dip_diagonal_weight: float | None = _weight(
     None,
@@ -199,87 +184,70 @@ class Config:
   mmd_weight: float = _weight(
     10.0, "of info's squared maximum mean discrepancy"
   )
-  mmd_kernel: str = _setting(
+  mmd_kernel: str = _objective(
     'gaussian',
     'of the discrepancy; gaussian: exp(-|x - y|^2 / (2 L)); '
     'inverse_multiquadratic: 2 L / (2 L + |x - y|^2), for L latents',
-    'Objective',
     choices=('gaussian', 'inverse_multiquadratic'),
   )
-  tc_estimator: str = _setting(
+  tc_estimator: str = _objective(
     'weighted',
     "how beta_tc weighs a batch's posteriors to stand for all; weighted: all "
     "alike; stratified: an image's own as one of N",
-    'Objective',
     choices=('weighted', 'stratified'),
   )
-  discriminator_sizes: tuple[int, ...] = _setting(
-    [1000] * 6,
+  discriminator_sizes: tuple[int, ...] = _objective(
+    (1000,) * 6,
     "units of the layers of factor's discriminator, comma-separated",
-    'Objective',
-    lower=1,
-    upper=_MOST_UNITS,
+    within=(1, _MOST_UNITS),
   )
-  discriminator_learning_rate: float = _setting(
-    1e-4, "step size of the discriminator's Adam", 'Objective', above=0.0
+  discriminator_learning_rate: float = _objective(
+    1e-4, "step size of the discriminator's Adam", positive=True
   )
-  permutation: str = _setting(
+  permutation: str = _objective(
     'same_batch',
     'whose latents factor permutes: those that it also compares with, or of a '
     'second batch, which is the other half of --batch_size',
-    'Objective',
     choices=('same_batch', 'second_batch'),
   )
-  network: str = _setting(
+  network: str = _model(
     'mlp',
     'encoder and its mirror, the decoder; strided_conv: 5x5 with stride 2, '
     'then --hidden_sizes; pooled_conv: 3x3 with max-pooling, decoded by '
     'upsampling; deep_conv: pairs of 5x5, the second with stride 2; '
     'burgess_conv, locatello_conv and higgins_mlp: of the studies of sprites',
-    'Model',
     choices=tuple(
       sorted(parts.find('encoder').keys() & parts.find('decoder').keys())
     ),
   )
-  encoder: str | None = _setting(
+  encoder: str | None = _model(
     None,
     "the encoder, where it is not --network's",
-    'Model',
     choices=tuple(parts.find('encoder')),
   )
-  decoder: str | None = _setting(
+  decoder: str | None = _model(
     None,
     "the decoder, where it is not --network's",
-    'Model',
     choices=tuple(parts.find('decoder')),
   )
-  channels: tuple[int, ...] = _setting(
-    [32, 64],
-    'of the convolutions, comma-separated',
-    'Model',
-    lower=1,
-    upper=_MOST_UNITS,
+  channels: tuple[int, ...] = _model(
+    (32, 64), 'of the convolutions, comma-separated', within=(1, _MOST_UNITS)
   )
-  dropout: float = _setting(
+  dropout: float = _model(
     0.0,
     "rate before the last layer of pooled_conv's encoder, in training only",
-    'Model',
-    lower=0.0,
-    upper=0.99,
+    within=(0.0, 0.99),
     off=0.0,
   )
-  hidden_sizes: tuple[int, ...] = _setting(
-    [100, 100],
+  hidden_sizes: tuple[int, ...] = _model(
+    (100, 100),
     "widths of the encoder's dense layers (mlp and strided_conv), mirrored in "
     'the decoder; comma-separated units',
-    'Model',
-    lower=1,
-    upper=_MOST_UNITS,
+    within=(1, _MOST_UNITS),
   )
-  activation: str = _setting(
+  activation: str = _model(
     'relu',
     'what follows each hidden layer',
-    'Model',
     choices=(
       'elu',
       'gelu',
@@ -290,241 +258,187 @@ class Config:
       'tanh',
     ),
   )
-  latent_size: int = _setting(
-    10, 'number of latents', 'Model', lower=1, upper=_MOST_UNITS
-  )
-  posterior: str = _setting(
+  latent_size: int = _model(10, 'number of latents', within=(1, _MOST_UNITS))
+  posterior: str = _model(
     'normal',
     'q(z|x); normal: independent latents; full_covariance: one triangle; '
     'deterministic: a code, as of a plain autoencoder, where beta has no '
     'meaning',
-    'Model',
     choices=tuple(parts.find('posterior')),
   )
-  code_activation: str = _setting(
+  code_activation: str = _model(
     'linear',
     'what the code of --posterior=deterministic passes through',
-    'Model',
     choices=('linear', 'sigmoid', 'tanh'),
     off='linear',
   )
-  prior: str = _setting(
+  prior: str = _model(
     'standard',
     'p(z); standard: N(0, I); mixture: learned, of diagonal normals',
-    'Model',
     choices=tuple(parts.find('prior')),
   )
-  prior_components: int = _setting(
-    10, 'components of the mixture', 'Model', lower=1, upper=_MOST_UNITS
+  prior_components: int = _model(
+    10, 'components of the mixture', within=(1, _MOST_UNITS)
   )
-  likelihood: str = _setting(
+  likelihood: str = _model(
     'bernoulli',
     'p(x|z) of each value; continuous_bernoulli: a density of grey pixels; '
     'squared_error: no density, for --objective=reconstruction',
-    'Model',
     choices=tuple(parts.find('likelihood')),
   )
-  likelihood_scale: str = _setting(
+  likelihood_scale: str = _model(
     'optimal',
     'standard deviation of normal, where pixels lie in [0, 1]: a number; '
     'global: one learned; per_output: from the decoder; optimal: the root of '
     "the batch's mean squared error",
-    'Model',
   )
-  output_activation: str = _setting(
+  output_activation: str = _model(
     'linear',
     'what the mean of --likelihood=normal or squared_error passes through',
-    'Model',
     choices=('linear', 'sigmoid', 'tanh'),
     off='linear',
   )
-  posterior_scale: str = _setting(
+  posterior_scale: str = _model(
     'square',
     "from the encoder's output to the posterior's standard deviation (plus a "
     'floor of 1e-6); log_variance: exp of half',
-    'Model',
     choices=('exp', 'log_variance', 'softplus', 'square'),
   )
-  init: str = _setting(
+  init: str = _model(
     'sonnet',
     'initial weights; sonnet: truncated normal, variance 1 / fan-in',
-    'Model',
     choices=('glorot_uniform', 'he_uniform', 'sonnet'),
     compiled=False,
   )
-  output_bias: str = _setting(
+  output_bias: str = _model(
     'zero',
     "initial biases of the decoder's output; data_mean: logits of the mean "
     'grey training image, clipped to [0.001, 0.999]',
-    'Model',
     choices=('data_mean', 'zero'),
     off='zero',
     compiled=False,
   )
-  dataset: str = _setting(
+  dataset: str = _data(
     'auto',
     'mnist_5k, wine (a table), sprites or xy_squares (drawn, all factors '
     'known), a TFDS name (mnist, fashion_mnist, kmnist, ...), or the path of a '
     'folder of images or IDX files, or of a file: a table (.csv, .tsv), arrays '
     '(.npy, .npz), or what a study of disentanglement published; '
     'auto: mnist, or mnist_5k where that cannot be had',
-    'Data',
   )
-  image_size: int | None = _setting(
+  image_size: int | None = _data(
     None,
     'height and width in pixels to which images are brought: cropped to the '
     "middle square and resized by Lanczos' filter; sprites and xy_squares are "
     'drawn at it',
-    'Data',
-    lower=8,
-    upper=_MOST_PIXELS,
+    within=(8, _MOST_PIXELS),
   )
-  label_column: str | None = _setting(
+  label_column: str | None = _data(
     None,
     'column of a table in a file that holds labels: its name, or its number, '
     'counted from 1, where there is no header',
-    'Data',
   )
-  test_share: float | None = _setting(
+  test_share: float | None = _data(
     None,
     'of the examples, the share that is cut for testing where the source has '
     'no test split; one in ten without it; 0: train on all, and evaluate on '
     'the same',
-    'Data',
-    lower=0.0,
-    upper=0.9,
+    within=(0.0, 0.9),
   )
-  binarize: str = _setting(
+  binarize: str = _data(
     'none',
     'grey pixels to zeros and ones; none keeps them grey, threshold cuts at '
     'one half, static draws them once, dynamic at every presentation',
-    'Data',
     choices=('none', 'threshold', 'static', 'dynamic'),
   )
-  num_validation: int = _setting(
+  num_validation: int = _data(
     0,
     'training images, in their share of each class, that become the validation '
     'split',
-    'Data',
-    lower=0,
-    upper=_MOST,
+    within=(0, _MOST),
   )
-  batch_size: int = _setting(
-    64, 'images per step', 'Training', lower=1, upper=_MOST_UNITS
+  batch_size: int = _training(64, 'images per step', within=(1, _MOST_UNITS))
+  training_steps: int | None = _training(
+    1024, 'updates of the weights', within=(1, _MOST), compiled=False
   )
-  training_steps: int | None = _setting(
-    1024,
-    'updates of the weights',
-    'Training',
-    lower=1,
-    upper=_MOST,
-    compiled=False,
-  )
-  num_epochs: float | None = _setting(
+  num_epochs: float | None = _training(
     None,
     'passes over the training images, instead of --training_steps',
-    'Training',
-    above=0.0,
-    upper=_MOST,
+    within=(0.0, _MOST),
+    positive=True,
     compiled=False,
   )
-  optimizer: str = _setting(
+  optimizer: str = _training(
     'adam',
     'what updates the weights; rmsprop with decay 0.9 and epsilon 1e-10',
-    'Training',
     choices=tuple(parts.find('optimizer')),
   )
-  learning_rate: float = _setting(
-    1e-3,
-    'step size of the optimizer',
-    'Training',
-    above=0.0,
-    compiled=False,
+  learning_rate: float = _training(
+    1e-3, 'step size of the optimizer', positive=True, compiled=False
   )
-  learning_rate_schedule: str = _setting(
+  learning_rate_schedule: str = _training(
     'constant',
     'ladder: 3^i epochs at --learning_rate * 10^(-i/7) for i = 0, 1, 2, ... '
     '(Burda et al. 2015)',
-    'Training',
     choices=('constant', 'ladder'),
     compiled=False,
   )
-  adam_epsilon: float = _setting(
-    1e-8,
-    "added to the root of Adam's second moment",
-    'Training',
-    above=0.0,
+  adam_epsilon: float = _training(
+    1e-8, "added to the root of Adam's second moment", positive=True
   )
-  momentum: float = _setting(
+  momentum: float = _training(
     0.9,
     'decay of the sum of gradients that --optimizer=momentum follows',
-    'Training',
-    lower=0.0,
-    upper=0.9999,
+    within=(0.0, 0.9999),
   )
-  patience: int = _setting(
+  patience: int = _training(
     0,
     'epochs without a better elbo (at beta 1) on the validation split, after '
     'which training stops; the best weights are kept. 0: train to the end and '
     'keep the last',
-    'Training',
-    lower=0,
-    upper=_MOST,
+    within=(0, _MOST),
     compiled=False,
   )
-  seed: int = _setting(
-    0,
-    'of every random number in the run',
-    'Training',
-    lower=0,
-    compiled=False,
+  seed: int = _training(
+    0, 'of every random number in the run', within=(0, math.inf), compiled=False
   )
-  log_every: int = _setting(
+  log_every: int = _training(
     0,
     'steps between rows of train.csv, beside powers of two and the last step; '
     '0 for none',
-    'Training',
-    lower=0,
-    upper=_MOST,
+    within=(0, _MOST),
     compiled=False,
   )
-  eval_every: int = _setting(
+  eval_every: int = _training(
     0,
     'steps between evaluations on the test split, beside the one at the end; '
     '0 for none',
-    'Training',
-    lower=0,
-    upper=_MOST,
+    within=(0, _MOST),
     compiled=False,
   )
-  checkpoint_every: str = _setting(
+  checkpoint_every: str = _execution(
     '60s',
     'between checkpoints: a number of steps, or of seconds with an s at the '
     'end; there is always one at the end',
-    'Execution',
     compiled=False,
   )
-  jit: str = _setting(
+  jit: str = _execution(
     'auto',
     'whether XLA compiles the training loop; auto: yes for dense networks and '
     'on GPUs, no for convolutions on CPUs',
-    'Execution',
     choices=('auto', 'on', 'off'),
   )
-  data_placement: str = _setting(
+  data_placement: str = _execution(
     'auto',
     "who gathers a batch's images; auto: the device where all training "
     'images take at most 1 GiB, else the host',
-    'Execution',
     choices=('auto', 'device', 'host'),
   )
-  threads: int = _setting(
+  threads: int = _execution(
     0,
     'CPU threads; 0: as many as there are cores. Part of what makes a run '
     'repeat bit for bit',
-    'Execution',
-    lower=0,
-    upper=4096,
+    within=(0, 4096),
   )
 
   def __post_init__(self):
@@ -654,30 +568,37 @@ def _check(field: dataclasses.Field, value: Any) -> None:
   kind, optional = base_type(field)
   if value is None and optional:
     return
-  problem = None
-  items = value if is_list(field) else (value,)
-  if not isinstance(items, tuple):
-    problem = f'must be a list of {kind.__name__}'
-    items = ()
-  for item in items:
-    accepted = (int, float) if kind is float else kind
-    if isinstance(item, bool) or not isinstance(item, accepted):
-      problem = f'must be of type {kind.__name__}'
-    elif kind is float and not abs(item) <= _LARGEST:
-      problem = 'must be finite, and fit into 32 bits'
-    elif kind is int and abs(item) >= 2**63:
-      problem = 'must fit into 63 bits'
-    elif (choices := field.metadata['choices']) and item not in choices:
-      problem = f'must be one of {", ".join(choices)}'
-    elif (lower := field.metadata['lower']) is not None and item < lower:
-      problem = f'must be at least {lower:g}'
-    elif (above := field.metadata['above']) is not None and item <= above:
-      problem = f'must be greater than {above:g}'
-    elif (upper := field.metadata['upper']) is not None and item > upper:
-      problem = f'must be at most {upper:g}'
-  if problem:
-    shown = ','.join(map(str, value)) if isinstance(value, tuple) else value
-    raise ConfigError(f'--{field.name}={shown}: {problem}')
+  if is_list(field) and not isinstance(value, tuple):
+    problems = [f'must be a list of {kind.__name__}']
+  else:
+    items = value if is_list(field) else (value,)
+    problems = [_problem(field, kind, item) for item in items]
+  if problem := next(filter(None, problems), None):
+    raise ConfigError(f'--{field.name}={records.text(value)}: {problem}')
+
+
+def _problem(field: dataclasses.Field, kind: type, item: Any) -> str | None:
+  """Says what a value, or an item of a list, must be; None where it is that."""
+  accepted = (int, float) if kind is float else kind
+  if isinstance(item, bool) or not isinstance(item, accepted):
+    return f'must be of type {kind.__name__}'
+  if isinstance(item, str):
+    choices = field.metadata['choices']
+    if choices and item not in choices:
+      return f'must be one of {", ".join(choices)}'
+    return None
+  low, high = field.metadata['within']
+  if kind is float and not abs(item) <= _LARGEST:
+    return 'must be finite, and fit into 32 bits'
+  if kind is int and abs(item) >= 2**63:
+    return 'must fit into 63 bits'
+  if field.metadata['positive'] and item <= 0:
+    return 'must be greater than 0'
+  if item < low:
+    return f'must be at least {low:g}'
+  if item > high:
+    return f'must be at most {high:g}'
+  return None
 
 
 def parse_interval(text: str) -> tuple[float, str]:
@@ -744,11 +665,8 @@ def from_dict(settings: Mapping[str, Any], where: str) -> Config:
   if unknown := sorted(settings.keys() - names):
     raise ConfigError(f'{where}: unknown settings {", ".join(unknown)}')
   values: dict[str, Any] = {
-    field.name: tuple(settings[field.name])
-    if is_list(field) and isinstance(settings[field.name], list)
-    else settings[field.name]
-    for field in fields()
-    if field.name in settings
+    name: tuple(value) if isinstance(value, list) else value
+    for name, value in settings.items()
   }
   for name, old, new in _RENAMED:
     if values.get(name) == old:
@@ -771,12 +689,12 @@ def load(path: str | os.PathLike) -> Config:
   return from_dict(records.read_object(pathlib.Path(path)), str(path))
 
 
-def differences(old: Config, new: Config) -> list[str]:
-  """Returns the settings in which configs differ, as `name: old -> new`."""
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+  """Returns the settings in which two runs differ, as `name: old -> new`."""
   return [
-    f'{field.name}: {getattr(old, field.name)} -> {getattr(new, field.name)}'
-    for field in fields()
-    if getattr(old, field.name) != getattr(new, field.name)
+    f'{name}: {records.text(old.get(name))} -> {records.text(new.get(name))}'
+    for name in {**old, **new}
+    if old.get(name) != new.get(name)
   ]
 
 

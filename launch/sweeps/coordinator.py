@@ -101,13 +101,9 @@ def _check_same(folder: pathlib.Path, plan: grid.Plan) -> None:
   if not path.exists():
     files.replace_file(path, content.encode() + b'\n')
     return
-  old, new = records.read_object(path), json.loads(content)
-  differing = [
-    f'{name}: {records.text(old.get(name))} -> {records.text(new.get(name))}'
-    for name in sorted(old.keys() | new.keys())
-    if old.get(name) != new.get(name)
-  ]
-  if differing:
+  if differing := config_lib.differences(
+    records.read_object(path), json.loads(content)
+  ):
     raise records.RecordError(
       f'{folder} holds another sweep ({"; ".join(differing)}); give another '
       '--sweep_dir'

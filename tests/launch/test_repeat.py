@@ -123,7 +123,7 @@ def test_flags_override_the_file(repeat):
   original, again = (
     config.load(run / records.CONFIG) for run in (repeat.original, repeat.again)
   )
-  assert config.differences(original, again) == [
+  assert config.differences(vars(original), vars(again)) == [
     'beta: 0.01 -> 0.25',
     'training_steps: 2 -> 7',  # A tenth of 4,000 images in batches of 64.
     'jit: off -> on',
@@ -133,7 +133,7 @@ def test_flags_override_the_file(repeat):
 def test_a_folder_that_holds_a_run_must_hold_that_one(repeat):
   assert repeat().code == 0
   assert 'is finished (2 steps)' in repeat().stdout
-  assert_one_line_error(repeat('--beta=4'), 'beta: 0.01 -> 4.0')
+  assert_one_line_error(repeat('--beta=4'), 'beta: 0.01 -> 4')
   (repeat.original / records.CONFIG).write_text('{"seed": 7}')
   assert_one_line_error(repeat(), 'holds a run with other settings')
 

@@ -535,7 +535,7 @@ def test_another_config_is_refused_and_nothing_is_overwritten(
   before = (run / records.TRAIN).read_bytes()
   assert_one_line_error(
     launch_train(run_dir=run, beta=4, seed=1),
-    'beta: 0.01 -> 4.0; seed: 0 -> 1',
+    'beta: 0.01 -> 4; seed: 0 -> 1',
     '--overwrite',
   )
   assert_one_line_error(
