@@ -56,6 +56,11 @@ class RunFiles:
     return len(self.manifest['dataset']['shape']) == 3
 
   @property
+  def has_factors(self) -> bool:
+    """Returns whether it is known what its images were made from."""
+    return bool(self.manifest['dataset'].get('factors'))
+
+  @property
   def split(self) -> str:
     """Returns the split that it is evaluated on."""
     return records.result_split(self.manifest)

@@ -1,4 +1,8 @@
-"""Reconstructions: test images above, the decoder's modes and means below."""
+"""Reconstructions: test images above, the decoder's modes and means below.
+
+With --by_factor, of data that hold every combination of their factors: images
+in which one factor varies, and the means of their reconstructions.
+"""
 
 import argparse
 
@@ -60,6 +64,60 @@ def plot_reconstructions(
   )
 
 
+def read_factor_frame(run: frames.RunFiles) -> pd.DataFrame:
+  """Returns a row for each image in which one factor varies.
+
+  Returns:
+    Columns factor, its name; value, an index of num_values; truth and mean,
+    [H, W, C].
+
+  Raises:
+    FigureError: no such images were kept.
+    RecordError: arrays that are damaged.
+  """
+  if not (run.path / records.ARRAYS / 'by_factor.npz').exists():
+    raise figures.FigureError(
+      f'{run.path} has no images by factor; python -m launch.evaluate '
+      f'--run_dir={run.path} writes them, where the data hold every '
+      'combination of known factors'
+    )
+  keys = ['labels', 'values', 'num_values', 'images', 'means']
+  arrays = records.read_arrays(run.path, 'by_factor', keys)
+  names = ['factor', 'value', 'num_values', 'truth', 'mean']
+  return pd.DataFrame(
+    {name: list(arrays[key]) for name, key in zip(names, keys, strict=True)}
+  )
+
+
+def plot_by_factor(
+  frame: pd.DataFrame, title: str = '', width: float = figures.DOUBLE_COLUMN
+) -> gg.ggplot:
+  """Draws two rows for each factor: images over its values, and their means."""
+  figures.check_columns(
+    frame, ['factor', 'value', 'num_values', 'truth', 'mean']
+  )
+  figures.stack(pd.concat([frame['truth'], frame['mean']]))  # Of one shape.
+  groups = list(frame.groupby('factor', sort=False))
+  columns = max(len(rows) for _, rows in groups)
+  shape = np.shape(frame['truth'].iloc[0])
+  # A factor of fewer values leaves paper.
+  images = np.ones((2 * len(groups), columns, *shape))
+  labels = []
+  for row, (name, rows) in enumerate(groups):
+    rows = rows.sort_values('value')
+    images[2 * row, : len(rows)] = figures.stack(rows['truth'])
+    images[2 * row + 1, : len(rows)] = figures.stack(rows['mean'])
+    labels += [f'{name} ({rows["num_values"].iloc[0]})', 'mean']
+  return figures.plot_images(
+    images,
+    width,
+    title,
+    x='one factor from its first to its last value (how many it has), the '
+    'others at their middle one',
+    rows=labels,
+  )
+
+
 def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
   frame = read_frame(runs.runs[0])
   width = command.width(arguments)
@@ -76,6 +134,9 @@ def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
 
 def _add_options(parser: command.Parser) -> None:
   parser.add_list('--index', 'of test images, by default the first ones', int)
+  parser.add_switch(
+    '--by_factor', 'vary one factor at a time (reconstructions_by_factor.*)'
+  )
 
 
 FIGURE = command.Figure(
@@ -87,5 +148,15 @@ FIGURE = command.Figure(
   add_options=_add_options,
 )
 
+BY_FACTOR = command.Figure(
+  'reconstructions_by_factor',
+  'Reconstructions by factor: images in which one factor varies above, the '
+  'means that the decoder makes of them below.',
+  command.of_one_run(read_factor_frame, plot_by_factor),
+  'Two rows for each factor: images over its values while the others stay, and '
+  'below them the means that the decoder makes of them.',
+  add_options=_add_options,
+)
+
 if __name__ == '__main__':
-  command.run(FIGURE)
+  command.run(FIGURE, by_factor=BY_FACTOR)

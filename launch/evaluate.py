@@ -99,7 +99,7 @@ def main() -> int:
     for bar in shown:
       bar.close()
   if evaluated.split == records.result_split(evaluated.manifest):
-    pictures.write(path, evaluated, in_training=False)
+    pictures.write(path, evaluated, run.dataset, in_training=False)
   print('\n'.join(metrics.lines(evaluated, rows)))
   if chosen:
     print('scores of disentanglement (± standard error over draws):')

@@ -613,6 +613,13 @@ _AXES: Mapping[str, Mapping[str, str]] = {
   'latent_grid': {'latents': 'K', 'rates': 'K', 'values': 'G', 'modes': 'RG*'},
   'manifold': {'values': 'G', 'modes': 'RG*'},
   'embedding': {'images': 'ND', 'latents': 'ND'},
+  # `labels` name the factor that varies.
+  'by_factor': {
+    'values': 'N',
+    'num_values': 'N',
+    'images': 'N*',
+    'means': 'N*',
+  },
 }
 # Words or numbers, one for each of the first axis.
 _LABELS = 'labels'

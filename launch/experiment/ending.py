@@ -22,7 +22,7 @@ def finish(state: State) -> str:
   if state.evaluated is None or state.evaluated.step != state.step:
     split = records.result_split(state.manifest)
     state.evaluated = writing.evaluate(state, split)
-  pictures.write(state.path, state.evaluated, in_training=True)
+  pictures.write(state.path, state.evaluated, state.dataset, in_training=True)
   stopped = {}
   if state.config.patience:
     stopped = {'stopped_early': last_step < state.schedule.last}

@@ -10,11 +10,14 @@ import threadpoolctl
 from launch import records
 from launch.experiment import metrics
 from vae import models, randomness
-from vae.data import batches
+from vae.data import batches, datasets
 from vae.metrics import evaluation
 
 # Test images kept with their reconstructions.
 NUM_RECONSTRUCTIONS = 64
+
+# Values of each factor, at most, whose images are kept.
+NUM_VALUES = 10
 
 # Samples from the prior.
 NUM_SAMPLES = 64
@@ -42,13 +45,17 @@ NUM_COMPONENTS = 50
 
 
 def write(
-  run_dir: pathlib.Path, of: metrics.Evaluated, in_training: bool
+  run_dir: pathlib.Path,
+  of: metrics.Evaluated,
+  dataset: datasets.Dataset,
+  in_training: bool,
 ) -> None:
   """Writes every array of a run.
 
   Args:
     run_dir: the run.
     of: the evaluated split, which says which latents carry most.
+    dataset: that it is of.
     in_training: whether this process holds the run.
   """
   model, split, config, result = of.model, of.data, of.config, of.result
@@ -84,11 +91,52 @@ def write(
     key = randomness.key(config.seed, randomness.Purpose.PRIOR, 0)
     contents['samples'] = {'modes': model.sample(NUM_SAMPLES, key).numpy()}
     contents['latent_grid'] = latent_grid(model, result.rate_per_latent)
+  if dataset.has_grid:
+    contents['by_factor'] = by_factor(model, dataset, config.binarize)
   if config.latent_size == 2:
     contents['manifold'] = manifold(model, result, result.has_elbo)
   expected = None if in_training else of.manifest
   for name, arrays in contents.items():
     records.write_arrays(run_dir, name, of.step, arrays, expected)
+
+
+def by_factor(
+  model: models.VAE, dataset: datasets.Dataset, binarize: str
+) -> dict[str, np.ndarray]:
+  """Images in which one factor varies, and the means they are decoded to.
+
+  The other factors keep the middle one of their values. The images are of all
+  splits, so that the model was trained on most of them.
+
+  Args:
+    model: the VAE.
+    dataset: holds every combination of factors.
+    binarize: as in `batches.to_float`.
+
+  Returns:
+    For each image `labels` [N], the name of the factor that varies; `values`
+    [N], the index of its value, of which there are `num_values` [N]; `images`
+    and `means` [N, H, W, C].
+  """
+  names, sizes = list(dataset.factors), np.array([*dataset.factors.values()])
+  rows, which = [], []
+  for k, size in enumerate(sizes):
+    values = np.rint(np.linspace(0, size - 1, min(size, NUM_VALUES)))
+    factors = np.tile(sizes // 2, (len(values), 1))
+    factors[:, k] = values
+    rows.append(factors)
+    which += [k] * len(values)
+  factors = np.concatenate(rows)
+  images = batches.to_float(
+    tf.constant(dataset.images_of(factors)), binarize, evaluation.target_key(0)
+  )
+  return {
+    'labels': np.array(names)[which],
+    'values': factors[np.arange(len(which)), which],
+    'num_values': sizes[which],
+    'images': images.numpy(),
+    'means': model.decode(model.encode(images).mean()).mean().numpy(),
+  }
 
 
 def principal_components(examples: np.ndarray) -> np.ndarray:

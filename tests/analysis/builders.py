@@ -102,6 +102,13 @@ def write_arrays(run, latents, step=4):
       'modes': 1 - truth,
       'means': truth / 2,
     },
+    'by_factor': {
+      'labels': np.array(['shape'] * 2 + ['x'] * 5),
+      'values': np.array([0, 1, 0, 2, 4, 6, 8]),
+      'num_values': np.array([2, 2, 9, 9, 9, 9, 9]),
+      'images': images(7, 6, 6, 1),
+      'means': images(7, 6, 6, 1) / 2,
+    },
     'samples': {'modes': images(64, 6, 6, 1)},
     'traversals': {
       'values': values,
@@ -140,7 +147,11 @@ def analyse(name, *arguments):
   module = importlib.import_module(f'analysis.{name}')
   main = getattr(module, 'main', None)
   if main is None:
-    variants = {'grid': module.GRID} if hasattr(module, 'GRID') else {}
+    variants = {
+      name.lower(): value
+      for name, value in vars(module).items()
+      if isinstance(value, command.Figure) and name != 'FIGURE'
+    }
     main = lambda: command.run(module.FIGURE, **variants)
   stdout, stderr = io.StringIO(), io.StringIO()
   argv, sys.argv = sys.argv, [f'analysis/{name}.py', *map(str, arguments)]

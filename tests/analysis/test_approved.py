@@ -80,6 +80,22 @@ def reconstruction_frame(count, **kwargs):
   )
 
 
+def factor_frame(sizes=(3, 6, 40), columns=10, **kwargs):
+  return pd.DataFrame(
+    [
+      {
+        'factor': ['shape', 'scale', UNICODE][k],
+        'value': size * column // columns,
+        'num_values': size,
+        'truth': picture(k + column, **kwargs),
+        'mean': 0.5 * picture(k + column, **kwargs),
+      }
+      for k, size in enumerate(sizes)
+      for column in range(min(size, columns))
+    ]
+  )
+
+
 def traversal_frame(latents, inactive=0, values=5, rated=True):
   return pd.DataFrame(
     [
@@ -217,6 +233,12 @@ CASES = {
   ),
   'reconstructions-mean': lambda: reconstructions.plot_reconstructions(
     reconstruction_frame(16).assign(mean=[p / 2 for p in pictures(16)])
+  ),
+  'reconstructions_by_factor': lambda: reconstructions.plot_by_factor(
+    factor_frame(), UNICODE
+  ),
+  'reconstructions_by_factor-one': lambda: reconstructions.plot_by_factor(
+    factor_frame(sizes=(2,), channels=3), width=SINGLE
   ),
   'samples': lambda: samples.plot_samples(
     pd.DataFrame({'mode': pictures(64)}), 'Samples'
@@ -369,6 +391,7 @@ def test_a_changed_figure_is_seen(tmp_path, change):
 PLOTS = {
   loss_curves.plot_loss_curves: train_frame,
   reconstructions.plot_reconstructions: lambda: reconstruction_frame(3),
+  reconstructions.plot_by_factor: lambda: factor_frame((3, 6)),
   samples.plot_samples: lambda: pd.DataFrame({'mode': pictures(3)}),
   traversals.plot_traversals: lambda: traversal_frame(3),
   traversals.plot_latent_grid: lambda: grid_frame(3),

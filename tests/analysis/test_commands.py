@@ -74,6 +74,22 @@ def test_the_grid_of_two_latents_is_a_figure_of_its_own(run):
   assert (code, stdout.strip()) == (0, str(run / 'figures/latent_grid.png'))
 
 
+def test_images_by_factor_are_a_figure_where_they_were_kept(run):
+  arguments = (f'--run_dir={run}', '--by_factor', '--format=png')
+  code, stdout, _ = builders.analyse('reconstructions', *arguments)
+  drawn = run / 'figures/reconstructions_by_factor.png'
+  assert (code, stdout.strip()) == (0, str(drawn))
+  kept = records.read_arrays(run, 'by_factor')
+  frame = reconstructions.read_factor_frame(
+    frames.read_runs([str(run)]).runs[0]
+  )
+  assert list(frame['factor']) == ['shape'] * 2 + ['x'] * 5
+  np.testing.assert_array_equal(np.stack([*frame['mean']]), kept['means'])
+  (run / 'arrays/by_factor.npz').unlink()
+  code, _, stderr = builders.analyse('reconstructions', *arguments)
+  assert code == 1 and 'where the data hold every combination' in stderr
+
+
 @pytest.mark.parametrize('name', ['loss_curves', 'traversals'])
 def test_other_processes_draw_the_same_bytes(run, name):
   drawn = []

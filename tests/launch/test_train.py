@@ -13,7 +13,7 @@ import scipy.stats
 import tensorflow as tf
 
 from launch import files, records, runs
-from launch.experiment import build
+from launch.experiment import build, pictures
 from launch.rundir import checkpoints
 from launch.settings import config, presets
 from tests.launch import conftest, faults
@@ -300,7 +300,8 @@ def test_two_latents_have_a_manifold_at_quantiles_of_the_prior(
   assert latents['labels'].shape == (1000,)
 
 
-def test_drawn_data_keep_their_factors(launch_train, tmp_path):
+def test_drawn_data_keep_their_factors(launch_train, tmp_path, monkeypatch):
+  monkeypatch.setattr(pictures, 'NUM_VALUES', 5)
   run = tmp_path / 'run'
   result = launch_train(
     run_dir=run, dataset='xy_squares', image_size=8, training_steps=3
@@ -323,6 +324,21 @@ def test_drawn_data_keep_their_factors(launch_train, tmp_path):
   np.testing.assert_array_equal(
     images * 255, xy_squares.images(latents['factors'][:64], 8)
   )
+  # Each factor over five of its values, the others in the middle of theirs.
+  varied = records.read_arrays(run, 'by_factor')
+  names = [name for name in xy_squares.FACTORS for _ in range(5)]
+  assert list(varied['labels']) == names
+  assert list(varied['values']) == 6 * [0, 2, 4, 5, 7]
+  assert set(varied['num_values']) == {8}
+  expected = np.full((30, 6), 4)
+  for row in range(30):
+    expected[row, row // 5] = [0, 2, 4, 5, 7][row % 5]
+  np.testing.assert_array_equal(
+    varied['images'] * 255, xy_squares.images(expected, 8)
+  )
+  model = runs.load(run, data_dir=launch_train.data_dir).model
+  means = model.decode(model.encode(varied['images']).mean()).mean()
+  np.testing.assert_allclose(varied['means'], means, atol=1e-6)
 
 
 def test_a_table_is_trained_on_and_measured_in_nats_per_row(

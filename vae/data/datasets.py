@@ -87,6 +87,11 @@ class Dataset:
     """Number of values of each factor, by name, in their order."""
     return dict(self.provenance.get('factors', ()))
 
+  @property
+  def has_grid(self) -> bool:
+    """Returns whether it holds every combination of its factors once."""
+    return self._grid is not None
+
   def images_of(self, factors: np.ndarray) -> np.ndarray:
     """Returns the images of some factors, from whichever splits hold them.
 
@@ -100,6 +105,10 @@ class Dataset:
       ValueError: values out of range, or the data do not hold every combination
         of factors once.
     """
+    if self._grid is None:
+      raise ValueError(
+        f'{self.name} does not hold every combination of its factors once'
+      )
     index = np.ravel_multi_index(
       tuple(np.asarray(factors).T), tuple(self.factors.values())
     )
@@ -112,17 +121,15 @@ class Dataset:
     return images
 
   @functools.cached_property
-  def _grid(self) -> np.ndarray:
+  def _grid(self) -> np.ndarray | None:
     """Finds where each combination of factors is, over all splits."""
     sizes = tuple(self.factors.values())
     factors = [s.factors for s in self.splits.values() if s.factors is not None]
     if not factors:
-      raise ValueError(f'{self.name} has no factors')
+      return None
     index = np.ravel_multi_index(tuple(np.concatenate(factors).T), sizes)
     if len(index) != math.prod(sizes) or (np.bincount(index) != 1).any():
-      raise ValueError(
-        f'{self.name} does not hold every combination of its factors once'
-      )
+      return None
     return np.argsort(index)
 
   def statically_binarised(self) -> 'Dataset':

@@ -40,6 +40,7 @@ def test_images_are_found_by_their_factors(squares):
   with pytest.raises(ValueError, match='invalid entry'):
     squares.images_of(np.full((1, 6), 8))
   part = dataclasses.replace(squares, splits={'train': squares.splits['train']})
+  assert squares.has_grid and not part.has_grid
   with pytest.raises(ValueError, match='does not hold every combination'):
     part.images_of(factors)
 
