@@ -277,7 +277,8 @@ def read_sweep(sweep_dir: str | os.PathLike) -> Runs:
   if 'seed' not in table.columns:
     seeds = {run.name: run.config['seed'] for run in runs}
     table['seed'] = table['run'].map(seeds)
-  settings = [name for name in table.columns if name in runs[0].config]
+  known = {records.STRENGTH, *runs[0].config}
+  settings = [name for name in table.columns if name in known]
   effective = {run.name: run.manifest['effective_beta'] for run in runs}
   table['effective_beta'] = table['run'].map(effective).astype(float)
   return Runs(runs, table, tuple(settings), folder)

@@ -100,6 +100,10 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 OURS = 'this project'
 PRODUCTS = 'matrix products alone'
 
+# A column of sweep.csv that is no setting: the value of the one that differs
+# from objective to objective, where these have grids of their own.
+STRENGTH = 'strength'
+
 # The tables of a run; the others stand alone.
 RUN_TABLES = (TRAIN, TERMS, TIMING, EVAL, RATE_PER_LATENT)
 

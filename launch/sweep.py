@@ -1,8 +1,6 @@
 """Trains a grid of runs: `python -m launch.sweep --beta=0.1,1 --seed=0,1,2`."""
 
 import os
-from collections.abc import Sequence
-from typing import Any
 
 from absl import flags
 
@@ -24,7 +22,7 @@ _SWEEP_DIR = flags.DEFINE_string(
 _SWEEP = flags.DEFINE_string(
   'sweep',
   None,
-  'axes of a known sweep, which other flags override; list prints them all',
+  'a known sweep, whose values other flags override; list prints them all',
 )
 _EXECUTOR = flags.DEFINE_enum(
   'executor',
@@ -50,31 +48,24 @@ Usage: python -m launch.sweep --beta=0.001,0.01,0.1 [any flag below]
 """
 
 
-def _axes() -> dict[str, Sequence[Any]]:
-  """The axes of --sweep, and over them those of the command line."""
-  axes: dict[str, Sequence[Any]] = {}
+def _grids() -> list[grid.Grid]:
+  """The grids of --sweep, and over them the values of the command line."""
+  sweep = grid.Sweep('', {})
   if _SWEEP.value is not None:
     if _SWEEP.value not in grid.SWEEPS:
       raise config_lib.ConfigError(
         f'--sweep={_SWEEP.value}: must be list, or one of '
         f'{", ".join(grid.SWEEPS)}'
       )
-    axes |= grid.SWEEPS[_SWEEP.value].axes
+    sweep = grid.SWEEPS[_SWEEP.value]
   given = setting_flags.read_axes()
-  for name, other in (
-    ('training_steps', 'num_epochs'),
-    ('num_epochs', 'training_steps'),
-  ):
-    if name in given and other not in given:
-      axes.pop(other, None)
-  axes |= given
-  if len(axes.setdefault('threads', [1])) > 1:
+  if len(given.setdefault('threads', [1])) > 1:
     raise config_lib.ConfigError(
       '--threads: all runs of a sweep have as many; give one number'
     )
-  if not axes['threads'][0]:
-    axes['threads'] = [len(os.sched_getaffinity(0))]
-  return axes
+  if not given['threads'][0]:
+    given['threads'] = [len(os.sched_getaffinity(0))]
+  return sweep.grids(given)
 
 
 def main() -> int:
@@ -90,9 +81,8 @@ def main() -> int:
     raise config_lib.ConfigError(
       '--run_dir: a sweep makes its own run folders, in --sweep_dir'
     )
-  axes = _axes()
-  plan = grid.plan(axes, setting_flags.make)
-  threads = axes['threads'][0]
+  plan = grid.plan(_grids(), setting_flags.make)
+  threads = plan.runs[0].config.threads
   if _DRY_RUN.value:
     for planned in plan.runs:
       print(planned.name)

@@ -167,7 +167,7 @@ def train_all(
     settings = [*plan.runs[0].values]
     # Of runs that a larger or an other part of the same sweep has trained.
     ended: list[tuple[Mapping[str, Any], Outcome]] = [
-      ({name: getattr(config, name) for name in settings}, end)
+      ({name: grid.value(config, name) for name in settings}, end)
       for path in sorted(folder.iterdir())
       if path.name not in names and (found := _read_finished(path))
       for config, end in [found]

@@ -1,4 +1,7 @@
-"""A sweep as data: axes, and the runs that they span. No TensorFlow."""
+"""A sweep as data: grids of settings, and the runs that they span.
+
+No TensorFlow.
+"""
 
 import itertools
 import re
@@ -10,21 +13,87 @@ from launch import records
 from launch.settings import config as config_lib
 from launch.settings.config import Config
 
+# Values of settings; those of several values multiply.
+Grid = Mapping[str, Sequence[Any]]
+
+# The setting by which an objective departs from the elbo.
+STRENGTHS: Mapping[str, str] = types.MappingProxyType(
+  {
+    'elbo': 'beta',
+    'annealed': 'capacity',
+    'factor': 'gamma',
+    'beta_tc': 'beta',
+    'dip_i': 'dip_weight',
+    'dip_ii': 'dip_weight',
+    'info': 'mmd_weight',
+  }
+)
+
 
 class Sweep(NamedTuple):
   """A named sweep.
 
   Attributes:
     summary: one line that says what it asks.
-    axes: values of settings; those of several values multiply.
+    axes: what all of its runs share.
+    parts: grids over it, whose runs are those of the sweep.
   """
 
   summary: str
-  axes: Mapping[str, Sequence[Any]]
+  axes: Grid
+  parts: Sequence[Grid] = (types.MappingProxyType({}),)
+
+  def grids(self, given: Grid) -> list[Grid]:
+    """Returns the grids of the sweep where some settings are overridden.
+
+    A setting that parts have is overridden in these alone, but --objective
+    chooses among the parts that each have one.
+
+    Args:
+      given: values by setting.
+
+    Raises:
+      ConfigError: an objective that no part has.
+    """
+    parts = self.parts
+    if any('objective' in part for part in parts):
+      objectives = [*given.get('objective', [])]
+      given = {n: v for n, v in given.items() if n != 'objective'}
+      known = [part['objective'][0] for part in parts]
+      for objective in objectives:
+        if objective not in known:
+          raise config_lib.ConfigError(
+            f'--objective={objective}: must be one of the sweep, '
+            f'{", ".join(known)}'
+          )
+      if objectives:
+        parts = [part for part in parts if part['objective'][0] in objectives]
+    shared = {**self.axes}
+    for name, other in (
+      ('training_steps', 'num_epochs'),
+      ('num_epochs', 'training_steps'),
+    ):
+      if name in given and other not in given:
+        shared.pop(other, None)
+    in_parts = {name for part in parts for name in part}
+    shared |= {n: v for n, v in given.items() if n not in in_parts}
+    return [
+      {**part, **{n: given[n] for n in part if n in given}, **shared}
+      if part
+      else shared
+      for part in parts
+    ]
 
 
-def _sweep(summary: str, **axes: Sequence[Any]) -> Sweep:
-  return Sweep(summary, types.MappingProxyType(axes))
+def _sweep(summary: str, *objectives: Grid, **axes: Sequence[Any]) -> Sweep:
+  parts = objectives or (types.MappingProxyType({}),)
+  return Sweep(summary, types.MappingProxyType(axes), parts)
+
+
+def _objective(name: str, strengths: Sequence[float], **axes: Any) -> Grid:
+  """The grid of an objective in a sweep over several."""
+  strength = {'objective': (name,), STRENGTHS[name]: strengths}
+  return types.MappingProxyType(strength | axes)
 
 
 _SEEDS = (0, 1, 2)
@@ -57,6 +126,52 @@ SWEEPS: Mapping[str, Sweep] = types.MappingProxyType(
       beta=(0.1, 0.25, 0.5, 0.784, 1.0, 1.5, 2.0, 4.0, 8.0),
       seed=_SEEDS,
     ),
+    'disentanglement': _sweep(
+      'what objective, strength and seed do to disentanglement: sprites of 32 '
+      'x 32 pixels, the default MLP, a small discriminator',
+      _objective('elbo', (0.5, 1.0, 2.0, 4.0)),
+      _objective('beta_tc', (1.0, 2.0, 4.0, 8.0)),
+      _objective(
+        'factor',
+        (2.0, 5.0, 10.0, 20.0),
+        discriminator_sizes=((100, 100, 100),),
+        discriminator_learning_rate=(1e-3,),
+      ),
+      _objective('dip_ii', (1.0, 2.0, 5.0, 10.0)),
+      dataset=('sprites',),
+      image_size=(32,),
+      test_share=(0.05,),
+      reduction=('sum',),
+      posterior_scale=('log_variance',),
+      training_steps=(20_000,),
+      log_every=(500,),
+      seed=(0, 1, 2, 3, 4),
+    ),
+    'locatello': _sweep(
+      'the study of Locatello et al. 2019, https://arxiv.org/abs/1811.12359, '
+      'on sprites: 1,800 runs of 300,000 steps, for a cluster',
+      _objective('elbo', (1.0, 2.0, 4.0, 6.0, 8.0, 16.0)),
+      _objective(
+        'annealed',
+        (5.0, 10.0, 25.0, 50.0, 75.0, 100.0),
+        capacity_steps=(100_000,),
+        gamma=(1000.0,),
+      ),
+      _objective('factor', (10.0, 20.0, 30.0, 40.0, 50.0, 100.0)),
+      _objective('dip_i', (1.0, 2.0, 5.0, 10.0, 20.0, 50.0)),
+      _objective('dip_ii', (1.0, 2.0, 5.0, 10.0, 20.0, 50.0)),
+      _objective('beta_tc', (1.0, 2.0, 4.0, 6.0, 8.0, 10.0)),
+      dataset=('sprites',),
+      test_share=(0.0,),
+      reduction=('sum',),
+      network=('locatello_conv',),
+      posterior_scale=('log_variance',),
+      init=('glorot_uniform',),
+      learning_rate=(1e-4,),
+      training_steps=(300_000,),
+      log_every=(5_000,),
+      seed=tuple(range(50)),
+    ),
   }
 )
 
@@ -66,7 +181,8 @@ class Planned(NamedTuple):
 
   Attributes:
     name: of its folder in the sweep's.
-    values: of the settings that vary, and of the seed.
+    values: of the settings that vary, and of the seed; where objectives have
+      grids of their own, the strength of each stands for its setting.
     config: its settings, of which some may be left open.
   """
 
@@ -87,41 +203,62 @@ class Plan(NamedTuple):
   runs: Sequence[Planned]
 
 
+def value(config: Config, name: str) -> Any:
+  """Returns what a config has in a column of a sweep's record."""
+  if name == records.STRENGTH:
+    name = STRENGTHS[config.objective]
+  return getattr(config, name)
+
+
 def plan(
-  axes: Mapping[str, Sequence[Any]],
+  grids: Sequence[Grid],
   make: Callable[[Mapping[str, Any]], Config],
 ) -> Plan:
-  """Returns the runs of a sweep: every combination of the axes' values.
+  """Returns the runs of a sweep: every combination of values in each grid.
 
   Args:
-    axes: values by setting.
+    grids: values by setting; where there are several, each has an objective.
     make: a config from some settings; decides on the others.
 
   Raises:
     ConfigError: a combination that cannot be.
   """
-  varying = [name for name, values in axes.items() if len(values) > 1]
+  varying = [
+    name
+    for name in dict.fromkeys(name for axes in grids for name in axes)
+    if len(grids[0].get(name, ())) > 1
+    or len({tuple(axes.get(name, ())) for axes in grids}) > 1
+  ]
+  common = [name for name in varying if all(name in axes for axes in grids)]
+  columns = common
+  if len(grids) > 1:
+    columns = [n for n in common if n not in STRENGTHS.values()]
+    columns.insert(1, records.STRENGTH)
   planned: dict[Any, list[Planned]] = {}
   names = set()
-  for combination in itertools.product(*axes.values()):
-    given = dict(zip(axes, combination, strict=True))
-    try:
-      config = make(given)
-    except config_lib.ConfigError as error:
-      if not varying:
-        raise
-      which = ' '.join(f'--{n}={records.text(given[n])}' for n in varying)
-      raise config_lib.ConfigError(f'{error} (with {which})') from error
-    values = {name: given[name] for name in varying} | {'seed': config.seed}
-    name = (
-      '_'.join(f'{key}={records.text(given[key])}' for key in varying) or 'run'
-    )
-    name = re.sub(r'[^\w.,=+-]', '-', name)
-    while name in names:  # Values that differ in such characters alone.
-      name += '-'
-    names.add(name)
-    program = config_lib.compiled_settings(config)
-    planned.setdefault(program, []).append(Planned(name, values, config))
+  for axes in grids:
+    named = [
+      name for name, values in axes.items() if name in common or len(values) > 1
+    ]
+    for combination in itertools.product(*axes.values()):
+      given = dict(zip(axes, combination, strict=True))
+      try:
+        config = make(given)
+      except config_lib.ConfigError as error:
+        if not named:
+          raise
+        which = ' '.join(f'--{n}={records.text(given[n])}' for n in named)
+        raise config_lib.ConfigError(f'{error} (with {which})') from error
+      values = {name: value(config, name) for name in [*columns, 'seed']}
+      name = (
+        '_'.join(f'{key}={records.text(given[key])}' for key in named) or 'run'
+      )
+      name = re.sub(r'[^\w.,=+-]', '-', name)
+      while name in names:  # Values that differ in such characters alone.
+        name += '-'
+      names.add(name)
+      program = config_lib.compiled_settings(config)
+      planned.setdefault(program, []).append(Planned(name, values, config))
   return Plan(
     tuple(varying), [run for runs in planned.values() for run in runs]
   )

@@ -3,6 +3,7 @@ import json
 import multiprocessing
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 from analysis import frames
 from launch import files, records
 from launch.rundir import checkpoints
-from launch.settings import config
+from launch.settings import config, parts
 from launch.settings.config import Config
 from launch.sweeps import coordinator, executors, grid, worker
 from launch.sweeps.worker import Outcome
@@ -76,7 +77,7 @@ def train_alone(folder, data_dir, *arguments):
 
 
 def plan(**axes):
-  return grid.plan(axes, lambda given: config.Config(**given))
+  return grid.plan([axes], lambda given: config.Config(**given))
 
 
 def test_axes_multiply_and_runs_of_one_program_stay_together():
@@ -113,14 +114,86 @@ def test_a_combination_that_cannot_be_refuses_the_sweep_before_any_run():
     plan(beta=[0.0, 1.0], batch_size=[64, 0])
 
 
-@pytest.mark.parametrize('name', grid.SWEEPS)
-def test_named_sweeps_can_be(name):
-  def make(given):
-    return config.Config(**{'training_steps': None} | given)
+def named(name, **given):
+  """The plan of a named sweep, overridden."""
 
-  _, runs = grid.plan(grid.SWEEPS[name].axes, make)
-  assert len(runs) >= 18
-  assert {run.values['seed'] for run in runs} == {0, 1, 2}
+  def make(settings):
+    return config.Config(**{'training_steps': None} | settings)
+
+  return grid.plan(grid.SWEEPS[name].grids(given), make)
+
+
+@pytest.mark.parametrize(
+  ('name', 'num_runs', 'num_seeds'),
+  [
+    ('beta', 21, 3),
+    ('latent_size', 18, 3),
+    ('rate_distortion', 27, 3),
+    ('disentanglement', 80, 5),
+    ('locatello', 1800, 50),
+  ],
+)
+def test_named_sweeps_can_be(name, num_runs, num_seeds):
+  assert name in grid.SWEEPS
+  _, runs = named(name)
+  assert len({run.name for run in runs}) == len(runs) == num_runs
+  assert {run.values['seed'] for run in runs} == {*range(num_seeds)}
+
+
+def test_each_objective_of_a_union_has_strengths_of_its_own():
+  _, runs = named('locatello', seed=[3])
+  strengths = {}
+  for run in runs:
+    assert [*run.values] == ['objective', 'strength', 'seed']
+    assert run.values['objective'] == run.config.objective
+    strengths.setdefault(run.config.objective, []).append(
+      run.values['strength']
+    )
+  # Locatello et al. 2019, table 4.
+  assert strengths == {
+    'elbo': [1, 2, 4, 6, 8, 16],
+    'annealed': [5, 10, 25, 50, 75, 100],
+    'factor': [10, 20, 30, 40, 50, 100],
+    'dip_i': [1, 2, 5, 10, 20, 50],
+    'dip_ii': [1, 2, 5, 10, 20, 50],
+    'beta_tc': [1, 2, 4, 6, 8, 10],
+  }
+  by_name = {run.name: run.config for run in runs}
+  assert by_name['objective=dip_i_dip_weight=5'].dip_weight == 5
+  assert by_name['objective=annealed_capacity=25'].gamma == 1000
+  assert by_name['objective=factor_gamma=30'].gamma == 30
+
+
+def test_what_overrides_a_union_reaches_the_parts_that_have_it():
+  axes, runs = named(
+    'disentanglement',
+    beta=[3.0],
+    gamma=[7.0, 9.0],
+    image_size=[16],
+    seed=[0],
+  )
+  found = {
+    (run.config.objective, run.values['strength'])
+    for run in runs
+    if run.config.objective != 'dip_ii'
+  }
+  assert found == {
+    ('elbo', 3.0), ('beta_tc', 3.0), ('factor', 7.0), ('factor', 9.0),
+  }  # fmt: skip
+  assert {run.config.image_size for run in runs} == {16}
+  assert 'image_size' not in axes
+  # One part left is a sweep over its own setting.
+  axes, runs = named('disentanglement', objective=['elbo'], beta=[1.0, 2.0])
+  assert axes == ('beta', 'seed')
+  assert runs[0].values == {'beta': 1.0, 'seed': 0}
+  with pytest.raises(config.ConfigError, match='--objective=info: must be one'):
+    named('disentanglement', objective=['elbo', 'info'])
+
+
+def test_strengths_are_settings_of_their_objectives():
+  assert set(grid.STRENGTHS) <= set(parts.find('objective'))
+  for objective, setting in grid.STRENGTHS.items():
+    assert setting in parts.settings('objective', objective)
 
 
 def test_the_frontier_is_swept_at_the_published_betas():
@@ -232,6 +305,28 @@ def test_another_sweep_in_the_folder_is_refused(tmp_path, axes, message):
   with pytest.raises(records.RecordError, match=message):
     carry_out(tmp_path, finish, **axes)
   assert (tmp_path / records.SWEEP).read_bytes() == before
+
+
+def test_strength_is_a_column_that_analysis_takes_for_an_axis(tmp_path):
+  """Also where other values of it extend the sweep."""
+
+  def executor(tasks, threads, is_stopping):
+    del threads, is_stopping
+    for task in tasks:
+      shutil.copytree(older, task.path)
+      (task.path / records.CONFIG).write_text(task.config.to_json())
+      yield Outcome(task.name, 'finished', '', {'elbo_nats': -1.0})
+
+  older = faults.ROOT / 'tests/data/run_format_1'
+  few = {'seed': [0], 'beta': [1.0, 2.0], 'dip_weight': [5.0]}
+  for strengths in ([2.0, 4.0], [8.0]):
+    plan = named('disentanglement', gamma=strengths, **few)
+    assert coordinator.train_all(tmp_path, plan, executor, 1, 'nowhere') == 0
+  swept = frames.read_sweep(tmp_path)
+  assert swept.varying == ['strength', 'objective']
+  factor = swept.table[swept.table['objective'] == 'factor']
+  assert sorted(factor['strength']) == [2, 4, 8]
+  assert 'strength' not in swept.metrics
 
 
 @pytest.mark.parametrize('content', ['place,time\nhere,1\n', '', '\0'])

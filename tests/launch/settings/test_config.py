@@ -215,14 +215,16 @@ def test_an_axis_that_a_combination_does_not_take_is_refused_by_name():
     flags.FLAGS.unparse_flags()
     flags.FLAGS(['train'])
     with pytest.raises(config.ConfigError) as error:
-      grid.plan(axes, setting_flags.make)
+      grid.plan([axes], setting_flags.make)
     assert '(with --network=mlp --dropout=0.5)' in str(error.value)
     assert (
       len(
-        grid.plan(axes | {'network': ['pooled_conv']}, setting_flags.make).runs
+        grid.plan(
+          [axes | {'network': ['pooled_conv']}], setting_flags.make
+        ).runs
       )
       == 2
     )
     # One value that a combination does not take does not vanish either.
     with pytest.raises(config.ConfigError, match=r'--dropout=0\.5: does noth'):
-      grid.plan(axes | {'dropout': [0.5]}, setting_flags.make)
+      grid.plan([axes | {'dropout': [0.5]}], setting_flags.make)
