@@ -97,24 +97,6 @@ class NonFiniteError(ArithmeticError):
     super().__init__(f'{term} is {value} at step {step}')
 
 
-def ladder(learning_rate: float, epochs: np.ndarray) -> np.ndarray:
-  """Returns the learning rates of Burda et al. 2015, section 5.
-
-  3^i epochs at `learning_rate * 10^(-i/7)` for i = 0, 1, 2, ...
-
-  Args:
-    learning_rate: of the first epoch.
-    epochs: passes over the data before each step, float [K].
-
-  Returns:
-    float32 [K].
-  """
-  stages = np.arange(40)
-  starts = (3.0**stages - 1.0) / 2.0  # 0, 1, 4, 13, ...
-  stage = np.searchsorted(starts, epochs, side='right') - 1
-  return (learning_rate * 10.0 ** (-stage / 7.0)).astype(np.float32)
-
-
 def with_slots(
   optimizer: snt.Optimizer, parameters: Sequence[tf.Variable]
 ) -> snt.Optimizer:
@@ -133,6 +115,75 @@ def with_slots(
   for variable in optimizer.variables:
     variable.assign(before.get(id(variable), tf.zeros_like(variable)))
   return optimizer
+
+
+class Clipped(snt.Optimizer):
+  """An optimizer whose gradients are scaled down where they exceed a norm.
+
+  The norm is that of all gradients of one update together (Pascanu et al. 2013,
+  https://arxiv.org/abs/1211.5063, algorithm 1).
+  """
+
+  def __init__(self, optimizer: snt.Optimizer, clip_norm: tf.Variable):
+    """Initializes the optimizer.
+
+    Args:
+      optimizer: makes the updates, with its slots made.
+      clip_norm: the largest norm.
+    """
+    super().__init__()
+    self._optimizer, self._clip_norm = optimizer, clip_norm
+
+  @property
+  def learning_rate(self) -> tf.Variable:
+    return self._optimizer.learning_rate
+
+  def apply(
+    self, updates: Sequence[tf.Tensor], parameters: Sequence[tf.Variable]
+  ) -> None:
+    updates, _ = tf.clip_by_global_norm(updates, self._clip_norm)
+    self._optimizer.apply(updates, parameters)
+
+
+class Decayed(snt.Optimizer):
+  """An optimizer beside which some parameters decay.
+
+  Each update takes `learning_rate * weight_decay` of their values away, apart
+  from what the gradients do: AdamW, and the like with other optimizers
+  (Loshchilov & Hutter 2019, https://arxiv.org/abs/1711.05101, algorithm 2). As
+  in PyTorch, Keras and Optax the decay is in units of the learning rate: the
+  paper's lambda is `learning_rate * weight_decay`, of the full learning rate.
+  """
+
+  def __init__(
+    self,
+    optimizer: snt.Optimizer,
+    weight_decay: tf.Variable,
+    decayed: Sequence[bool],
+  ):
+    """Initializes the optimizer.
+
+    Args:
+      optimizer: makes the updates, with its slots made.
+      weight_decay: per update, in units of the learning rate.
+      decayed: whether each of the parameters does.
+    """
+    super().__init__()
+    self._optimizer, self._weight_decay = optimizer, weight_decay
+    self._decayed = decayed
+
+  @property
+  def learning_rate(self) -> tf.Variable:
+    return self._optimizer.learning_rate
+
+  def apply(
+    self, updates: Sequence[tf.Tensor], parameters: Sequence[tf.Variable]
+  ) -> None:
+    share = self.learning_rate * self._weight_decay
+    for parameter, decays in zip(parameters, self._decayed, strict=True):
+      if decays:
+        parameter.assign_sub(share * parameter)
+    self._optimizer.apply(updates, parameters)
 
 
 def train_step(

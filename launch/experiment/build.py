@@ -312,28 +312,49 @@ def objective(config: Config, model: models.VAE) -> training.Objective:
         f'{type(module).__name__} owns variables, but its loss has no '
         '`adversary` that they could minimise'
       )
-    own = training.with_slots(
-      module.make_optimizer(), module.trainable_variables
+    own = _clipped(
+      config,
+      training.with_slots(module.make_optimizer(), module.trainable_variables),
     )
   return training.Objective(
     loss, config.weights, tuple(first.measured), module, own
   )
 
 
-def optimizer(
-  config: Config, parameters: Sequence[tf.Variable]
-) -> snt.Optimizer:
-  """Makes a config's optimizer, with its slots.
+def optimizer(config: Config, model: models.VAE) -> snt.Optimizer:
+  """Makes what updates a model's parameters, with its slots.
 
   Args:
     config: the run's settings.
-    parameters: the variables that will be updated.
+    model: with its variables made. What decays of it are the matrices and
+      kernels of its encoder and decoder: neither biases, nor what a likelihood
+      or a prior learns.
   """
-  rate = tf.Variable(
-    config.learning_rate, trainable=False, name='learning_rate'
+  rate = _input(config, 'learning_rate')
+  made = training.with_slots(
+    _make(config, 'optimizer', learning_rate=rate), model.trainable_variables
   )
-  made = _make(config, 'optimizer', learning_rate=rate)
-  return training.with_slots(made, parameters)
+  if config.weight_decay:
+    learned = getattr(model.prior, 'trainable_variables', ())
+    of_prior = {id(variable) for variable in learned}
+    decayed = [
+      len(variable.shape) > 1 and id(variable) not in of_prior
+      for variable in model.trainable_variables
+    ]
+    made = training.Decayed(made, _input(config, 'weight_decay'), decayed)
+  return _clipped(config, made)
+
+
+def _input(config: Config, name: str) -> tf.Variable:
+  """A setting that a compiled program reads, and another run may change."""
+  return tf.Variable(getattr(config, name), trainable=False, name=name)
+
+
+def _clipped(config: Config, optimizer: snt.Optimizer) -> snt.Optimizer:
+  """An optimizer of one network, with its gradients clipped on their own."""
+  if not config.clip_norm:
+    return optimizer
+  return training.Clipped(optimizer, _input(config, 'clip_norm'))
 
 
 def num_parameters(

@@ -155,7 +155,7 @@ def _validate(state: State) -> bool:
 def _is_over(state: State) -> bool:
   """Returns whether a run is at its last step, or out of patience.
 
-  But not before every weight has its value.
+  But not while the learning rate or a weight still rises.
   """
   patience, schedule = state.config.patience, state.schedule
   if state.step >= schedule.last:

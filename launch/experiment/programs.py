@@ -55,7 +55,7 @@ class Program:
     """
     self._config = config
     self.model = model
-    self.optimizer = build.optimizer(config, model.trainable_variables)
+    self.optimizer = build.optimizer(config, model)
     self.objective = build.objective(config, model)
     self.variables = build.named_variables(
       model=model, optimizer=self.optimizer, **self.objective.owned

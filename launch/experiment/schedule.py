@@ -5,8 +5,9 @@ import dataclasses
 import numpy as np
 
 from launch.settings import config as config_lib
+from launch.settings import parts
 from launch.settings.config import Config
-from vae import schedules, training
+from vae import learning_rates, schedules
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,21 +105,26 @@ class Schedule:
 
   @property
   def settled(self) -> int:
-    """Returns the step at which every weight has its value."""
-    return max(
-      (
-        getattr(self.config, last)
-        for name, last in config_lib.SCHEDULED.items()
-        if name in self.config.weights
-      ),
-      default=0,
-    )
+    """Returns the step at which the rate and every weight have risen."""
+    ends = [
+      getattr(self.config, last)
+      for name, last in config_lib.SCHEDULED.items()
+      if name in self.config.weights
+    ]
+    return max([self.config.learning_rate_warmup_steps, *ends])
 
   def learning_rates(self, first: int, count: int) -> np.ndarray:
     """Returns the rates of `count` steps from `first` on, float32 [K]."""
-    config = self.config
-    if config.learning_rate_schedule == 'constant':
-      return np.full(count, config.learning_rate, np.float32)
-    before = np.arange(first - 1, first - 1 + count)
-    epochs = before * config.batch_size / self.num_train
-    return training.ladder(config.learning_rate, epochs)
+    config, before = self.config, np.arange(first - 1, first - 1 + count)
+    warmup = config.learning_rate_warmup_steps
+    provided = {
+      'steps': before,
+      'epochs': before * config.batch_size / self.num_train,
+      'warmup': warmup,
+      'last': self.last,
+    }
+    name = config.learning_rate_schedule
+    taken = parts.parameters('learning_rate_schedule', name)
+    shares = getattr(learning_rates, name)(**{n: provided[n] for n in taken})
+    shares = shares * schedules.linear(before + 1, warmup)
+    return (config.learning_rate * shares).astype(np.float32)

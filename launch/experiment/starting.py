@@ -153,9 +153,12 @@ def _resume(
   if manifest['status'] == 'finished' and (
     state.step >= schedule.last or manifest.get('stopped_early')
   ):
+    longer = 'A larger --training_steps goes on, unless training stopped early'
+    if config.ends_with_last_step:
+      longer = 'Its learning rate has come to its end'
     print(
-      f'{path} is finished ({state.step:,} steps). A larger --training_steps '
-      'goes on, unless training stopped early; --overwrite starts anew.'
+      f'{path} is finished ({state.step:,} steps). {longer}; --overwrite '
+      'starts anew.'
     )
     return None
   for name in records.RUN_TABLES:

@@ -146,3 +146,13 @@ def check_same(path: pathlib.Path, stored: Config, config: Config) -> None:
       f'--run_dir={path} holds a run of {stored.training_steps} training '
       f'steps; it cannot be cut to {config.training_steps}'
     )
+  if config.training_steps > stored.training_steps and (
+    config.ends_with_last_step
+  ):
+    raise RunError(
+      f'--run_dir={path}: '
+      f'{config.flag_of("learning_rate_schedule")} falls until the last step, '
+      f'which is {stored.training_steps} in this run: one of '
+      f'{config.training_steps} differs from its first step on; give another '
+      'folder'
+    )

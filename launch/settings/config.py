@@ -49,7 +49,7 @@ def _setting(
   within: tuple[float, float] = (-math.inf, math.inf),
   positive: bool = False,
   off: Any = None,
-  compiled: bool = True,
+  compiled: bool | str = True,
 ) -> Any:
   """A field of `Config` with what its flag and its check need.
 
@@ -62,7 +62,8 @@ def _setting(
     positive: whether it must be greater than 0.
     off: the value that says to do without, which may be given to no avail.
     compiled: False for an input of a compiled program, an initial value, and
-      what happens between the program's calls.
+      what happens between the program's calls; 'whether' for an input that the
+      program lacks where it is off.
   """
   metadata = {
     'group': group,
@@ -378,10 +379,36 @@ class Config:
   )
   learning_rate_schedule: str = _training(
     'constant',
-    'ladder: 3^i epochs at --learning_rate * 10^(-i/7) for i = 0, 1, 2, ... '
-    '(Burda et al. 2015)',
-    choices=('constant', 'ladder'),
+    'cosine: falls from --learning_rate towards 0, which it would reach one '
+    'step after the last; ladder: 3^i epochs at --learning_rate * 10^(-i/7) '
+    'for i = 0, 1, 2, ... (Burda et al. 2015)',
+    choices=tuple(parts.find('learning_rate_schedule')),
     compiled=False,
+  )
+  learning_rate_warmup_steps: int = _training(
+    0,
+    'steps in which a line from 0 multiplies the learning rate; cosine begins '
+    'after them',
+    within=(0, _MOST),
+    compiled=False,
+  )
+  clip_norm: float = _training(
+    0.0,
+    'largest norm of all gradients of an update together, to which they are '
+    "scaled down; the model's and a discriminator's each on their own; 0 for "
+    'none',
+    within=(0.0, math.inf),
+    off=0.0,
+    compiled='whether',
+  )
+  weight_decay: float = _training(
+    0.0,
+    "what each update takes away of the weights of the model's layers, but not "
+    'of biases, in units of the learning rate and apart from the gradients '
+    '(AdamW, and the like with other optimizers)',
+    within=(0.0, math.inf),
+    off=0.0,
+    compiled='whether',
   )
   adam_epsilon: float = _training(
     1e-8, "added to the root of Adam's second moment", positive=True
@@ -449,13 +476,25 @@ class Config:
       raise ConfigError('give one of --training_steps and --num_epochs')
     self.parse_likelihood_scale()
     self._check_parts()
-    for name in SCHEDULED.values():
+    for name in (*SCHEDULED.values(), 'learning_rate_warmup_steps'):
       steps = getattr(self, name)
       if self.training_steps is not None and self.training_steps < steps:
         raise ConfigError(
           f'--{name}={steps}: training would end before, after '
           f'{self.training_steps} steps'
         )
+    if self.patience and self.ends_with_last_step:
+      raise ConfigError(
+        f'--patience={self.patience}: would end training before '
+        f'{self.flag_of("learning_rate_schedule")} does, which falls until the '
+        'last step; give another schedule'
+      )
+
+  @property
+  def ends_with_last_step(self) -> bool:
+    """Returns whether the learning rates depend on how many steps there are."""
+    kind = 'learning_rate_schedule'
+    return 'last' in parts.parameters(kind, self.parts[kind])
 
   def parse_likelihood_scale(self) -> float | str:
     """Reads `--likelihood_scale`: a number, or the name of a method.
@@ -635,8 +674,14 @@ def compiled_settings(config: Config) -> tuple[tuple[str, Any], ...]:
     kept |= parts.parameters(kind, value) - {'learning_rate'}
   kept -= set(parts.weights(config.objective))
   return tuple(
-    (field.name, getattr(config, field.name))
+    (
+      field.name,
+      value != field.metadata['off']
+      if field.metadata['compiled'] == 'whether'
+      else value,
+    )
     for field in fields()
+    for value in (getattr(config, field.name),)
     if field.metadata['compiled'] or field.name in kept
   )
 

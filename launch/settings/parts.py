@@ -41,6 +41,9 @@ KINDS: Mapping[str, Kind] = {
     'objectives', provided=frozenset({'model', 'batch', 'w_init'})
   ),
   'optimizer': Kind('optimizers'),
+  'learning_rate_schedule': Kind(
+    'learning_rates', provided=frozenset({'steps', 'epochs', 'warmup', 'last'})
+  ),
 }
 
 # What stands for a setting under another name.

@@ -46,7 +46,10 @@ KINDS = {
   },
   'schedules': {
     'beta_warmup_steps': 2500,
-    'learning_rate_schedule': 'ladder',
+    'learning_rate_schedule': 'cosine',
+    'learning_rate_warmup_steps': 300,
+    'clip_norm': 0.01,
+    'weight_decay': 0.1,
     'likelihood': 'normal',
   },
 }

@@ -165,6 +165,12 @@ def test_a_preset_is_overridden_by_flags_and_its_settings_are_recorded(
     {'encoder': 'strided_conv', 'channels': '4', 'optimizer': 'momentum'},
     {'optimizer': 'sgd', 'kl': 'monte_carlo', 'kl_samples': 3},
     {'beta_warmup_steps': 2, 'likelihood': 'normal'},
+    {
+      'optimizer': 'adagrad',
+      'learning_rate_warmup_steps': 2,
+      'clip_norm': 0.1,
+      'weight_decay': 0.1,
+    },
   ],
   ids=str,
 )
@@ -182,6 +188,25 @@ def test_parts_mix_and_go_on_to_the_bits_of_one_long_run(
   )
   stored = config.load(whole / records.CONFIG)
   assert stored.jit == ('off' if convolutional else 'on')
+
+
+def test_a_rate_that_falls_to_the_last_step_fixes_where_it_is(
+  launch_train, tmp_path
+):
+  run = tmp_path / 'run'
+  settings = {'run_dir': run, 'learning_rate_schedule': 'cosine'}
+  assert launch_train(**settings, training_steps=4, log_every=1).code == 0
+  rates = records.read_table(run, records.TRAIN)['learning_rate']
+  np.testing.assert_allclose(
+    rates, 1e-3 * np.array([1, 0.853553, 0.5, 0.146447]), rtol=1e-5
+  )
+  result = launch_train(run_dir=run, training_steps=4)
+  assert 'Its learning rate has come to its end' in result.stdout
+  result = launch_train(run_dir=run, training_steps=8)
+  assert result.code == 1
+  assert (
+    '--learning_rate_schedule=cosine falls until the last step, which is 4'
+  ) in result.stderr
 
 
 @pytest.fixture(scope='module')

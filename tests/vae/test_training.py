@@ -209,14 +209,6 @@ def test_the_term_that_is_not_finite_is_named(term):
     run(engine, 1, 3)
 
 
-def test_the_ladder_climbs_after_3_to_the_i_epochs():
-  epochs = np.array([0.0, 0.99, 1.0, 3.99, 4.0, 12.99, 13.0, 40.0, 3279.9])
-  stages = np.array([0, 0, 1, 1, 2, 2, 3, 4, 7])
-  np.testing.assert_allclose(
-    training.ladder(1e-3, epochs), 1e-3 * 10.0 ** (-stages / 7), rtol=1e-6
-  )
-
-
 def test_a_block_too_long_is_refused():
   _, _, engine = make()
   with pytest.raises(ValueError, match='a block has 1 to 1024 steps'):
@@ -242,6 +234,9 @@ def numpy_updates(name, gradients, rate):
     elif name == 'momentum':
       first = 0.7 * first + gradient
       value -= rate * first
+    elif name == 'adagrad':
+      second += gradient**2
+      value -= rate * gradient / np.sqrt(0.1 + second)
     elif name == 'rmsprop':
       second = 0.9 * second + 0.1 * gradient**2
       value -= rate * gradient / np.sqrt(second + 1e-10)
@@ -259,6 +254,7 @@ def numpy_updates(name, gradients, rate):
 @pytest.mark.parametrize(
   ('name', 'settings'),
   [
+    ('adagrad', {}),
     ('adam', {'adam_epsilon': 1e-3}),
     ('momentum', {'momentum': 0.7}),
     ('rmsprop', {}),
@@ -275,6 +271,64 @@ def test_optimizers_do_what_their_papers_say(name, settings):
   ):
     optimizer.apply([tf.constant(gradient)], [parameter])
     assert float(parameter) == pytest.approx(expected, rel=1e-5)
+
+
+def test_adagrad_does_what_that_of_tensorflow_does():
+  start = [1.0, -2.0, 3.0]
+  ours, theirs = tf.Variable(start), tf.Variable(start)
+  optimizer = make_optimizer([ours], optimizers.adagrad, 0.1)
+  sums = tf.Variable(tf.fill([3], 0.1))
+  for gradient in np.random.default_rng(0).normal(size=(5, 3)):
+    gradient = tf.constant(gradient, tf.float32)
+    optimizer.apply([gradient], [ours])
+    tf.raw_ops.ResourceApplyAdagrad(
+      var=theirs.handle, accum=sums.handle, lr=0.1, grad=gradient
+    )
+  np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+
+
+# -- Clipped gradients and weights that decay ---------------------------------
+
+
+@pytest.mark.parametrize(
+  ('clip_norm', 'scale'), [(2.5, 0.5), (5.0, 1.0), (7.0, 1.0)]
+)
+def test_the_norm_of_all_gradients_together_is_clipped(clip_norm, scale):
+  parameters = [tf.Variable([1.0, 1.0]), tf.Variable(1.0)]
+  optimizer = training.Clipped(
+    make_optimizer(parameters, optimizers.sgd, 1.0), tf.Variable(clip_norm)
+  )
+  # Of norm 5.
+  optimizer.apply([tf.constant([3.0, 0.0]), tf.constant(4.0)], parameters)
+  np.testing.assert_allclose(parameters[0], [1 - 3 * scale, 1], rtol=1e-6)
+  np.testing.assert_allclose(parameters[1], 1 - 4 * scale, rtol=1e-6)
+
+
+def test_adamw_does_what_its_paper_says():
+  """Loshchilov & Hutter 2019, algorithm 2, with rates that change."""
+  start = np.random.default_rng(0).normal(size=(3, 2))
+  weight, bias = tf.Variable(start, dtype=tf.float32), tf.Variable([1.0, 2.0])
+  optimizer = training.Decayed(
+    make_optimizer([weight, bias]), tf.Variable(0.3), [True, False]
+  )
+  values, first, second = start.copy(), 0.0, 0.0
+  plain = NumpyAdam([np.array([1.0, 2.0])])
+  for step, rate in enumerate((1e-2, 5e-3, 1e-3), 1):
+    gradient = np.random.default_rng(step).normal(size=(3, 2))
+    first = 0.9 * first + 0.1 * gradient
+    second = 0.999 * second + 0.001 * gradient**2
+    scaled = (first / (1 - 0.9**step)) / (
+      np.sqrt(second / (1 - 0.999**step)) + 1e-8
+    )
+    values = values - (rate * scaled + rate * 0.3 * values)
+    plain.apply([gradient[0]], rate)
+    optimizer.learning_rate.assign(rate)
+    optimizer.apply(
+      [tf.constant(g, tf.float32) for g in (gradient, gradient[0])],
+      [weight, bias],
+    )
+  np.testing.assert_allclose(weight, values, rtol=1e-5)
+  np.testing.assert_allclose(bias, plain.parameters[0], rtol=1e-5)
 
 
 def test_host_gathering_bounds_the_memory_of_a_block():

@@ -9,7 +9,7 @@ from launch.experiment import build, programs
 from launch.settings import config as config_lib
 from launch.settings import parts
 from launch.settings.config import Config
-from vae import objectives, terms
+from vae import objectives, randomness, terms, training
 
 SHAPE = (4, 4, 1)
 SMALL = {'hidden_sizes': (4,), 'latent_size': 2}
@@ -94,6 +94,73 @@ def test_settings_that_a_part_keeps_make_another_program(monkeypatch):
   assert config_lib.compiled_settings(one) == config_lib.compiled_settings(two)
   monkeypatch.setattr(parts, 'parameters', lambda *part: {'training_steps'})
   assert config_lib.compiled_settings(one) != config_lib.compiled_settings(two)
+
+
+@pytest.mark.parametrize('name', ['clip_norm', 'weight_decay'])
+def test_whether_a_setting_is_on_makes_another_program_not_its_value(name):
+  off, one, two = (
+    config_lib.compiled_settings(Config(**{name: value}))
+    for value in (0.0, 0.5, 1.0)
+  )
+  assert off != one == two
+
+
+def test_matrices_and_kernels_of_the_networks_decay():
+  config = Config(
+    hidden_sizes=(4,),
+    latent_size=2,
+    prior='mixture',
+    kl='monte_carlo',
+    weight_decay=0.5,
+  )
+  model = build.model(config, SHAPE)
+  optimizer = build.optimizer(config, model)
+  names = [v.name for v in optimizer.variables]
+  assert not any(names.count(name) > 1 for name in ('learning_rate:0',))
+  before = [v.numpy() for v in model.trainable_variables]
+  parameters = model.trainable_variables
+  optimizer.apply([tf.zeros_like(p) for p in parameters], parameters)
+  decayed = 0
+  for old, new in zip(before, parameters, strict=True):
+    is_weight = new.name.split('/')[-1] == 'w:0'
+    share = 1.0 - 1e-3 * 0.5 if is_weight else 1.0
+    np.testing.assert_allclose(new, share * old, rtol=1e-6)
+    decayed += is_weight
+  assert decayed == 4
+
+
+def test_the_gradients_of_each_network_are_clipped_on_their_own():
+  config = Config(
+    objective='factor',
+    reduction='sum',
+    hidden_sizes=(4,),
+    latent_size=2,
+    discriminator_sizes=(3,),
+    clip_norm=0.5,
+    optimizer='sgd',
+  )
+  model = build.model(config, SHAPE)
+  objective = build.objective(config, model)
+  assert isinstance(objective.optimizer, training.Clipped)
+  owned = objective.module.trainable_variables
+  before = [tf.identity(v) for v in (*model.trainable_variables, *owned)]
+  batch = terms.Batch(
+    tf.ones([8, *SHAPE]),
+    randomness.key(0, randomness.Purpose.POSTERIOR, 1),
+    tf.constant(1, tf.int64),
+    8,
+  )
+  weights = {name: tf.constant(1e4) for name in objective.weights}
+  optimizer = build.optimizer(config, model)
+  training.train_step(model, optimizer, objective, batch, weights)
+  count = len(model.trainable_variables)
+  after = (*model.trainable_variables, *owned)
+  moved = [new - old for new, old in zip(after, before, strict=True)]
+  # A norm of both together would leave the model less.
+  assert float(tf.linalg.global_norm(moved[:count])) == pytest.approx(
+    1e-3 * 0.5, rel=1e-3
+  )
+  assert float(tf.linalg.global_norm(moved[count:])) > 0.0
 
 
 class Critic(snt.Module):

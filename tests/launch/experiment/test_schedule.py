@@ -112,9 +112,25 @@ def test_each_weight_of_an_objective_has_its_own_schedule():
   assert plan.weights(1, 2).keys() == {'beta', 'dip_weight'}
 
 
-def test_learning_rates_do_not_depend_on_where_a_block_starts():
-  plan = make(learning_rate_schedule='ladder', num_train=100, batch_size=10)
-  whole = plan.learning_rates(1, 60)
-  apart = [plan.learning_rates(step, 1)[0] for step in range(1, 61)]
+@pytest.mark.parametrize('name', ['constant', 'cosine', 'ladder'])
+def test_learning_rates_do_not_depend_on_where_a_block_starts(name):
+  plan = make(
+    learning_rate_schedule=name,
+    learning_rate_warmup_steps=7,
+    num_train=100,
+    batch_size=10,
+  )
+  whole = plan.learning_rates(1, 100)
+  apart = [plan.learning_rates(step, 1)[0] for step in range(1, 101)]
   np.testing.assert_array_equal(whole, apart)
-  assert whole[9] == np.float32(1e-3) > whole[10]
+  assert whole[0] == np.float32(1e-3 / 7)
+  assert whole[6] == np.float32(1e-3) >= whole[9]
+  assert (whole[10] < whole[9]) == (name != 'constant')
+  assert whole[-1] > 0.0
+  assert plan.settled == 7
+
+
+def test_the_cosine_ends_with_the_last_step():
+  rates = make(learning_rate_schedule='cosine').learning_rates(1, 100)
+  expected = 1e-3 * (1 + np.cos(np.pi * np.arange(100) / 100)) / 2
+  np.testing.assert_allclose(rates, expected, rtol=1e-5)

@@ -72,6 +72,15 @@ def test_every_preset_is_a_config(name):
       {'beta_warmup_steps': 2000},
       '--beta_warmup_steps=2000: training would end before, after 1024 steps',
     ),
+    (
+      {'learning_rate_warmup_steps': 2000},
+      '--learning_rate_warmup_steps=2000: training would end before',
+    ),
+    (
+      {'learning_rate_schedule': 'cosine', 'patience': 3},
+      '--patience=3: would end training before '
+      '--learning_rate_schedule=cosine does',
+    ),
     ({'encoder': 'transformer'}, '--encoder=transformer: must be one of mlp'),
   ],
 )
