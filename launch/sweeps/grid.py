@@ -130,7 +130,7 @@ SWEEPS: Mapping[str, Sweep] = types.MappingProxyType(
       'what objective, strength and seed do to disentanglement: sprites of 32 '
       'x 32 pixels, the default MLP, a small discriminator',
       _objective('elbo', (0.5, 1.0, 2.0, 4.0)),
-      _objective('beta_tc', (1.0, 2.0, 4.0, 8.0)),
+      _objective('beta_tc', (2.0, 3.0, 5.0, 8.0)),
       _objective(
         'factor',
         (2.0, 5.0, 10.0, 20.0),
@@ -140,11 +140,11 @@ SWEEPS: Mapping[str, Sweep] = types.MappingProxyType(
       _objective('dip_ii', (1.0, 2.0, 5.0, 10.0)),
       dataset=('sprites',),
       image_size=(32,),
-      test_share=(0.05,),
+      test_share=(0.03,),
       reduction=('sum',),
-      posterior_scale=('log_variance',),
-      training_steps=(20_000,),
-      log_every=(500,),
+      training_steps=(10_000,),
+      log_every=(1_000,),
+      eval_every=(5_000,),
       seed=(0, 1, 2, 3, 4),
     ),
     'locatello': _sweep(
