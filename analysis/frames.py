@@ -72,6 +72,10 @@ class RunFiles:
       start += 'measured on its training images, '
     latents = self.config['latent_size']
     start += f'{latents} {"latent" if latents == 1 else "latents"}'
+    weights = self.manifest.get('weights', {})
+    if weights.keys() - {'beta'}:
+      words = [f'{name} {value:g}' for name, value in weights.items()]
+      return f'{start}, {self.config["objective"]} with {", ".join(words)}'
     if self.manifest['effective_beta'] is None:
       if self.manifest['takes_beta']:
         return (

@@ -220,6 +220,7 @@ _MANIFEST_LATER = {
   'has_elbo': _is_flag,
   'has_density': _is_flag,
   'takes_beta': _is_flag,
+  'weights': _each(_is_number),
   'best_step': _is_count,
   'seconds': _is_number,
   'resumed': lambda value: (

@@ -137,6 +137,7 @@ class Properties(NamedTuple):
     has_density: whether log p(x|z) is the log-density of the targets.
     takes_beta: whether beta does anything.
     targets: what the likelihood is asked to explain, in words.
+    weights: what the objective weighs its terms with, by name.
     effective_beta: what weighs the rate against the distortion, both in nats;
       None where no number does.
   """
@@ -145,6 +146,7 @@ class Properties(NamedTuple):
   has_density: bool
   takes_beta: bool
   targets: str
+  weights: dict[str, float]
   effective_beta: float | None
 
 
@@ -188,6 +190,7 @@ def properties(config: Config, examples: batches.Examples) -> Properties:
     density_of is not None and not (density_of == 'binary' and is_grey),
     'beta' in config.weights,
     targets,
+    {name: getattr(config, name) for name in config.weights},
     effective_beta,
   )
 

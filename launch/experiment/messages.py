@@ -7,6 +7,7 @@ from typing import Any
 
 from launch import records
 from launch.settings import config as config_lib
+from launch.settings import parts
 from launch.settings.config import Config
 from vae.metrics import evaluation
 
@@ -51,7 +52,10 @@ def start(
   if not manifest['has_elbo']:
     beta = 'none: an autoencoder has no rate for it to weigh'
   elif manifest['effective_beta'] is None and manifest['takes_beta']:
-    beta = f'{config.beta:g}, as --objective={config.objective} uses it'
+    beta = (
+      f'{config.beta:g}, as --objective={config.objective} uses it: no '
+      'effective beta'
+    )
   elif manifest['effective_beta'] is None:
     beta = f'none: --objective={config.objective} does not take it'
   else:
@@ -64,16 +68,21 @@ def start(
     beta += f';{rising}'
   weights = ', '.join(
     f'{name} {getattr(config, name):g}{_schedule(config, name)}'
-    for name in config.weights
+    if name in config.weights
+    else f'{name} at its default'
+    for name in parts.weights(config.objective)
     if name != 'beta'
   )
+  counted_parameters = dict(manifest['num_parameters'])
+  own = counted_parameters.pop('objective', 0)
   return (
     f'run      {path}\n'
     f'data     {config.dataset} {data["version"]} from {data["source"]}: '
     f'{splits} {examples}, {what}\n'
-    f'model    {sum(manifest["num_parameters"].values()):,} parameters, '
-    f'{config.latent_size} latents\n'
-    f'beta     {beta}\n'
+    f'model    {sum(counted_parameters.values()):,} parameters, '
+    f'{config.latent_size} latents'
+    + (f'; {own:,} parameters of the objective itself' if own else '')
+    + f'\nbeta     {beta}\n'
     + (
       f'weights  {weights}, as --objective={config.objective} uses them\n'
       if weights

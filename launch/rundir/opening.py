@@ -60,10 +60,7 @@ def opened(
   made = False
   try:
     if run_dir is None:
-      label = (
-        f'beta{config.beta:g}-latents{config.latent_size}-seed{config.seed}'
-      )
-      path, made = make_new('runs', label), True
+      path, made = make_new('runs', _label(config)), True
     else:
       path = process.user_path(run_dir)
       if not path.exists():
@@ -92,6 +89,16 @@ def opened(
         (path / contents.LOCK).unlink()
         with contextlib.suppress(OSError):
           path.rmdir()
+
+
+def _label(config: Config) -> str:
+  """Says what a run is, as the name of a folder."""
+  words = [f'{name}{getattr(config, name):g}' for name in config.weights]
+  if config.objective != Config.objective:
+    words.insert(0, config.objective)
+  return '-'.join(
+    [*words, f'latents{config.latent_size}', f'seed{config.seed}']
+  )
 
 
 def find(run_dir: str | None) -> pathlib.Path:

@@ -673,17 +673,15 @@ def compiled_settings(config: Config) -> tuple[tuple[str, Any], ...]:
   for kind, value in config.parts.items():
     kept |= parts.parameters(kind, value) - {'learning_rate'}
   kept -= set(parts.weights(config.objective))
-  return tuple(
-    (
-      field.name,
-      value != field.metadata['off']
-      if field.metadata['compiled'] == 'whether'
-      else value,
-    )
+  values = {
+    field.name: getattr(config, field.name)
     for field in fields()
-    for value in (getattr(config, field.name),)
     if field.metadata['compiled'] or field.name in kept
-  )
+  }
+  for field in fields():
+    if field.metadata['compiled'] == 'whether':
+      values[field.name] = values[field.name] != field.metadata['off']
+  return tuple(values.items())
 
 
 # -- config.json --------------------------------------------------------------

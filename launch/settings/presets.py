@@ -23,6 +23,45 @@ def _preset(summary: str, source: str, **settings: Any) -> Preset:
   return Preset(summary, source, types.MappingProxyType(settings))
 
 
+# The studies of disentanglement, on what dSprites shows, all of it trained on.
+_SPRITES: Mapping[str, Any] = types.MappingProxyType(
+  {
+    'dataset': 'sprites',
+    'test_share': 0.0,
+    'reduction': 'sum',
+    'beta': 1.0,
+    'posterior_scale': 'log_variance',
+  }
+)
+
+_BURGESS: Mapping[str, Any] = types.MappingProxyType(
+  {
+    **_SPRITES,
+    'network': 'burgess_conv',
+    'init': 'he_uniform',
+    'learning_rate': 5e-4,
+    'num_epochs': 30.0,
+  }
+)
+
+
+def _study(summary: str, **settings: Any) -> Preset:
+  """A method of Locatello et al. 2019, with one of its six values of each."""
+  return _preset(
+    f'{summary}; conv encoder and decoder of 690,517 parameters on sprites',
+    'Locatello et al. 2019, arXiv:1811.12359, and its code, which draws images '
+    'with replacement',
+    **{
+      **_SPRITES,
+      'network': 'locatello_conv',
+      'init': 'glorot_uniform',
+      'learning_rate': 1e-4,
+      'training_steps': 300_000,
+      **settings,
+    },
+  )
+
+
 PRESETS: Mapping[str, Preset] = types.MappingProxyType(
   {
     'beta_vae': _preset(
@@ -147,6 +186,96 @@ PRESETS: Mapping[str, Preset] = types.MappingProxyType(
       num_epochs=3280.0,
       learning_rate_schedule='ladder',
       adam_epsilon=1e-4,
+    ),
+    'burgess_vae': _preset(
+      'conv encoder and decoder of 502,005 parameters on sprites, the rate '
+      'weighed from 0 to 1 over 10,000 steps, 30 epochs; add --beta=4',
+      'github.com/YannDubs/disentangling-vae, whose biases do not start at 0',
+      beta_warmup_steps=10_000,
+      **_BURGESS,
+    ),
+    'annealed_vae': _preset(
+      'the same with the rate held at a capacity that rises to 25 nats over '
+      '100,000 steps',
+      'Burgess et al. 2018, arXiv:1804.03599; epochs as in burgess_vae',
+      objective='annealed',
+      gamma=1000.0,
+      capacity=25.0,
+      capacity_steps=100_000,
+      **_BURGESS,
+    ),
+    'factor_vae': _preset(
+      "FactorVAE on sprites, gamma 40, 300,000 steps; latents of the batch's "
+      'other half are permuted',
+      'Kim & Mnih 2018, arXiv:1802.05983; the network is locatello_conv, '
+      'whose encoder has kernels of 2x2 and 256 units where the paper has 4x4 '
+      'and 128',
+      objective='factor',
+      gamma=40.0,
+      permutation='second_batch',
+      network='locatello_conv',
+      init='glorot_uniform',
+      batch_size=128,
+      learning_rate=1e-4,
+      training_steps=300_000,
+      **_SPRITES,
+    ),
+    'beta_tcvae': _preset(
+      'beta-TCVAE, MLP 4096-1200-1200-10 on sprites, beta 6, 50 epochs',
+      'Chen et al. 2018, arXiv:1802.04942, and its code; initial weights are '
+      'ours',
+      objective='beta_tc',
+      kl='monte_carlo',
+      network='higgins_mlp',
+      batch_size=2048,
+      num_epochs=50.0,
+      **{**_SPRITES, 'beta': 6.0},
+    ),
+    'higgins_vae': _preset(
+      'MLP 4096-1200-1200-10 on sprites, beta 4, Adagrad; batch, epochs and '
+      'initial weights are ours',
+      'Higgins et al. 2017, "beta-VAE", table 1',
+      network='higgins_mlp',
+      optimizer='adagrad',
+      learning_rate=1e-2,
+      num_epochs=30.0,
+      **{**_SPRITES, 'beta': 4.0},
+    ),
+    'locatello_beta_vae': _study(
+      'beta-VAE, beta 4 of 1, 2, 4, 6, 8, 16',
+      beta=4.0,
+    ),
+    'locatello_annealed': _study(
+      'AnnealedVAE, capacity 25 of 5, 10, 25, 50, 75, 100 nats',
+      objective='annealed',
+      gamma=1000.0,
+      capacity=25.0,
+      capacity_steps=100_000,
+    ),
+    'locatello_factor': _study(
+      'FactorVAE, gamma 40 of 10, 20, 30, 40, 50, 100; 150,000 steps, as many '
+      'as the study made where it says 300,000, since its code counts the '
+      "discriminator's too",
+      objective='factor',
+      gamma=40.0,
+      training_steps=150_000,
+    ),
+    'locatello_beta_tc': _study(
+      'beta-TCVAE, beta 6 of 1, 2, 4, 6, 8, 10',
+      objective='beta_tc',
+      beta=6.0,
+    ),
+    'locatello_dip_i': _study(
+      'DIP-VAE-I, dip_weight 10 of 1, 2, 5, 10, 20, 50, and 10 times that on '
+      'the diagonal',
+      objective='dip_i',
+      dip_weight=10.0,
+    ),
+    'locatello_dip_ii': _study(
+      'DIP-VAE-II, dip_weight 10 of 1, 2, 5, 10, 20, 50, and the same on the '
+      'diagonal',
+      objective='dip_ii',
+      dip_weight=10.0,
     ),
   }
 )

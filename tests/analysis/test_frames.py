@@ -59,6 +59,35 @@ def test_runs_become_rows_of_settings_and_last_results(tmp_path):
   assert 'over beta, hidden_sizes' in runs.describe()
 
 
+@pytest.mark.parametrize(
+  ('manifest', 'settings', 'line'),
+  [
+    ({}, {'beta': 0.5}, 'beta 0.5 (mean), effective beta 0.5'),
+    (
+      {'effective_beta': 1.0, 'weights': {'beta': 1.0, 'gamma': 40.0}},
+      {'objective': 'factor'},
+      'factor with beta 1, gamma 40',
+    ),
+    (
+      {'effective_beta': None, 'weights': {'gamma': 1e3, 'capacity': 25.0}},
+      {'objective': 'annealed'},
+      'annealed with capacity 25, gamma 1000',
+    ),
+    (
+      {'effective_beta': None, 'weights': {'beta': 4.0}, 'takes_beta': True},
+      {'objective': 'beta_tc', 'beta': 4.0},
+      'beta_tc with beta 4',
+    ),
+  ],
+)
+def test_a_run_is_described_by_what_its_objective_weighs(
+  tmp_path, manifest, settings, line
+):
+  builders.write_run(tmp_path / 'run', manifest, **settings)
+  (run,) = frames.read_runs([str(tmp_path / 'run')]).runs
+  assert run.describe().endswith(f', {line}')
+
+
 def test_training_rows_say_which_configuration_they_are_of(tmp_path):
   builders.write_run(tmp_path / 'a' / 'run', latent_size=3)
   builders.write_run(tmp_path / 'b' / 'run', latent_size=5, steps=(1,))

@@ -393,21 +393,23 @@ def test_a_program_that_is_taken_over_gives_the_same_bits(tmp_path, data_dir):
     '--data_placement=host',
     '--prior=mixture',
     '--kl=monte_carlo',
+    '--clip_norm=100',
   )
   folder = tmp_path / 'sweep'
-  sweep = (*shared, '--learning_rate=1e12,1e-3', '--seed=0,1')
+  decays = '--weight_decay=0.1,20'
+  sweep = (*shared, '--learning_rate=1e12,1e-3', decays, '--seed=0,1')
   output = end(start(folder, data_dir, *sweep), code=1)
-  assert '2 of 4 runs failed' in output  # Before the others.
-  alone = train_alone(
-    tmp_path / 'run', data_dir, *shared, '--learning_rate=1e-3', '--seed=1'
-  )
-  faults.assert_same_run(folder / 'learning_rate=0.001_seed=1', alone)
+  assert '4 of 8 runs failed' in output  # Before the others.
+  last = ('--learning_rate=1e-3', '--weight_decay=20', '--seed=1')
+  alone = train_alone(tmp_path / 'run', data_dir, *shared, *last)
+  name = 'learning_rate=0.001_weight_decay=20_seed=1'
+  faults.assert_same_run(folder / name, alone)
   # A damaged table is made anew; so is one with the scale that was fitted.
   (folder / records.SWEEP).write_text('nonsense')
-  assert 'of which 2 are finished' in end(
+  assert 'of which 4 are finished' in end(
     start(folder, data_dir, *sweep), code=1
   )
-  table = rows(folder)['learning_rate=0.001_seed=1']
+  table = rows(folder)[name]
   assert float(table['fitted_scale']) > 0
 
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from launch.experiment import build, programs
 from launch.settings import config as config_lib
-from launch.settings import parts
+from launch.settings import parts, presets
 from launch.settings.config import Config
 from vae import objectives, randomness, terms, training
 
@@ -80,6 +80,29 @@ def test_a_learned_prior_is_counted():
   assert counted['decoder'] == 2 * 4 + 4 + 4 * 16 + 16
   fixed = build.num_parameters(build.model(Config(**SMALL), SHAPE))
   assert fixed.keys() == {'encoder', 'decoder'}
+
+
+@pytest.mark.parametrize(
+  ('name', 'published'),
+  [
+    ('burgess_vae', {'encoder': 252_052, 'decoder': 249_953}),
+    (
+      'locatello_factor',
+      {'encoder': 309_204, 'decoder': 381_313, 'objective': 5_018_002},
+    ),
+    ('higgins_vae', {'encoder': 6_381_620, 'decoder': 7_814_896}),
+  ],
+)
+def test_presets_have_the_numbers_of_parameters_that_are_published(
+  name, published
+):
+  settings = dict(presets.PRESETS[name].settings)
+  if 'num_epochs' in settings:
+    settings['training_steps'] = None
+  config = Config(**settings)
+  model = build.model(config, (64, 64, 1))
+  module = build.objective(config, model).module
+  assert build.num_parameters(model, module) == published
 
 
 def test_every_part_takes_settings_or_what_it_is_provided_with():

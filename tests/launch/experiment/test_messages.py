@@ -1,0 +1,76 @@
+"""What a run says of itself before it trains."""
+
+import pathlib
+
+import numpy as np
+import pytest
+
+from launch.experiment import build, messages
+from launch.settings.config import Config
+
+IMAGES = np.zeros((100, 28, 28, 1), np.uint8)
+COUNTS = {'encoder': 400, 'decoder': 500}
+
+
+def start(counts=COUNTS, **settings):
+  """The lines of a run, by their first word."""
+  settings = {'reduction': 'sum', 'beta': 1.0} | settings
+  config = Config(dataset='d', threads=1, jit='on', **settings)
+  manifest = {
+    'dataset': {
+      'version': '1',
+      'source': 's',
+      'num_images': {'train': 100},
+      'shape': [28, 28, 1],
+    },
+    'device': {'name': 'D'},
+    'num_parameters': counts,
+    **build.properties(config, IMAGES)._asdict(),
+  }
+  text = messages.start(pathlib.Path('runs/a'), config, manifest)
+  return dict(line.split(maxsplit=1) for line in text.splitlines())
+
+
+@pytest.mark.parametrize(
+  ('settings', 'beta', 'weights'),
+  [
+    (
+      {'beta': 0.01, 'reduction': 'mean'},
+      '0.01 under --reduction=mean: effective beta 0.784 (1 weighs nats of '
+      'rate and distortion alike)',
+      None,
+    ),
+    (
+      {'objective': 'annealed', 'gamma': 1000.0, 'capacity_steps': 10},
+      'none: --objective=annealed does not take it',
+      'gamma 1000, capacity 25 from 0 over 10 steps (linear), as '
+      '--objective=annealed uses them',
+    ),
+    (
+      {'objective': 'beta_tc', 'beta': 4.0, 'beta_warmup_steps': 10},
+      '4, as --objective=beta_tc uses it: no effective beta; from 0 over 10 '
+      'steps (linear)',
+      None,
+    ),
+    (
+      {'objective': 'dip_i'},
+      '1 under --reduction=sum: effective beta 1 (1 weighs nats of rate and '
+      'distortion alike)',
+      'dip_weight 10, dip_diagonal_weight at its default, as '
+      '--objective=dip_i uses them',
+    ),
+  ],
+)
+def test_what_weighs_the_terms_is_said(settings, beta, weights):
+  lines = start(**settings)
+  assert lines['beta'] == beta
+  assert lines.get('weights') == weights
+  assert lines['model'] == '900 parameters, 10 latents'
+
+
+def test_parameters_of_an_objective_are_none_of_the_model():
+  lines = start(COUNTS | {'objective': 5000}, objective='factor')
+  assert lines['model'] == (
+    '900 parameters, 10 latents; 5,000 parameters of the objective itself'
+  )
+  assert lines['weights'] == 'gamma 1, as --objective=factor uses them'
