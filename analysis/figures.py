@@ -102,6 +102,12 @@ def tick_labels(breaks: Sequence[float]) -> list[str]:
   return [f'{value:g}'.replace('-', '−') for value in breaks]
 
 
+def in_words(name: str) -> str:
+  """Returns what a column or metric is called in a figure, with its unit."""
+  words = name.removesuffix('_nats').replace('_', ' ')
+  return f'{words}, nats per image' if name.endswith('_nats') else words
+
+
 def dress(
   width: float, height: float, title: str = '', caption: str = ''
 ) -> list[Any]:

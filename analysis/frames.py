@@ -2,8 +2,10 @@
 
 import dataclasses
 import glob
+import itertools
 import os
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,6 +26,8 @@ _EXECUTION = frozenset(
     'threads',
   }
 )
+
+_NUMBER = re.compile(r'(?<![\w.])-?\d+(?:\.\d+)?(?:e[+-]?\d+)?')
 
 # Above it a latent's mean varies over images, so that the latent is active
 # (Burda et al. 2015).
@@ -76,17 +80,20 @@ class RunFiles:
     if weights.keys() - {'beta'}:
       words = [f'{name} {value:g}' for name, value in weights.items()]
       return f'{start}, {self.config["objective"]} with {", ".join(words)}'
-    if self.manifest['effective_beta'] is None:
-      if self.manifest['takes_beta']:
-        return (
-          f'{start}, {self.config.get("objective")} with beta '
-          f'{self.config["beta"]:g}'
-        )
+    if not self.has_rates:
       return f'{start}, {self.config.get("posterior")}: no beta'
-    return (
-      f'{start}, beta {self.config["beta"]:g} ({self.config["reduction"]}), '
-      f'effective beta {self.manifest["effective_beta"]:.4g}'
-    )
+    beta, effective = self.config['beta'], self.manifest['effective_beta']
+    objective = self.config.get('objective', 'elbo')
+    if effective is None:
+      takes_beta = self.manifest['takes_beta']
+      return f'{start}, {objective}' + (
+        f' with beta {beta:g}' if takes_beta else ': no beta'
+      )
+    if objective != 'elbo':
+      start += f', {objective}'
+    if self.manifest['takes_beta']:
+      start += f', beta {beta:g} ({self.config["reduction"]})'
+    return f'{start}, effective beta {effective:.4g}'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,8 +143,40 @@ class Runs:
     line = f'{", ".join(names)}, {len(self.table)} runs'
     return f'{line} over {", ".join(self.varying)}' if self.varying else line
 
-  def train(self) -> pd.DataFrame:
-    """Reads every train.csv, with columns `run`, `configuration`, settings.
+  def check_settings(self, *names: str | None) -> None:
+    """Checks that names that were given are settings.
+
+    Raises:
+      FigureError: one is not.
+    """
+    for name in names:
+      if name and name not in self.settings:
+        raise figures.FigureError(
+          f'{name} is no setting; those that vary: '
+          f'{", ".join(self.varying) or "none"}'
+        )
+
+  def check_metrics(self, *names: str) -> None:
+    """Checks that names are metrics of a run.
+
+    Raises:
+      FigureError: one is not.
+    """
+    for name in names:
+      if name not in self.metrics:
+        raise figures.FigureError(
+          f'no run has the metric {name}; there are: '
+          f'{", ".join(self.metrics) or "none yet"}'
+        )
+
+  def rows(self, name: str) -> pd.DataFrame:
+    """Reads a table of every run.
+
+    Args:
+      name: of the table, such as `records.TRAIN`.
+
+    Returns:
+      Its columns, and `run`, `configuration` and every setting as text.
 
     Raises:
       RecordError: a table that is missing or damaged.
@@ -151,12 +190,12 @@ class Runs:
     )
     frames = []
     for run in self.runs:
-      frame = records.read_table(run.path, records.TRAIN)
+      frame = records.read_table(run.path, name)
       # The schedule's own columns, beta and learning_rate, stay.
       settings = {
-        name: records.text(value)
-        for name, value in run.config.items()
-        if name not in frame.columns
+        setting: records.text(value)
+        for setting, value in run.config.items()
+        if setting not in frame.columns
       }
       frames.append(
         frame.assign(
@@ -166,12 +205,27 @@ class Runs:
     return pd.concat(frames, ignore_index=True)
 
 
+def over_seeds(frame: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+  """Returns what the rows of each key have as `value`, over seeds.
+
+  Returns:
+    The keys; mean, sem (its standard error, 0 for one seed), low and high (one
+    error below and above it).
+  """
+  seeds = frame.groupby([*keys], sort=False, observed=True)['value']
+  result = seeds.agg(['mean', 'sem']).reset_index().fillna({'sem': 0.0})
+  low, high = result['mean'] - result['sem'], result['mean'] + result['sem']
+  return result.assign(low=low, high=high)
+
+
 def levels(values: pd.Series) -> list[str]:
   """Returns a column's distinct settings as text, numbers in their order."""
-  distinct = {records.text(value): value for value in values}
-  if pd.to_numeric(pd.Series([*distinct]), errors='coerce').notna().all():
-    return sorted(distinct, key=float)
-  return sorted(distinct)
+
+  def key(text: str) -> list[Any]:
+    words, numbers = _NUMBER.split(text), _NUMBER.findall(text)
+    return [*itertools.zip_longest(words, map(float, numbers))]
+
+  return sorted({records.text(value) for value in values}, key=key)
 
 
 def configuration(table: pd.DataFrame, settings: Sequence[str]) -> pd.Series:

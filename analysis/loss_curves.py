@@ -8,6 +8,7 @@ of one standard error.
 
 import argparse
 import math
+from collections.abc import Callable
 
 import pandas as pd
 import plotnine as gg
@@ -47,46 +48,69 @@ def plot_loss_curves(
       'the runs mix --reduction=mean and sum, whose losses have different '
       'units; draw them apart'
     )
-  columns = len(_TERMS) if width == figures.DOUBLE_COLUMN else 1
-  labels = _labels(frame, '\n' if columns > 1 else ', ')
-  # A row with the same step, configuration and settings is another seed.
-  keys = list(dict.fromkeys(['step', 'configuration', *settings]))
-  long = frame.melt(keys, list(labels), 'term', 'value')
-  long = long.dropna(subset='value')
-  if long.empty:
-    raise figures.FigureError('no loss was logged yet')
-  seeds = (
-    long.groupby([*keys, 'term'], sort=False)['value']
-    .agg(['mean', 'sem'])
-    .reset_index()
-    .fillna({'sem': 0.0})
+  labels = _labels(frame)
+  long = frame.melt(
+    list(dict.fromkeys(['step', 'configuration', *settings])),
+    list(labels),
+    'panel',
   )
-  seeds['low'] = seeds['mean'] - seeds['sem']
-  seeds['high'] = seeds['mean'] + seeds['sem']
-  seeds['term'] = pd.Categorical(
-    seeds['term'].map(labels), list(labels.values())
+  return plot_curves(
+    long.assign(panel=long['panel'].map(labels)), color, facet, title, width
   )
+
+
+def plot_curves(
+  frame: pd.DataFrame,
+  color: str,
+  facet: str | None,
+  title: str,
+  width: float,
+) -> gg.ggplot:
+  """Draws values against the training step, each kind in its own panel.
+
+  Args:
+    frame: columns step, configuration, `panel` (in words, the unit after a
+      comma), value, and those of `color` and `facet`. Rows of one
+      configuration, panel and step are seeds.
+    color: as in `plot_loss_curves`.
+    facet: likewise.
+    title: of the figure.
+    width: of the figure, in inches.
+
+  Raises:
+    FigureError: no values.
+  """
+  settings = [color, *([facet] if facet else [])]
+  frame = frame.dropna(subset='value')
+  figures.check_columns(frame, ['step', 'configuration', 'panel', *settings])
+  names = list(frame['panel'].unique())
+  columns = min(3, len(names)) if width == figures.DOUBLE_COLUMN else 1
+  if columns > 1:  # The unit has a line of its own.
+    frame = frame.assign(panel=frame['panel'].str.replace(', ', '\n'))
+    names = [name.replace(', ', '\n') for name in names]
+  keys = list(dict.fromkeys(['step', 'configuration', *settings, 'panel']))
+  seeds = frames.over_seeds(frame, keys)
+  seeds['panel'] = pd.Categorical(seeds['panel'], names)
   for name in settings:
     levels = frames.levels(seeds[name])
     seeds[name] = pd.Categorical(seeds[name].map(records.text), levels)
   levels = list(seeds[color].cat.categories)
   # One point has no line.
-  lines = seeds.groupby(['configuration', 'term'], observed=True).filter(
+  lines = seeds.groupby(['configuration', 'panel'], observed=True).filter(
     lambda group: len(group) > 1
   )
-  columns = min(columns, len(labels))
-  panels = len(labels) * (seeds[facet].nunique() if facet else 1)
+  panels = len(names) * (seeds[facet].nunique() if facet else 1)
   banded = bool((seeds['sem'] > 0).any())
   legend_rows, legend = figures.legend(levels, width)
   palette = figures.colours(len(levels))
   notes = ['Mean over seeds; band: ± 1 standard error.'] if banded else []
   is_logarithmic = (seeds['low'] > 0).all()
   if not is_logarithmic:
-    notes.append('Axes of the losses are linear: not all are above zero.')
+    notes.append('Vertical axes are linear: not all values are above zero.')
   return (
     gg.ggplot(seeds, gg.aes('step', 'mean', color=color, group='configuration'))
     + gg.facet_wrap(
-      [facet, 'term'] if facet else 'term', scales='free_y', ncol=columns
+      [facet, 'panel'] if facet else 'panel', scales='free_y', ncol=columns
     )
     + (
       gg.geom_ribbon(
@@ -102,7 +126,11 @@ def plot_loss_curves(
     + (gg.geom_line(data=lines, size=0.6) if len(lines) else gg.geom_blank())
     + gg.geom_point(size=1.2, stroke=0)
     + gg.scale_x_log10(name='training step')
-    + (gg.scale_y_log10 if is_logarithmic else gg.scale_y_continuous)(name='')
+    + (
+      gg.scale_y_log10(name='')
+      if is_logarithmic
+      else gg.scale_y_continuous(name='', labels=figures.tick_labels)
+    )
     + gg.scale_color_manual(palette, guide=legend)
     + gg.scale_fill_manual(palette, guide=None)
     + gg.labs(color='' if color == 'configuration' else color)
@@ -116,7 +144,7 @@ def plot_loss_curves(
   )
 
 
-def _labels(frame: pd.DataFrame, separator: str) -> dict[str, str]:
+def _labels(frame: pd.DataFrame) -> dict[str, str]:
   """Names each term with its unit; a term without numbers is left out."""
   units = ['nats per image', 'nats per image']
   if frame['reduction'].iloc[0] == 'mean':
@@ -124,31 +152,33 @@ def _labels(frame: pd.DataFrame, separator: str) -> dict[str, str]:
   if 'distortion_nats' in frame and frame['distortion_nats'].isna().all():
     units = ['not a density: as trained'] * 2
   labels = dict(
-    total=f'total loss{separator}as trained',
-    reconstruction=f'reconstruction{separator}{units[0]}',
-    kl=f'KL{separator}{units[1]}',
+    total='total loss, as trained',
+    reconstruction=f'reconstruction, {units[0]}',
+    kl=f'KL, {units[1]}',
   )
   return {k: v for k, v in labels.items() if frame[k].notna().any()}
 
 
-def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
-  varying = runs.varying
-  color, facet = arguments.color, arguments.facet
-  for name in (color, facet):
-    if name and name not in runs.settings:
-      raise figures.FigureError(
-        f'{name} is no setting; those that vary: {", ".join(varying) or "none"}'
-      )
-  return plot_loss_curves(
-    runs.train(),
-    color or 'configuration',
-    facet,
-    command.title(arguments, runs),
-    command.width(arguments),
-  )
+def of_table(
+  name: str, plot: Callable[..., gg.ggplot]
+) -> Callable[[frames.Runs, argparse.Namespace], gg.ggplot]:
+  """Returns what draws a table's rows by `plot`, as `add_options` says."""
+
+  def draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
+    runs.check_settings(arguments.color, arguments.facet)
+    return plot(
+      runs.rows(name),
+      arguments.color or 'configuration',
+      arguments.facet,
+      command.title(arguments, runs),
+      command.width(arguments),
+    )
+
+  return draw
 
 
-def _add_options(parser: command.Parser) -> None:
+def add_options(parser: command.Parser) -> None:
+  """Adds the flags of curves."""
   parser.add_argument(
     '--color',
     metavar='SETTING',
@@ -164,11 +194,11 @@ def _add_options(parser: command.Parser) -> None:
 FIGURE = command.Figure(
   'loss_curves',
   __doc__,
-  _draw,
+  of_table(records.TRAIN, plot_loss_curves),
   'Curves of the total loss, the reconstruction and the KL against the '
   'training step, on logarithmic axes where losses allow it.',
   joint=True,
-  add_options=_add_options,
+  add_options=add_options,
 )
 
 if __name__ == '__main__':

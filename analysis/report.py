@@ -29,12 +29,14 @@ from analysis import (
   samples,
   sweep,
   table,
+  terms,
   traversals,
 )
 from launch import process, records
 
 _OF_ONE_RUN = (
   loss_curves.FIGURE,
+  terms.FIGURE,
   reconstructions.FIGURE,
   samples.FIGURE,
   traversals.FIGURE,
@@ -44,7 +46,12 @@ _OF_ONE_RUN = (
   rate_per_latent.FIGURE,
 )
 
-_OF_SEVERAL = (loss_curves.FIGURE, rate_distortion.FIGURE, sweep.FIGURE)
+_OF_SEVERAL = (
+  loss_curves.FIGURE,
+  terms.FIGURE,
+  rate_distortion.FIGURE,
+  sweep.FIGURE,
+)
 
 # Sharp on the screens of telephones too.
 _DPI = 200

@@ -28,17 +28,8 @@ def read_frame(
   Raises:
     FigureError: no such setting or metric.
   """
-  for name in (x, color):
-    if name and name not in runs.settings:
-      raise figures.FigureError(
-        f'{name} is no setting; those that vary: '
-        f'{", ".join(runs.varying) or "none"}'
-      )
-  if metric not in runs.metrics:
-    raise figures.FigureError(
-      f'no run has the metric {metric}; there are: '
-      f'{", ".join(runs.metrics) or "none yet"}'
-    )
+  runs.check_settings(x, color)
+  runs.check_metrics(metric)
   series = frames.configuration(
     runs.table, [name for name in runs.varying if name != x]
   )
@@ -89,14 +80,7 @@ def plot_sweep(
     low, high = finished['value'].min(), finished['value'].max()
   pad = 0.1 * max(high - low, 0.05 * abs(high), 1e-3)
   others = others.assign(value=low - 1.5 * pad)
-  seeds = (
-    finished.groupby(['series', 'color', 'place'], observed=True)['value']
-    .agg(['mean', 'sem'])
-    .reset_index()
-    .fillna({'sem': 0.0})
-  )
-  seeds['low'] = seeds['mean'] - seeds['sem']
-  seeds['high'] = seeds['mean'] + seeds['sem']
+  seeds = frames.over_seeds(finished, ['series', 'color', 'place'])
   # One point has no line.
   lines = seeds.groupby('series').filter(lambda group: len(group) > 1)
   legend_rows, legend = figures.legend(colour_levels, width)
@@ -182,17 +166,11 @@ def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
   return plot_sweep(
     read_frame(runs, x, arguments.metric, color),
     x,
-    metric_in_words(arguments.metric),
+    figures.in_words(arguments.metric),
     color or '',
     command.title(arguments, runs),
     command.width(arguments),
   )
-
-
-def metric_in_words(metric: str) -> str:
-  """Returns a metric's name with its unit apart."""
-  name = metric.removesuffix('_nats').replace('_', ' ')
-  return f'{name}, nats per image' if metric.endswith('_nats') else name
 
 
 def _add_options(parser: command.Parser) -> None:

@@ -226,11 +226,7 @@ def render(runs: frames.Runs, metrics: Sequence[str], form: str) -> str:
   Raises:
     FigureError: no such metric, or no results.
   """
-  if unknown := [name for name in metrics if name not in runs.metrics]:
-    raise figures.FigureError(
-      f'no run has the metric {unknown[0]}; there are: '
-      f'{", ".join(runs.metrics) or "none yet"}'
-    )
+  runs.check_metrics(*metrics)
   settings = runs.varying
   columns = ['seed', *settings, *(metrics or runs.metrics)]
   table = runs.table[columns]

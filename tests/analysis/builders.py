@@ -58,6 +58,23 @@ def write_run(
     write_arrays(run, config['latent_size'])
 
 
+def write_terms(run, steps=(1, 2, 4)):
+  """What a FactorVAE measures, below zero at first."""
+  terms = {
+    'total_correlation_nats': lambda step: step - 1.5,
+    'discriminator_accuracy': lambda step: 0.5 + step / 10,
+  }
+  records.write_table(
+    run,
+    records.TERMS,
+    [
+      {'step': step, 'term': term, 'value': value(step)}
+      for step in steps
+      for term, value in terms.items()
+    ],
+  )
+
+
 def write_results(run, config):
   seed_effect = [0.0, 0.5, -0.25, 0.1][config['seed'] % 4]
   rate = 20 / (1 + config['beta']) + seed_effect

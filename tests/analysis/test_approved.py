@@ -21,6 +21,7 @@ from analysis import (
   reconstructions,
   samples,
   sweep,
+  terms,
   traversals,
 )
 
@@ -65,6 +66,25 @@ def density_frame(**kwargs):
   frame['reconstruction'] -= 0.4
   frame['total'] = frame['reconstruction'] + 0.1 * frame['kl']
   return frame
+
+
+def terms_frame(*names, seeds=1, configurations=('',)):
+  """Terms that fall from one to a tenth; those of nats below zero."""
+  return pd.DataFrame(
+    [
+      {
+        'step': step,
+        'configuration': configuration,
+        'term': name,
+        'value': (1 + k + 0.2 * seed) / step**0.5
+        - (0.5 if name == 'total_correlation_nats' else 0),
+      }
+      for step in (1, 4, 16, 100)
+      for name in names
+      for k, configuration in enumerate(configurations)
+      for seed in range(seeds)
+    ]
+  )
 
 
 def with_nan(frame, column):
@@ -224,6 +244,21 @@ CASES = {
   'loss_curves-density': lambda: loss_curves.plot_loss_curves(density_frame()),
   'loss_curves-64_runs': lambda: loss_curves.plot_loss_curves(
     train_frame(betas=np.arange(64) / 10)
+  ),
+  'terms': lambda: terms.plot_terms(
+    terms_frame('mmd', 'penalty_nats'), title=UNICODE
+  ),
+  'terms-factor': lambda: terms.plot_terms(
+    terms_frame(
+      'total_correlation_nats',
+      'discriminator_loss_nats',
+      'discriminator_accuracy',
+      seeds=3,
+      configurations=('gamma 1', 'gamma 6'),
+    )
+  ),
+  'terms-single': lambda: terms.plot_terms(
+    terms_frame('capacity_nats', 'mutual_information_nats'), width=SINGLE
   ),
   'reconstructions': lambda: reconstructions.plot_reconstructions(
     reconstruction_frame(16), UNICODE

@@ -27,7 +27,7 @@ EACH = (
   'samples',
   'traversals',
 )
-JOINT = ('loss_curves', 'rate_distortion', 'sweep')
+JOINT = ('loss_curves', 'rate_distortion', 'sweep', 'terms')
 ARRAYS = {
   'embedding': 'latents',
   'manifold': 'manifold',
@@ -46,6 +46,7 @@ def png(path):
 @pytest.fixture
 def run(tmp_path):
   builders.write_run(tmp_path / 'run')
+  builders.write_terms(tmp_path / 'run')
   return tmp_path / 'run'
 
 
@@ -423,6 +424,7 @@ def test_a_sweep_is_drawn_with_its_failures(tmp_path):
   folder = test_frames.write_sweep(tmp_path / 'sweep')
   frame = sweep.read_frame(frames.read_sweep(folder), 'beta', 'elbo_nats')
   assert frame['status'].tolist() == ['finished', 'finished', 'failed']
+  builders.write_terms(folder / 'beta=1/seed=0')  # The others have none.
   for name in JOINT:
     code, stdout, stderr = builders.analyse(
       name, f'--sweep_dir={folder}', '--format=png'

@@ -5,7 +5,7 @@ import pandas as pd
 import plotnine as gg
 import pytest
 
-from analysis import figures, frames, loss_curves
+from analysis import figures, frames, loss_curves, terms
 from tests.analysis import builders
 
 
@@ -45,6 +45,41 @@ def test_loss_curves_show_every_point(shift):
   texts = ' '.join(text.get_text() for text in figure.findobj(plt.Text))
   assert ('linear' in texts) == bool(shift)
   figures.close(figure)
+
+
+# -- Terms --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('shift', [0.0, -2.0])
+def test_terms_have_their_units_and_are_logarithmic_where_they_can_be(shift):
+  frame = pd.DataFrame(
+    {
+      'step': [1, 10, 1, 10, 1, 10],
+      'configuration': '',
+      'term': ['total_correlation_nats'] * 4 + ['mmd'] * 2,
+      'value': np.array([1.0, 10.0, 3.0, 30.0, 0.5, 0.25]) + shift,
+    }
+  )
+  figure = terms.plot_terms(frame).draw()
+  texts = [text.get_text() for text in figure.findobj(plt.Text)]
+  assert 'total correlation\nnats per image' in texts
+  assert 'mmd\nno unit' in texts
+  expected = np.array([2.0, 20.0]) + shift  # Two seeds.
+  offsets = np.concatenate(
+    [points.get_offsets() for points in figure.axes[0].collections[-1:]]
+  )
+  np.testing.assert_allclose(
+    offsets[:, 1], expected if shift else np.log10(expected)
+  )
+  assert shift == 0.0 or '−1' in ' '.join(texts)
+  assert '-' not in ' '.join(texts)
+  figures.close(figure)
+
+
+def test_an_objective_without_terms_says_so():
+  frame = pd.DataFrame({'step': [], 'term': [], 'value': []})
+  with pytest.raises(figures.FigureError, match='only some objectives do'):
+    terms.plot_terms(frame)
 
 
 # -- Grids --------------------------------------------------------------------
@@ -189,3 +224,10 @@ def test_there_are_as_many_colours_as_asked_for():
 def test_settings_come_in_the_order_of_their_numbers():
   assert frames.levels(pd.Series([10.0, 2.0, 0.5])) == ['0.5', '2', '10']
   assert frames.levels(pd.Series(['b', 'a', '1'])) == ['1', 'a', 'b']
+  assert frames.levels(pd.Series([1e-05, -20.0, -3.0])) == [
+    '-20',
+    '-3',
+    '1e-05',
+  ]
+  gammas = [f'seed 0, gamma {gamma}' for gamma in ('2.5', '6', '20')]
+  assert frames.levels(pd.Series(gammas[::-1])) == gammas

@@ -91,7 +91,7 @@ def test_a_run_is_described_by_what_its_objective_weighs(
 def test_training_rows_say_which_configuration_they_are_of(tmp_path):
   builders.write_run(tmp_path / 'a' / 'run', latent_size=3)
   builders.write_run(tmp_path / 'b' / 'run', latent_size=5, steps=(1,))
-  frame = frames.read_runs([f'{tmp_path}/*/run']).train()
+  frame = frames.read_runs([f'{tmp_path}/*/run']).rows(records.TRAIN)
   assert frame['run'].tolist() == ['a/run'] * 3 + ['b/run']
   assert frame['configuration'].tolist() == (
     ['latent_size 3'] * 3 + ['latent_size 5']
@@ -114,6 +114,31 @@ def test_folders_whose_names_look_like_globs_are_read(tmp_path):
 def test_patterns_without_a_run_are_refused(tmp_path, pattern):
   with pytest.raises(records.RecordError, match='is no run directory'):
     frames.read_runs([str(tmp_path / pattern)])
+
+
+@pytest.mark.parametrize(
+  ('objective', 'effective', 'takes_beta', 'said'),
+  [
+    ('elbo', 4.0, True, 'beta 4 (sum), effective beta 4'),
+    ('factor', 4.0, True, 'factor, beta 4 (sum), effective beta 4'),
+    ('iwae', 1.0, False, 'iwae, effective beta 1'),
+    ('beta_tc', None, True, 'beta_tc with beta 4'),
+    ('annealed', None, False, 'annealed: no beta'),
+  ],
+)
+def test_a_title_says_the_objective_and_its_beta(
+  tmp_path, objective, effective, takes_beta, said
+):
+  builders.write_run(
+    tmp_path / 'run',
+    {'effective_beta': effective, 'has_elbo': True, 'has_density': True}
+    | {'takes_beta': takes_beta},
+    beta=4.0,
+    reduction='sum',
+    objective=objective,
+  )
+  runs = frames.read_runs([str(tmp_path / 'run')])
+  assert runs.describe().endswith(f', 2 latents, {said}')
 
 
 def test_a_run_that_was_killed_at_once_has_a_row(tmp_path):
@@ -149,10 +174,12 @@ def test_damaged_files_are_named(tmp_path, name, content):
 def test_a_half_written_row_does_not_count(tmp_path):
   run = tmp_path / 'run'
   builders.write_run(run)
-  before = frames.read_runs([str(run)]).train()
+  before = frames.read_runs([str(run)]).rows(records.TRAIN)
   with (run / records.TRAIN).open('a') as file:
     file.write('8,0.1,0.0')
-  pd.testing.assert_frame_equal(frames.read_runs([str(run)]).train(), before)
+  pd.testing.assert_frame_equal(
+    frames.read_runs([str(run)]).rows(records.TRAIN), before
+  )
 
 
 # -- Sweeps -------------------------------------------------------------------
@@ -168,7 +195,7 @@ def test_a_sweep_keeps_runs_that_failed(tmp_path):
   assert set(runs.settings) == {'beta', 'hidden_sizes', 'seed'}
   assert runs.metrics == ['elbo_nats', 'rate_nats', 'distortion_nats']
   assert runs.varying == []
-  assert len(runs.train()) == 6
+  assert len(runs.rows(records.TRAIN)) == 6
 
 
 def test_a_half_written_row_of_a_sweep_does_not_count(tmp_path):

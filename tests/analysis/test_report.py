@@ -38,6 +38,7 @@ def one_run(tmp_path_factory):
   run = tmp_path_factory.mktemp('one') / 'run'
   name = '<script>alert(1)</script> "Zürich" & β'
   builders.write_run(run, seed=1)
+  builders.write_terms(run)
   manifest = records.read_manifest(run)
   manifest['dataset']['name'] = name
   records.write_manifest(run, manifest)
@@ -62,7 +63,7 @@ def test_a_page_holds_everything(one_run):
     assert name in page.text
   for words in ('elbo_nats', 'hidden_sizes', 'c0ffee', 'analysis.report'):
     assert words in page.text
-  assert len(page.all('img')) == 8
+  assert len(page.all('img')) == 9
   for image in page.all('img'):
     assert image['src'].startswith('data:image/png;base64,')
     assert len(image['alt']) > 40
@@ -117,7 +118,7 @@ def test_a_run_killed_early_gets_what_its_files_allow(tmp_path):
   assert code == 0
   page = Page(run / 'figures/report.html')
   assert len(page.all('img')) == 1  # The loss curves.
-  assert page.text.count('Not drawn') == 7
+  assert page.text.count('Not drawn') == 8
   assert page.text.count(f'python -m launch.evaluate --run_dir={run}') >= 7
 
 

@@ -1,0 +1,65 @@
+"""Terms: what objectives measure besides the loss, against the step.
+
+Total correlation, mutual information, capacity and the like, each in its unit;
+on logarithmic axes where all of them are above zero. Several runs are overlaid;
+runs that differ in their seeds alone become their mean, with a band of one
+standard error.
+"""
+
+import pandas as pd
+import plotnine as gg
+
+from analysis import command, figures, loss_curves
+from launch import records
+
+
+def plot_terms(
+  frame: pd.DataFrame,
+  color: str = 'configuration',
+  facet: str | None = None,
+  title: str = '',
+  width: float = figures.DOUBLE_COLUMN,
+) -> gg.ggplot:
+  """Draws a panel for each term.
+
+  Args:
+    frame: from `frames.Runs.rows` of terms.csv. Rows of one `configuration`,
+      step and term are seeds.
+    color: the setting that colours the curves.
+    facet: the setting whose values have a row of panels each.
+    title: of the figure.
+    width: of the figure, in inches.
+
+  Raises:
+    FigureError: missing columns, or no rows.
+  """
+  if frame.empty:
+    raise figures.FigureError(
+      'nothing was measured besides the loss: only some objectives do, such as '
+      'beta_tc and factor'
+    )
+  figures.check_columns(frame, ['term', 'value'])
+  panels = frame['term'].map(
+    lambda term: (
+      words
+      if ', ' in (words := figures.in_words(term))
+      else f'{words}, no unit'
+    )
+  )
+  return loss_curves.plot_curves(
+    frame.assign(panel=panels), color, facet, title, width
+  )
+
+
+FIGURE = command.Figure(
+  'terms',
+  __doc__,
+  loss_curves.of_table(records.TERMS, plot_terms),
+  'Curves of what the objective measures besides the loss, a panel for each '
+  'term, against the training step.',
+  joint=True,
+  add_options=loss_curves.add_options,
+)
+
+if __name__ == '__main__':
+  command.run(FIGURE)
