@@ -177,15 +177,14 @@ def stack(images: pd.Series) -> np.ndarray:
   return np.stack(list(images))
 
 
-def image_grid(images: np.ndarray) -> pd.DataFrame:
-  """Returns the pixels of a grid of images.
+def canvas(images: np.ndarray) -> np.ndarray:
+  """Returns a grid of images as one picture, with white gaps.
 
   Args:
     images: [rows, columns, H, W, C] in [0, 1], C of 1 or 3.
 
   Returns:
-    A row for each pixel: `x` from left to right and `y` from bottom to top, in
-    pixels of the whole grid, and `colour` as '#rrggbb'.
+    uint8 [height, width, 3].
 
   Raises:
     FigureError: another shape.
@@ -199,14 +198,27 @@ def image_grid(images: np.ndarray) -> pd.DataFrame:
   # A pixel that is no number is drawn black, as zero is.
   finite = np.nan_to_num(images, nan=0.0)
   levels = np.rint(np.clip(finite, 0.0, 1.0) * 255).astype(np.uint8)
-  # White gaps belong to the picture, so that it is one even raster.
-  canvas = np.full(
+  result = np.full(
     (rows * (height + _GAP), columns * (width + _GAP), 3), 255, np.uint8
   )
-  tiles = canvas.reshape(rows, height + _GAP, columns, width + _GAP, 3)
+  tiles = result.reshape(rows, height + _GAP, columns, width + _GAP, 3)
   tiles[:, :height, :, :width] = levels.transpose(0, 2, 1, 3, 4)
-  canvas = canvas[:-_GAP, :-_GAP]
-  codes = canvas.astype(np.uint32) @ np.array([65536, 256, 1], np.uint32)
+  return result[:-_GAP, :-_GAP]
+
+
+def image_grid(images: np.ndarray) -> pd.DataFrame:
+  """Returns the pixels of a grid of images.
+
+  Args:
+    images: as in `canvas`.
+
+  Returns:
+    A row for each pixel: `x` from left to right and `y` from bottom to top, in
+    pixels of the whole grid, and `colour` as '#rrggbb'.
+  """
+  codes = canvas(images).astype(np.uint32) @ np.array(
+    [65536, 256, 1], np.uint32
+  )
   unique, inverse = np.unique(codes, return_inverse=True)
   names = np.array([f'#{code:06x}' for code in unique], dtype=object)
   y, x = np.indices(codes.shape)

@@ -731,6 +731,17 @@ def write_figure(path: pathlib.Path, content: bytes) -> None:
   files.replace_file(path, content)
 
 
+def append_events(path: pathlib.Path, content: bytes) -> None:
+  """Adds to a file of events, in a folder made where it is missing.
+
+  Raises:
+    OSError: it cannot be written, or would land outside the run.
+  """
+  files.make_folder(path.parent)
+  with open(files.open_to_append(path), 'ab') as file:
+    file.write(content)
+
+
 # -- Run directories ----------------------------------------------------------
 
 

@@ -62,6 +62,13 @@ def expected_scalars(run):
       if row[column] == row[column]:
         tag = expected.setdefault(f'train/{column}', [])
         tag.append((row['step'], row[column]))
+  for row in records.read_table(run, records.TERMS).to_dict('records'):
+    tag = expected.setdefault(f'terms/{row["term"]}', [])
+    tag.append((row['step'], row['value']))
+  for row in records.read_table(run, records.SCORES).to_dict('records'):
+    variant = f'/{row["variant"]}' if row['variant'] else ''
+    tag = f'scores/{row["split"]}/{row["score"]}{variant}'
+    expected.setdefault(tag, []).append((row['step'], row['value']))
   for row in records.read_table(run, records.EVAL).to_dict('records'):
     samples = '' if row['num_samples'] == 1 else f'/{row["num_samples"]}'
     tag = f'{row["split"]}/{row["metric"]}{samples}'
@@ -82,7 +89,21 @@ def assert_events_are_those_of_the_tables(run):
 def test_events_hold_the_numbers_and_the_pictures(tmp_path):
   run = tmp_path / 'run'
   write_run(run)
+  builders.write_terms(run)
+  score = {'step': 4, 'split': 'test', 'n': 9, 'draw_seed': 0, 'value': 0.5}
+  records.write_table(
+    run,
+    records.SCORES,
+    [
+      dict.fromkeys(records.COLUMNS[records.SCORES])
+      | {'active': 1, 'settings': ''}
+      | score
+      | {'score': name, 'variant': variant}
+      for name, variant in (('mig', ''), ('sap', 'linear'))
+    ],
+  )
   (path,) = convert(f'--run_dir={run}')
+  assert 'scores/test/sap/linear' in read(run).Tags()['scalars']
   assert [path] == [str(p) for p in (run / records.TENSORBOARD).iterdir()]
   assert_events_are_those_of_the_tables(run)
   events = read(run)
@@ -95,12 +116,14 @@ def test_events_hold_the_numbers_and_the_pictures(tmp_path):
   with PIL.Image.open(io.BytesIO(event.encoded_image_string)) as picture:
     pixels = np.asarray(picture) / 255
   assert event.step == 4
-  assert (event.height, event.width) == pixels.shape == (3 * 7, 16 * 7)
+  assert (event.height, event.width, 3) == pixels.shape
+  assert pixels.shape == (3 * 8 - 2, 16 * 8 - 2, 3)
   for row, name in enumerate(('images', 'modes', 'means')):
-    tile = pixels[7 * row : 7 * row + 6, 7 * 5 : 7 * 5 + 6]
-    np.testing.assert_allclose(tile, arrays[name][5, ..., 0], atol=1 / 255)
+    tile = pixels[8 * row : 8 * row + 6, 8 * 5 : 8 * 5 + 6]
+    expected = np.broadcast_to(arrays[name][5], tile.shape)
+    np.testing.assert_allclose(tile, expected, atol=1 / 255)
   (event,) = events.Images('traversals')
-  assert (event.height, event.width) == (2 * 7, 5 * 7)
+  assert (event.height, event.width) == (2 * 8 - 2, 5 * 8 - 2)
 
 
 def test_a_file_that_is_written_again_has_each_step_once(tmp_path):
