@@ -112,18 +112,14 @@ def plot_curves(
     + gg.facet_wrap(
       [facet, 'panel'] if facet else 'panel', scales='free_y', ncol=columns
     )
-    + (
-      gg.geom_ribbon(
-        gg.aes(ymin='low', ymax='high', fill=color),
-        lines,
-        alpha=0.25,
-        color='none',
-        show_legend=False,
-      )
-      if banded
-      else gg.geom_blank()
+    + gg.geom_ribbon(
+      gg.aes(ymin='low', ymax='high', fill=color),
+      lines if banded else lines[:0],
+      alpha=0.25,
+      color='none',
+      show_legend=False,
     )
-    + (gg.geom_line(data=lines, size=0.6) if len(lines) else gg.geom_blank())
+    + gg.geom_line(data=lines, size=0.6)
     + gg.geom_point(size=1.2, stroke=0)
     + gg.scale_x_log10(name='training step')
     + (

@@ -93,11 +93,7 @@ def plot_rate_distortion(
       size=6,
       color='#737373',
     )
-    + (
-      gg.geom_path(gg.aes(color='series'), lines, size=0.6)
-      if len(lines)
-      else gg.geom_blank()
-    )
+    + gg.geom_path(gg.aes(color='series'), lines, size=0.6)
     + gg.geom_point(
       gg.aes(color='series', shape='state'), size=1.6, fill='none'
     )

@@ -63,11 +63,7 @@ def plot_rate_per_latent(
         xmin='left', xmax='right', ymin='low', ymax='high', fill='rate_nats'
       )
     )
-    + (
-      gg.geom_point(gg.aes('x', 'place'), active, size=0.9, stroke=0)
-      if len(active)
-      else gg.geom_blank()
-    )
+    + gg.geom_point(gg.aes('x', 'place'), active, size=0.9, stroke=0)
     + gg.scale_fill_cmap(
       'viridis',
       name='rate, nats',

@@ -89,31 +89,15 @@ def plot_sweep(
   if len(others):
     listed = ', '.join(f'{n} {status}' for status, n in counts.items())
     caption += f' Crosses: runs without a result ({listed}).'
-  nothing = gg.geom_blank()
   return (
     gg.ggplot(frame, gg.aes('place', 'value', color='color'))
     + gg.geom_blank(data=frame.assign(value=low))
-    + (
-      gg.geom_line(gg.aes(y='mean', group='series'), lines, size=0.6)
-      if len(lines)
-      else nothing
+    + gg.geom_line(gg.aes(y='mean', group='series'), lines, size=0.6)
+    + gg.geom_point(data=finished, size=1.0, stroke=0, alpha=0.6)
+    + gg.geom_pointrange(
+      gg.aes(y='mean', ymin='low', ymax='high'), seeds, size=0.5, fatten=1.5
     )
-    + (
-      [
-        gg.geom_point(data=finished, size=1.0, stroke=0, alpha=0.6),
-        gg.geom_pointrange(
-          gg.aes(y='mean', ymin='low', ymax='high'),
-          seeds,
-          size=0.5,
-          fatten=1.5,
-        ),
-      ]
-      if len(finished)
-      else nothing
-    )
-    + (
-      gg.geom_point(data=others, shape='x', size=2) if len(others) else nothing
-    )
+    + gg.geom_point(data=others, shape='x', size=2)
     + scale
     + gg.scale_y_continuous(
       name=metric,
