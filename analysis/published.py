@@ -9,7 +9,7 @@ import pathlib
 import numpy as np
 import pandas as pd
 
-from analysis import command, figures
+from analysis import command, figures, table
 from launch import records
 
 _RESULTS = pathlib.Path(__file__).parent / 'results'
@@ -132,33 +132,30 @@ def _value(frame: pd.DataFrame) -> str:
   return f'{value:.{digits}f} ± {error:.{digits}f} (over images)'
 
 
-def table() -> str:
+def render() -> str:
   """Returns the table, in Markdown."""
   published = read()
-  lines = [
-    '| what | source | published | obtained | seeds | steps | minutes a run |',
-    '|---|---|---|---|---|---|---|',
-  ]
-  for _, result in published.iterrows():
-    frame = obtained(result)
-    seeds = ', '.join(str(seed) for seed in sorted(frame['seed']))
-    lines.append(
-      f'| {result["what"]} | {result["source"]} | {result["published"]} | '
-      f'{_value(frame)} | {seeds} | {frame["steps"].max():,} | '
-      f'{frame["seconds"].mean() / 60:.1f} |'
-    )
-  lines += ['', '| command | difference in recipe |', '|---|---|']
-  recipes = dict(
-    zip(published['command'], published['difference'], strict=True)
+  results = [obtained(result) for _, result in published.iterrows()]
+  numbers = published[['what', 'source', 'published']].assign(
+    obtained=[_value(r) for r in results],
+    seeds=[', '.join(map(str, sorted(r['seed']))) for r in results],
+    steps=[f'{r["steps"].max():,}' for r in results],
+    **{'minutes a run': [f'{r["seconds"].mean() / 60:.1f}' for r in results]},
   )
-  lines += [f'| `{command}` | {why} |' for command, why in recipes.items()]
-  return '\n'.join(lines)
+  recipes = published.drop_duplicates('command')
+  commands = pd.DataFrame(
+    {
+      'command': '`' + recipes['command'] + '`',
+      'difference in recipe': recipes['difference'],
+    }
+  )
+  return f'{table.markdown(numbers)}\n\n{table.markdown(commands)}'
 
 
 def main() -> None:
   """Prints the table."""
   command.Parser('published', __doc__).parse_args()
-  command.main('published', lambda: iter([table()]))
+  command.main('published', lambda: iter([render()]))
 
 
 if __name__ == '__main__':

@@ -147,13 +147,12 @@ def _numbers(runs: frames.Runs) -> str:
   """Results: of one run with errors over images, else over seeds."""
   if len(runs.table) > 1:
     try:
-      text = table.summarise(
+      means = table.summarise(
         runs.table[['seed', *runs.varying, *runs.metrics]], runs.varying
       )
     except figures.FigureError as error:
       return _note(error)
-    header, *rows = table.cells(text, ['configuration'])
-    shown = pd.DataFrame(rows, columns=header)
+    shown = table.cells(means, ['configuration'])
     return _frame('Mean ± 1 standard error over seeds, test split', shown)
   try:
     frame = frames.result_rows(runs.runs[0], records.EVAL)

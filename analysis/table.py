@@ -8,7 +8,6 @@ Holm's correction for the number of differences of a metric.
 import argparse
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,13 +36,9 @@ def summarise(table: pd.DataFrame, settings: Sequence[str]) -> pd.DataFrame:
     `se` (NaN for one seed), `num_seeds`. A metric that a configuration lacks
     has no row.
   """
-  long = _tidy(table, settings)
-  result = (
-    long.groupby(['configuration', 'metric'], sort=False)['value']
-    .agg(value='mean', se='sem', num_seeds='count')
-    .reset_index()
-  )
-  return result
+  rows = _tidy(table, settings).groupby(['configuration', 'metric'], sort=False)
+  means = rows['value'].agg(value='mean', se='sem', num_seeds='count')
+  return means.reset_index()
 
 
 def differences(table: pd.DataFrame, settings: Sequence[str]) -> pd.DataFrame:
@@ -59,63 +54,44 @@ def differences(table: pd.DataFrame, settings: Sequence[str]) -> pd.DataFrame:
     `p` (of a paired t-test, corrected by Holm's method over the pairs of the
     metric; NaN where all differences are equal), and `larger_than_chance`.
   """
+  columns = ['first', 'second', 'metric', 'value', 'se', 'num_seeds', 'p']
+  wide = _tidy(table, settings).pivot_table(
+    'value', ['metric', 'seed'], 'configuration', sort=False
+  )
+  words = table[list(settings)].map(records.text)
+  words.index = pd.Index(frames.configuration(table, settings))
+  words = words[words.index.isin(wide.columns)].drop_duplicates()
+  pairs = [
+    (wide[first] - wide[second])
+    .dropna()
+    .groupby('metric', sort=False)
+    .agg(value='mean', se='sem', num_seeds='count', p=_p_value)
+    .reset_index()
+    .assign(first=first, second=second)
+    for first, second in itertools.combinations(words.index, 2)
+    if (words.loc[first] != words.loc[second]).sum() == 1
+  ]
+  none = pd.DataFrame(columns=columns, dtype=float)
+  frame = pd.concat(pairs or [none], ignore_index=True)[columns]
+  frame = frame[frame['num_seeds'] > 1]
+  corrected = frame.groupby('metric')['p'].transform(holm)
+  return frame.assign(p=corrected, larger_than_chance=corrected < _LEVEL)
+
+
+def _p_value(differences: pd.Series) -> float:
+  """Returns that of a t-test; NaN where there is no spread to go by."""
   import scipy.stats  # Slow, and --help has no use for it.
 
-  long = _tidy(table, settings)
-  words = table[list(settings)].map(records.text)
-  words['configuration'] = frames.configuration(table, settings)
-  words = words.drop_duplicates().set_index('configuration')
-  pairs = [
-    (a, b)
-    for a, b in itertools.combinations(words.index, 2)
-    if (words.loc[a] != words.loc[b]).sum() == 1
-  ]
-  rows: list[dict[str, Any]] = []
-  for metric, group in long.groupby('metric', sort=False):
-    by_seed = group.pivot_table(
-      index='seed', columns='configuration', values='value'
-    )
-    tested: list[dict[str, Any]] = []
-    for first, second in pairs:
-      if first not in by_seed or second not in by_seed:
-        continue
-      paired = (by_seed[first] - by_seed[second]).dropna()
-      if len(paired) < 2:
-        continue
-      mean, se = float(paired.mean()), float(paired.sem())
-      # Equal differences, as of counts, say nothing about their spread.
-      p = float(scipy.stats.ttest_1samp(paired, 0).pvalue) if se else np.nan
-      tested.append(
-        {
-          'first': first,
-          'second': second,
-          'metric': metric,
-          'value': mean,
-          'se': se,
-          'num_seeds': len(paired),
-          'p': p,
-        }
-      )
-    known = [row for row in tested if not np.isnan(row['p'])]
-    corrected = holm([row['p'] for row in known])
-    for row, p in zip(known, corrected, strict=True):
-      row['p'] = p
-    rows += tested
-  frame = pd.DataFrame(
-    rows,
-    columns=['first', 'second', 'metric', 'value', 'se', 'num_seeds', 'p'],
-  )
-  return frame.assign(larger_than_chance=frame['p'] < _LEVEL)
+  if not differences.sem() > 0:  # Equal, as of counts, or one alone.
+    return np.nan
+  return float(scipy.stats.ttest_1samp(differences, 0).pvalue)
 
 
-def holm(p_values: Sequence[Any]) -> list[float]:
-  """P-values corrected for their number (Holm 1979)."""
-  count = len(p_values)
-  order = np.argsort(p_values)
-  steps = [p_values[k] * (count - place) for place, k in enumerate(order)]
-  corrected = np.empty(count)
-  corrected[order] = np.minimum(1.0, np.maximum.accumulate(steps))
-  return corrected.tolist()
+def holm(p_values: pd.Series) -> pd.Series:
+  """Returns p-values corrected for their number (Holm 1979); NaN stays."""
+  ordered = p_values.dropna().sort_values()
+  steps = ordered * np.arange(len(ordered), 0, -1)
+  return steps.cummax().clip(upper=1.0).reindex(p_values.index)
 
 
 def _tidy(table: pd.DataFrame, settings: Sequence[str]) -> pd.DataFrame:
@@ -149,66 +125,70 @@ def show(value: float, se: float) -> str:
 
 def cells(
   frame: pd.DataFrame, keys: Sequence[str], star: str | None = None
-) -> list[list[str]]:
-  """Returns a header and rows of text, with a column for each metric.
+) -> pd.DataFrame:
+  """Returns a table of text, with a column for each metric.
 
   Args:
     frame: from `summarise` or `differences`.
     keys: the columns that name a row.
     star: the column that marks a cell where it is true.
   """
-  metrics = list(frame['metric'].unique())
-  rows: dict[tuple[str, ...], dict[str, str]] = {}
-  for record in frame.to_dict('records'):
-    text = show(record['value'], record['se'])
-    mark = ' *' if star and record[star] else ''
-    row = rows.setdefault(tuple(record[key] for key in keys), {})
-    row[record['metric']] = text + mark
-    row['seeds'] = str(record['num_seeds'])
-  return [
-    [*keys, 'seeds', *metrics],
-    *(
-      [*(key or 'all' for key in names), row['seeds']]
-      + [row.get(metric, '') for metric in metrics]
-      for names, row in rows.items()
-    ),
-  ]
+  text = pd.Series(map(show, frame['value'], frame['se']), frame.index)
+  if star:
+    text += frame[star].map({True: ' *', False: ''})
+  rows = frame.assign(text=text).groupby([*keys, 'metric'], sort=False)
+  wide = rows['text'].first().unstack(sort=False, fill_value='')
+  seeds = frame.groupby([*keys], sort=False)['num_seeds']
+  wide.insert(0, 'seeds', seeds.agg(_span))
+  result = wide.reset_index().rename_axis(columns=None)
+  return result.assign(**{key: result[key].replace('', 'all') for key in keys})
 
 
-def markdown(rows: Sequence[Sequence[str]]) -> str:
-  """Returns a table in Markdown, the header first."""
-  lines = [
+def _span(counts: pd.Series) -> str:
+  """Returns a count, or the least and most where metrics differ in theirs."""
+  return '–'.join(map(str, sorted({counts.min(), counts.max()})))
+
+
+def _rows(frame: pd.DataFrame) -> list[list[str]]:
+  return [list(frame.columns), *frame.to_numpy().tolist()]
+
+
+def markdown(frame: pd.DataFrame) -> str:
+  """Returns a table of text in Markdown."""
+  header, *lines = [
     '| ' + ' | '.join(cell.replace('|', r'\|') for cell in row) + ' |'
-    for row in rows
+    for row in _rows(frame)
   ]
-  return '\n'.join([lines[0], '|' + '---|' * len(rows[0]), *lines[1:]])
+  return '\n'.join([header, '|' + '---|' * len(frame.columns), *lines])
 
 
 _LATEX = {
   '\\': r'\textbackslash{}',
   '−': '$-$',
+  '–': '--',
   '±': r'$\pm$',
   '~': r'\textasciitilde{}',
   '^': r'\textasciicircum{}',
 } | {letter: f'\\{letter}' for letter in '&%$#_{}'}
 
 
-def latex(rows: Sequence[Sequence[str]]) -> str:
-  """Returns a table in LaTeX, for the package booktabs; the header first."""
-  lines = [
+def latex(frame: pd.DataFrame) -> str:
+  """Returns a table of text in LaTeX, for the package booktabs."""
+  header, *lines = [
     ' & '.join(
       ''.join(_LATEX.get(letter, letter) for letter in cell) for cell in row
     )
     + r' \\'
-    for row in rows
+    for row in _rows(frame)
   ]
+  columns = 'l' * len(frame.columns)
   return '\n'.join(
     [
-      r'\begin{tabular}{' + 'l' * len(rows[0]) + '}',
+      rf'\begin{{tabular}}{{{columns}}}',
       r'\toprule',
-      lines[0],
+      header,
       r'\midrule',
-      *lines[1:],
+      *lines,
       r'\bottomrule',
       r'\end{tabular}',
     ]

@@ -18,7 +18,7 @@ def by_what(text):
 
 
 def test_the_page_holds_what_the_kept_runs_say():
-  assert published.table() in PAGE.read_text()
+  assert published.render() in PAGE.read_text()
 
 
 def test_more_samples_train_a_better_bound():

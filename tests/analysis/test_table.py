@@ -84,11 +84,14 @@ def test_chance_alone_is_rarely_called_a_difference():
 
 def test_holm_is_that_of_its_paper():
   # The example of the definition: sorted, times 4, 3, 2, 1, never falling.
-  assert table.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx(
-    [0.03, 0.06, 0.06, 0.02]
-  )
-  assert table.holm([0.6, 0.7]) == [1.0, 1.0]
-  assert table.holm([]) == []
+  for given, corrected in (
+    ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),
+    ([0.6, 0.7], [1.0, 1.0]),
+    ([np.nan, 0.02, 0.03], [np.nan, 0.04, 0.04]),
+    ([], []),
+  ):
+    result = table.holm(pd.Series(given, dtype=float)).tolist()
+    assert result == pytest.approx(corrected, nan_ok=True)
 
 
 def test_equal_differences_are_not_called_larger_than_chance():
@@ -127,6 +130,13 @@ def test_missing_results_are_left_out():
 )
 def test_numbers_are_as_long_as_their_error_allows(value, se, text):
   assert table.show(value, se) == text
+
+
+def test_metrics_of_fewer_seeds_are_told():
+  frame = runs_table(seeds=3).assign(log_p_nats=[np.nan, 1.0, 2.0] * 2)
+  means = table.cells(table.summarise(frame, ['beta']), ['configuration'])
+  assert means['seeds'].tolist() == ['2–3', '2–3']
+  assert list(means.columns)[1:] == ['seeds', 'elbo_nats', 'log_p_nats']
 
 
 @pytest.fixture
