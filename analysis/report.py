@@ -19,6 +19,7 @@ import plotnine as gg
 from analysis import (
   command,
   embedding,
+  factors,
   figures,
   frames,
   loss_curves,
@@ -27,6 +28,7 @@ from analysis import (
   rate_per_latent,
   reconstructions,
   samples,
+  scores,
   sweep,
   table,
   terms,
@@ -52,6 +54,9 @@ _OF_SEVERAL = (
   rate_distortion.FIGURE,
   sweep.FIGURE,
 )
+
+# Of data whose factors are known; other pages do not name them.
+_OF_FACTORS = (scores.FIGURE, factors.FIGURE, reconstructions.BY_FACTOR)
 
 # Sharp on the screens of telephones too.
 _DPI = 200
@@ -92,7 +97,7 @@ def render(runs: frames.Runs, origin: str) -> str:
   heading = runs.describe()
   sections = [
     ('Numbers', _numbers(runs)),
-    ('Figures', _figures(runs, _OF_ONE_RUN if single else _OF_SEVERAL)),
+    ('Figures', _figures(runs, _chosen(runs))),
   ]
   if single:
     run = runs.runs[0]
@@ -171,6 +176,17 @@ def _numbers(runs: frames.Runs) -> str:
     }
   )
   return _frame(f'After step {frame["step"].iloc[0]:,}', shown)
+
+
+def _chosen(runs: frames.Runs) -> list[command.Figure]:
+  """The figures that a page of these runs has."""
+  single = len(runs.table) == 1
+  chosen = [*(_OF_ONE_RUN if single else _OF_SEVERAL)]
+  if any(run.has_factors for run in runs.runs):
+    chosen += [figure for figure in _OF_FACTORS if single or figure.joint]
+  elif any((run.path / records.SCORES).exists() for run in runs.runs):
+    chosen.append(scores.FIGURE)  # Of labels, the one factor there is.
+  return chosen
 
 
 def _figures(runs: frames.Runs, chosen: Sequence[command.Figure]) -> str:

@@ -5,6 +5,7 @@ Runs that failed, or have not ended, are crosses at the foot of the figure.
 
 import argparse
 
+import numpy as np
 import pandas as pd
 import plotnine as gg
 
@@ -72,7 +73,7 @@ def plot_sweep(
     frames.levels(frame['color']),
   )
   frame['color'] = pd.Categorical(frame['color'], colour_levels)
-  frame['place'], scale = _places(frame['x'], x_levels, x)
+  frame['place'], scale = places(frame['x'], x_levels, x)
   finished = frame[(frame['status'] == 'finished') & frame['value'].notna()]
   others = frame.drop(finished.index)
   low, high = 0.0, 1.0
@@ -114,33 +115,38 @@ def plot_sweep(
   )
 
 
-def _places(
+def places(
   values: pd.Series, levels: list[str], name: str
-) -> tuple[pd.Series, object]:
-  """Places settings on the horizontal axis, and gives its scale.
+) -> tuple[pd.Series, gg.scale_x_continuous]:
+  """Returns where settings are on the horizontal axis, and its scale.
 
-  Positive numbers that span a decade have a logarithmic axis, other numbers an
-  even one; words, and numbers with a zero that would need both, are set side
-  by side in their order.
+  Numbers that span a decade are placed by their logarithm, with zero a step
+  before the others; other numbers evenly, and words side by side in their
+  order.
+
+  Args:
+    values: as text.
+    levels: the distinct ones, in their order.
+    name: what they are.
   """
-  numbers = pd.to_numeric(values, errors='coerce')
-  low, high = numbers.min(), numbers.max()
-  if numbers.notna().all() and low > 0:
-    wide = high / low >= 10
-    make = gg.scale_x_log10 if wide else gg.scale_x_continuous
-    breaks = sorted(numbers.unique())
-    if len(breaks) > 8:
-      return numbers, make(name=name)
-    return numbers, make(name=name, breaks=breaks, labels=levels)
-  places = {level: place for place, level in enumerate(levels)}
+  room = (0.05, 0.0)
+  numbers = pd.to_numeric(pd.Series(levels), errors='coerce')
+  positive = numbers[numbers > 0]
+  if numbers.isna().any() or (numbers < 0).any() or positive.empty:
+    where = np.arange(len(levels), dtype=float)
+    levels = [figures.wrap(level, 0.8) for level in levels]
+    room = (0.05, 0.3)  # For words.
+  elif positive.max() < 10 * positive.min():
+    where = numbers.to_numpy(float)
+  else:
+    where = np.log10(np.where(numbers > 0, numbers, np.nan))
+    step = np.nanmin(np.diff(where))
+    where = np.where(np.isnan(where), np.nanmin(where) - step, where)
+  thin = -(-len(levels) // 8)  # Labels that there is room for.
   scale = gg.scale_x_continuous(
-    name=name,
-    breaks=list(places.values()),
-    labels=[figures.wrap(level, 0.8) for level in levels],
-    minor_breaks=[],
-    expand=(0.05, 0.3),
+    name=name, breaks=list(where[::thin]), labels=levels[::thin], expand=room
   )
-  return values.map(places).astype(float), scale
+  return values.map(dict(zip(frames.levels(values), where, strict=True))), scale
 
 
 def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:

@@ -1,9 +1,11 @@
 """Traversals: modes decoded while one latent moves and the others stay.
 
 A row for each latent, ordered by its rate; those whose mean hardly
-varies over images (by at most 0.01) are one row. Columns
-are even steps, or quantiles of the latent's aggregate posterior. With --grid,
-the two latents of the highest rate move at once, the others at zero.
+varies over images (by at most 0.01) are one row. Where `launch.evaluate
+--scores` has measured it, the factor that a latent tells most of stands beside
+it. Columns are even steps, or quantiles of the latent's aggregate posterior.
+With --grid, the two latents of the highest rate move at once, the others at
+zero.
 """
 
 import argparse
@@ -12,7 +14,7 @@ import numpy as np
 import pandas as pd
 import plotnine as gg
 
-from analysis import command, figures, frames
+from analysis import command, factors, figures, frames
 from launch import records
 
 # Where the latent that moves lies.
@@ -32,6 +34,8 @@ def read_frame(
   Returns:
     Also the columns rate_nats, and active, whether Var_x(E[z_u]) > 0.01; NaN
     and true for a plain autoencoder. For quantiles also their share, quantile.
+    Where the weights were scored, `factor` that the latent tells most of, and
+    the `share` of its entropy.
 
   Raises:
     FigureError: a run without images, or an image that was not kept.
@@ -75,6 +79,8 @@ def read_frame(
   )
   if columns == 'quantiles':
     frame['quantile'] = np.tile(places, len(rates))
+  if (most := factors.read_most(run, int(arrays['step']))) is not None:
+    frame = frame.join(most, on='latent')
   return frame
 
 
@@ -107,6 +113,8 @@ def plot_traversals(
       label = f'{name}'
     else:
       label = f'{name}, {rate:.2f}'
+    if name != 'inactive' and 'factor' in rows:
+      label += f' ({rows["factor"].iloc[0]} {rows["share"].iloc[0]:.2f})'
     if len(rows) != len(places):
       raise figures.FigureError(
         f'latent {name} has {len(rows)} images for {len(places)} values'
@@ -118,6 +126,10 @@ def plot_traversals(
     x += (
       ' (inactive: its mean varies over images by at most '
       f'{frames.ACTIVE_VARIANCE}, whatever its rate)'
+    )
+  if 'factor' in frame:
+    x += (
+      '; in brackets: the factor it tells most of, and the share of its entropy'
     )
   return figures.plot_images(
     np.stack(images),

@@ -159,6 +159,58 @@ def write_arrays(run, latents, step=4):
     records.write_arrays(run, name, step, contents)
 
 
+def write_scores(run, values=None, factors=('shape', 'x'), step=4):
+  """Adds what `launch.evaluate --scores` does: by score, its value."""
+  manifest = records.read_manifest(run)
+  manifest['dataset']['factors'] = [[name, 5] for name in factors]
+  records.write_manifest(run, manifest)
+  latents = records.read_config(run)['latent_size']
+  information = np.arange(1.0, 1 + latents * len(factors))
+  records.write_arrays(
+    run,
+    'scores',
+    step,
+    {
+      'factors': np.array(factors),
+      'information_nats': information.reshape(latents, -1) / information[-1],
+      'entropy_nats': np.full(len(factors), 2.0),
+      'importances': np.full((latents, len(factors)), 1 / latents),
+      'importances_of': np.array('dci_forest'),
+    },
+  )
+  for split, change in (('test', 0.0), ('validation', 0.1)):
+    for at, later in ((step - 1, 0.3), (step, 0.0)):
+      records.upsert(
+        run,
+        records.SCORES,
+        [
+          {
+            'step': at,
+            'split': split,
+            'n': 10,
+            'score': score,
+            'variant': variant,
+            'draw_seed': 0,
+            'value': value + change + later,
+            'se': None if score == 'dci' else 0.01,
+            'floor': None if score.endswith('_nats') else 0.05,
+            'exact': 0.9,
+            'active': 1,
+            'settings': '',
+          }
+          for (score, variant), value in (
+            values
+            or {
+              ('mig', ''): 0.2,
+              ('dci_forest', 'completeness'): 0.3,
+              ('dci', 'completeness'): 0.4,
+              ('total_correlation_nats', ''): 3.0,
+            }
+          ).items()
+        ],
+      )
+
+
 def analyse(name, *arguments):
   """Runs a command in this process: its exit code, stdout and stderr."""
   module = importlib.import_module(f'analysis.{name}')

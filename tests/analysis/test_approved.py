@@ -13,6 +13,7 @@ import pytest
 
 from analysis import (
   embedding,
+  factors,
   figures,
   loss_curves,
   manifold,
@@ -20,6 +21,7 @@ from analysis import (
   rate_per_latent,
   reconstructions,
   samples,
+  scores,
   sweep,
   terms,
   traversals,
@@ -200,6 +202,62 @@ def frontier_frame(seeds=2, series=('',), betas=(0.1, 0.5, 1.0, 2.0, 8.0)):
   )
 
 
+def factors_frame(latents, names=('shape', 'scale', 'x'), inactive=0):
+  """Latent l follows factor l modulo their number, each less than the last."""
+  panels = {
+    factors.INFORMATION: 'mutual information / entropy\nmig 0.30 ± 0.01',
+    factors.IMPORTANCE: 'importances, dci',
+  }
+  return pd.DataFrame(
+    [
+      {
+        'measure': measure,
+        'panel': panel,
+        'latent': latent,
+        'factor': name,
+        'value': 0.9 / (1 + latent / 4)
+        if latent % len(names) == k
+        else 0.02 * k,
+        'rate_nats': 3.0 / (1 + latent),
+        'active': latent < latents - inactive,
+      }
+      for measure, panel in panels.items()
+      for latent in range(latents)
+      for k, name in enumerate(names)
+    ]
+  )
+
+
+def scores_frame(xs=('0', '1', '4', '16'), colours=('',), seeds=3, panels=3):
+  return pd.DataFrame(
+    [
+      {
+        'panel': f'score {panel}',
+        'value': 0.1 * panel + 0.1 * place + 0.05 * k + 0.02 * seed,
+        'se': 0.02,
+        'floor': 0.02 * place,
+        'exact': 0.9,
+        'x': x,
+        'color': colour,
+        'series': colour,
+      }
+      for panel in range(panels)
+      for place, x in enumerate(xs)
+      for k, colour in enumerate(colours)
+      for seed in range(seeds)
+    ]
+  )
+
+
+def run_scores_frame(names=('mig', 'dci forest completeness')):
+  rows = [(name, 0.2 + 0.1 * k, 0.02) for k, name in enumerate(names)]
+  rows.append(('total correlation, nats', 3.0, 0.1))
+  frame = pd.DataFrame(rows, columns=['panel', 'value', 'se'])
+  return frame.assign(
+    floor=[*[0.1] * len(names), np.nan], exact=0.9, x='', color='', series=''
+  )
+
+
 def sweep_frame(xs=(0.01, 0.1, 1.0), seeds=3, series=('',)):
   return pd.DataFrame(
     [
@@ -341,6 +399,33 @@ CASES = {
   'rate_distortion-nan': lambda: rate_distortion.plot_rate_distortion(
     with_nan(frontier_frame(), 'rate_nats')
   ),
+  'traversals-factors': lambda: traversals.plot_traversals(
+    traversal_frame(4, inactive=2).assign(factor='scale', share=0.824)
+  ),
+  'factors': lambda: factors.plot_factors(
+    factors_frame(8, inactive=3), 'Factors'
+  ),
+  'factors-single': lambda: factors.plot_factors(
+    factors_frame(4, ('floor_hue', 'orientation', 'x', 'y')), width=SINGLE
+  ),
+  'factors-64_latents': lambda: factors.plot_factors(factors_frame(64)),
+  'factors-one': lambda: factors.plot_factors(
+    factors_frame(1, ('label',)), UNICODE, SINGLE
+  ),
+  'scores': lambda: scores.plot_scores(
+    scores_frame(panels=6, colours=('elbo', UNICODE)), 'strength', 'objective'
+  ),
+  'scores-one_seed': lambda: scores.plot_scores(
+    scores_frame(('conv', 'mlp'), seeds=1), 'network', width=SINGLE
+  ),
+  'scores-23_panels': lambda: scores.plot_scores(
+    scores_frame(panels=23), 'beta', '', UNICODE, SINGLE
+  ),
+  'scores-one_value': lambda: scores.plot_scores(scores_frame(('1',)), 'beta'),
+  'scores-run': lambda: scores.plot_run_scores(run_scores_frame(), UNICODE),
+  'scores-run_single': lambda: scores.plot_run_scores(
+    run_scores_frame([f'score {k}' for k in range(15)]), '', SINGLE
+  ),
   'sweep': lambda: sweep.plot_sweep(sweep_frame(), 'beta', 'elbo, nats'),
   'sweep-failed': lambda: sweep.plot_sweep(
     with_failures(sweep_frame(series=('seeds a', UNICODE))),
@@ -434,6 +519,9 @@ PLOTS = {
   embedding.plot_embedding: lambda: embedding_frame(9),
   rate_per_latent.plot_rate_per_latent: lambda: rate_frame(3),
   rate_distortion.plot_rate_distortion: frontier_frame,
+  factors.plot_factors: lambda: factors_frame(3),
+  lambda frame: scores.plot_scores(frame, 'x'): scores_frame,
+  scores.plot_run_scores: run_scores_frame,
   lambda frame: sweep.plot_sweep(frame, 'x', 'y'): sweep_frame,
 }
 

@@ -1,6 +1,7 @@
 import html.parser
 import itertools
 import json
+import pathlib
 import re
 import subprocess
 import sys
@@ -120,6 +121,28 @@ def test_a_run_killed_early_gets_what_its_files_allow(tmp_path):
   assert len(page.all('img')) == 1  # The loss curves.
   assert page.text.count('Not drawn') == 8
   assert page.text.count(f'python -m launch.evaluate --run_dir={run}') >= 7
+
+
+def test_factors_have_figures_where_they_are_known(tmp_path):
+  sweep = tmp_path / 'sweep'
+  test_frames.write_sweep(sweep)
+  run = sweep / 'beta=1/seed=0'
+  names = ('Scores', 'Factors', 'Reconstructions by factor')
+
+  def headings(*arguments):
+    code, stdout, stderr = builders.analyse('report', *arguments)
+    assert code == 0, stderr
+    page = Page(pathlib.Path(stdout.strip()))
+    return [n for n in names if f'<h3>{n}</h3>' in page.source], page
+
+  assert headings(f'--run_dir={run}')[0] == []
+  builders.write_scores(run)
+  (run / 'arrays/by_factor.npz').unlink()
+  found, page = headings(f'--run_dir={run}')
+  assert found == [*names]
+  assert 'where the data hold every combination' in page.text
+  assert len(page.all('img')) == 10
+  assert headings(f'--sweep_dir={sweep}')[0] == ['Scores']
 
 
 def test_no_run_is_one_line(tmp_path):

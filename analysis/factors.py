@@ -1,0 +1,335 @@
+"""Factors: what each latent tells of each known factor, as heat maps.
+
+The mutual information of a latent and a factor over the factor's entropy, and
+the importances of DCI where `launch.evaluate --scores` has fitted them.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import plotnine as gg
+
+from analysis import command, figures, frames, scores, table
+from launch import records
+
+INFORMATION, IMPORTANCE = 'information', 'importance'
+
+# Scores that are made of the mutual information.
+_OF_INFORMATION = ('mig', 'modularity')
+
+# Below it a number is grey, so that the others show.
+_LITTLE = 0.05
+
+
+def read_frame(run: frames.RunFiles) -> pd.DataFrame:
+  """Returns a row for each measure, latent and factor.
+
+  Returns:
+    Columns measure, `INFORMATION` (of a latent and a factor over the factor's
+    entropy) or `IMPORTANCE`; panel, what that is in words, with the scores that
+    are made of it; latent, factor, value; rate_nats and active, as of
+    `frames.rates`.
+
+  Raises:
+    FigureError: a run that was not scored.
+    RecordError: files that are damaged.
+  """
+  if (arrays := _read_arrays(run)) is None:
+    raise figures.FigureError(
+      f'{run.path} was not scored; python -m launch.evaluate '
+      f'--run_dir={run.path} --scores=all does so'
+    )
+  step = int(arrays['step'])
+  rates = frames.rates(run, step)
+  matrices = {INFORMATION: arrays['shares']}
+  if 'importances' in arrays:
+    matrices[IMPORTANCE] = arrays['importances']
+  found = scores.read_scores(run, step)
+  by = str(arrays.get('importances_of', ''))
+  panels = {
+    INFORMATION: [
+      'mutual information / entropy of the factor',
+      *_in_words(found, _OF_INFORMATION, '{score} {variant}'),
+    ],
+    IMPORTANCE: [f'importances, {by}', *_in_words(found, [by], '{variant}')],
+  }
+  if len(rates) != len(matrices[INFORMATION]):
+    raise records.RecordError(
+      f'{run.path / records.ARRAYS / "scores"}.npz is damaged: it has '
+      f'{len(matrices[INFORMATION])} latents, not {len(rates)}'
+    )
+  rates = rates.set_index('latent')
+  latents, names = np.arange(len(rates)), arrays['factors']
+  parts = [
+    pd.DataFrame(
+      {
+        'measure': measure,
+        'panel': '\n'.join(panels[measure]),
+        'latent': np.repeat(latents, len(names)),
+        'factor': np.tile(names, len(latents)),
+        'value': matrix.ravel(),
+      }
+    )
+    for measure, matrix in matrices.items()
+  ]
+  frame = pd.concat(parts, ignore_index=True)
+  variance = frame['latent'].map(rates['mean_variance'])
+  return frame.assign(
+    rate_nats=frame['latent'].map(rates['rate_nats']),
+    active=~(variance <= frames.ACTIVE_VARIANCE),
+  )
+
+
+def _read_arrays(run: frames.RunFiles) -> dict[str, np.ndarray] | None:
+  """Returns arrays/scores.npz and `shares`, I / H [L, K]; None without it.
+
+  Raises:
+    RecordError: a damaged file.
+  """
+  path = run.path / records.ARRAYS / 'scores.npz'
+  if not path.exists():
+    return None
+  keys = ['step', 'factors', 'information_nats', 'entropy_nats']
+  arrays = records.read_arrays(run.path, 'scores', keys)
+  entropies = arrays['entropy_nats']
+  if not (entropies > 0).all():
+    raise records.RecordError(
+      f'{path} is damaged: its entropy_nats are {entropies}'
+    )
+  return arrays | {'shares': arrays['information_nats'] / entropies}
+
+
+def read_most(run: frames.RunFiles, step: int) -> pd.DataFrame | None:
+  """Returns the factor that each latent tells most of.
+
+  Args:
+    run: the run.
+    step: of the weights.
+
+  Returns:
+    Columns factor and share, of the factor's entropy, by latent; None where
+    these weights were not scored.
+
+  Raises:
+    RecordError: a damaged file.
+  """
+  arrays = _read_arrays(run)
+  if arrays is None or int(arrays['step']) != step:
+    return None
+  shares = arrays['shares']
+  return pd.DataFrame(
+    {
+      'factor': arrays['factors'][shares.argmax(axis=1)],
+      'share': shares.max(axis=1),
+    }
+  )
+
+
+def _in_words(
+  found: pd.DataFrame, names: Sequence[str], shown: str
+) -> list[str]:
+  """Scores with their standard errors over draws, a line for each."""
+  return [
+    f'{shown.format_map(row).strip()} {table.show(row["value"], row["se"])}'
+    for row in found[found['score'].isin(names)].to_dict('records')
+  ]
+
+
+def plot_factors(
+  frame: pd.DataFrame, title: str = '', width: float = figures.DOUBLE_COLUMN
+) -> gg.ggplot:
+  """Draws a heat map for each measure, latents by the factor they tell most of.
+
+  Latents that are not active are one row, of the highest value of each factor.
+  """
+  columns = ['measure', 'panel', 'latent', 'factor', 'value']
+  figures.check_columns(frame, [*columns, 'rate_nats', 'active'])
+  names = list(frame['factor'].unique())
+  panels = list(frame['panel'].unique())
+  rows = _rows(frame, names)
+  cells = frame.assign(row=frame['latent'].map(rows['row']))
+  cells = cells.groupby(['panel', 'row', 'factor'], sort=False)['value'].max()
+  cells = cells.reset_index()
+  framed, gaps = _contenders(frame, rows['row'])
+  last = int(rows['row'].max())
+  # The gaps stand apart from the latents.
+  gaps['row'] = last + 1.4
+  cells = pd.concat([cells, gaps], ignore_index=True)
+  labels = rows.drop_duplicates('row').sort_values('row')['label']
+
+  across = len(panels) if width == figures.DOUBLE_COLUMN else 1
+  down = -(-len(panels) // across)
+  beside = 0.3 + 0.055 * max(map(len, labels))
+  cell = (width - beside) / across / len(names)  # Inches.
+  headings = [_heading(panel, 0.95 * cell * len(names)) for panel in panels]
+  lines = max(heading.count('\n') + 1 for heading in headings)
+  room = (figures.PAGE_HEIGHT - 1.2) / down - 0.14 * lines
+  height = min(0.18 * (last + 2), room)
+  cell_height = height / (last + 2)
+  has_numbers = cell >= 0.28 and cell_height >= 0.12
+  heading = dict(zip(panels, headings, strict=True))
+  for part in (cells, framed):
+    part['panel'] = pd.Categorical(part['panel'].map(heading), headings)
+    part['x'] = part['factor'].map({name: k for k, name in enumerate(names)})
+    part['y'] = -part['row']
+  cells['number'] = [f'{value:.2f}' for value in cells['value']]
+  cells['ink'] = np.select(
+    [cells['value'] > 0.55, cells['value'] < _LITTLE],
+    ['#ffffff', '#737373'],
+    '#000000',
+  )
+  broken = [name.replace('_', '\n') for name in names]
+  longest = max(len(part) for name in broken for part in name.split('\n'))
+  is_turned = 0.05 * longest > cell
+  inactive = rows[~rows['active']]
+  return (
+    gg.ggplot(cells, gg.aes('x', 'y'))
+    + gg.facet_wrap(
+      'panel', ncol=across, scales='free_y' if across == 1 else 'fixed'
+    )
+    + gg.geom_tile(gg.aes(fill='value'), color='#e6e6e6', size=0.3)
+    + [
+      gg.geom_tile(
+        data=framed[framed['place'] == place],
+        fill='none',
+        color=figures.PALETTE[1],
+        linetype=linetype,
+        size=0.7,
+        width=0.92,
+        height=0.88,
+      )
+      for place, linetype in ((1, 'solid'), (2, 'dashed'))
+      if (framed['place'] == place).any()
+    ]
+    + (
+      gg.geom_text(gg.aes(label='number', color='ink'), size=6)
+      if has_numbers
+      else gg.geom_blank()
+    )
+    + gg.scale_color_identity()
+    + gg.scale_fill_cmap(
+      'Blues',
+      name='share',
+      limits=(0.0, 1.0),
+      breaks=[0.0, 0.5, 1.0],
+      guide=None if has_numbers else gg.guide_colorbar(),
+    )
+    + gg.scale_x_continuous(
+      name='factor',
+      breaks=list(range(len(names))),
+      labels=names if is_turned else broken,
+      expand=(0, 0),
+    )
+    + gg.scale_y_continuous(
+      name='latent, rate in nats'
+      if rows['rate_nats'].notna().any()
+      else 'latent',
+      breaks=[*(-k for k in range(last + 1)), -(last + 1.4)],
+      labels=[*labels, 'gap'],
+      expand=(0, 0),
+    )
+    + figures.dress(
+      width,
+      down * (height + 0.14 * lines)
+      + 0.5
+      + (0.35 if is_turned else 0.0)
+      + (0.0 if has_numbers else 0.4),
+      title,
+      'Framed: the two latents that tell most of a factor; gap: between both. '
+      'The mean of the gaps is MIG, of one draw.'
+      + (
+        f' Inactive: their mean varies over images by at most '
+        f'{frames.ACTIVE_VARIANCE}; the highest of their values.'
+        if len(inactive)
+        else ''
+      ),
+    )
+    + gg.theme(
+      panel_grid_major=gg.element_blank(),
+      panel_border=gg.element_blank(),
+      axis_ticks=gg.element_blank(),
+      axis_text_x=gg.element_text(
+        size=6, **({'rotation': 45, 'ha': 'right'} if is_turned else {})
+      ),
+      axis_text_y=gg.element_text(size=min(6.5, 0.75 * 72 * cell_height)),
+      panel_spacing_y=0.02,
+      legend_key_width=60,
+      legend_key_height=6,
+    )
+  )
+
+
+def _heading(panel: str, width: float) -> str:
+  """A panel's lines, broken at its width in inches."""
+  return '\n'.join(figures.wrap(line, width, 6) for line in panel.split('\n'))
+
+
+def _rows(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+  """Returns of each latent its `row` from the top, `label`, rate and active.
+
+  Rows are ordered by the factor that a latent tells most of, and by how much.
+  """
+  latents = frame.drop_duplicates('latent').set_index('latent')
+  information = frame[frame['measure'] == INFORMATION]
+  top = information.loc[information.groupby('latent')['value'].idxmax()]
+  latents = latents[['rate_nats', 'active']].join(
+    top.set_index('latent')[['factor', 'value']]
+  )
+  latents['factor'] = latents['factor'].map(names.index)
+  latents = latents.sort_values(
+    ['active', 'factor', 'value'], ascending=[False, True, False], kind='stable'
+  )
+  count = int(latents['active'].sum())
+  latents['row'] = np.minimum(np.arange(len(latents)), count)
+  highest = latents.loc[~latents['active'], 'rate_nats'].max()
+  latents['label'] = [
+    (f'{latent}' if np.isnan(rate) else f'{latent}, {rate:.2f}')
+    if active
+    else f'{len(latents) - count} inactive, ≤ {highest:.2f}'
+    for latent, rate, active in zip(
+      latents.index, latents['rate_nats'], latents['active'], strict=True
+    )
+  ]
+  return latents
+
+
+def _contenders(
+  frame: pd.DataFrame, rows: pd.Series
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+  """Returns the cells of the two latents that tell most, and the gaps.
+
+  Args:
+    frame: from `read_frame`.
+    rows: of each latent.
+
+  Returns:
+    Columns panel, factor, row and place, 1 or 2; and panel, factor and value.
+  """
+  information = frame[frame['measure'] == INFORMATION]
+  places, gaps = [], []
+  for (panel, factor), column in information.groupby(
+    ['panel', 'factor'], sort=False
+  ):
+    top = column.nlargest(2, 'value')
+    for place, latent in enumerate(top['latent'], 1):
+      key = {'panel': panel, 'factor': factor, 'row': rows[latent]}
+      if key not in [{k: v for k, v in p.items() if k in key} for p in places]:
+        places.append(key | {'place': place})
+    values = [*top['value'], 0.0]
+    gaps.append(
+      {'panel': panel, 'factor': factor, 'value': values[0] - values[1]}
+    )
+  return pd.DataFrame(places), pd.DataFrame(gaps)
+
+
+FIGURE = command.Figure(
+  'factors',
+  __doc__,
+  command.of_one_run(read_frame, plot_factors),
+  'Heat maps of latents against factors: how much each latent tells of each '
+  'factor, the two that tell most framed.',
+)
+
+if __name__ == '__main__':
+  command.run(FIGURE)

@@ -1,0 +1,383 @@
+"""Scores: those of disentanglement over a setting, or of one run.
+
+Runs are points, with their mean over seeds and its 95% interval by Student's t.
+Beside them stand the floor, of codes that tell nothing of the factors, and the
+scores of the factors themselves as codes.
+"""
+
+import argparse
+
+import numpy as np
+import pandas as pd
+import plotnine as gg
+
+from analysis import command, figures, frames, sweep, table
+from launch import records
+
+_LEVEL = 0.95
+
+# What a score lies between.
+FLOOR, EXACT = 'floor: codes tell nothing', 'exact: factors as codes'
+
+
+def label(score: str, variant: str) -> str:
+  """Returns a score's name, with its unit apart."""
+  name = score.removesuffix('_nats').replace('_', ' ')
+  unit = ', nats' if score.endswith('_nats') else ''
+  return f'{name} {variant}'.strip() + unit
+
+
+def read_scores(run: frames.RunFiles, step: int | None = None) -> pd.DataFrame:
+  """Returns the rows of a run's scores.csv that are its result.
+
+  Args:
+    run: the run.
+    step: of the weights; None for that of `records.result_step`.
+
+  Returns:
+    Those of the split that is evaluated; no rows where there are none.
+
+  Raises:
+    RecordError: a damaged table.
+  """
+  rows = records.read_table(run.path, records.SCORES)
+  if step is None:
+    step = records.result_step(run.manifest, rows.to_dict('records'))
+  return rows[(rows['step'] == step) & (rows['split'] == run.split)]
+
+
+def read_frame(runs: frames.Runs, x: str = '', color: str = '') -> pd.DataFrame:
+  """Returns a row for each run and score.
+
+  Args:
+    runs: the runs.
+    x: the setting on the horizontal axis; empty for one run.
+    color: the setting that colours; empty for all that vary besides.
+
+  Returns:
+    Columns panel, the score; value, se, floor, exact; x and color, as text;
+    series, what a line joins.
+
+  Raises:
+    FigureError: no such setting, or no run has scores.
+    RecordError: a damaged table.
+  """
+  for name in (x, color):
+    if name and name not in runs.table:
+      raise figures.FigureError(
+        f'{name} is no setting; those that vary: '
+        f'{", ".join(runs.varying) or "none"}'
+      )
+  others = [name for name in runs.varying if name not in (x, color)]
+  if x and color:
+    # Of a union of grids, what x and color determine is no other setting.
+    words = runs.table.map(records.text)
+    counts = words.groupby([x, color])[others].nunique()
+    others = [name for name in others if counts[name].max() > 1]
+  series = frames.configuration(
+    runs.table, [*([color] if color else []), *others]
+  )
+  colours = runs.table[color] if color else series
+  xs = runs.table[x] if x else pd.Series('', runs.table.index)
+  found = {run.name: read_scores(run) for run in runs.runs}
+  nothing = pd.DataFrame(columns=list(records.COLUMNS[records.SCORES]))
+  parts = []
+  for name, *place in zip(runs.table['run'], xs, colours, series, strict=True):
+    rows = found.get(name, nothing)
+    names = [*map(label, rows['score'], rows['variant'])] or ['']
+    numbers = rows[['value', 'se', 'floor', 'exact']].astype(float)
+    numbers = numbers.reset_index(drop=True).reindex(range(len(names)))
+    words = dict(
+      zip(('x', 'color', 'series'), map(records.text, place), strict=True)
+    )
+    parts.append(numbers.assign(panel=names, **words))
+  frame = pd.concat(parts, ignore_index=True)
+  if frame['value'].isna().all():
+    raise figures.FigureError(
+      f'no run of {runs.folder} was scored; python -m launch.evaluate '
+      '--run_dir=RUN --scores=all does so'
+    )
+  return frame
+
+
+def plot_scores(
+  frame: pd.DataFrame,
+  x: str,
+  color: str = '',
+  title: str = '',
+  width: float = figures.DOUBLE_COLUMN,
+) -> gg.ggplot:
+  """Draws every score against a setting, in a panel of its own.
+
+  Args:
+    frame: from `read_frame`.
+    x: the setting on the horizontal axis, in words.
+    color: what the colours are, in words.
+    title: of the figure.
+    width: of the figure, in inches.
+  """
+  columns = ['panel', 'value', 'floor', 'exact', 'x', 'color', 'series']
+  figures.check_columns(frame, columns)
+  frame = frame.copy()
+  levels, colour_levels = (
+    frames.levels(frame['x']),
+    frames.levels(frame['color']),
+  )
+  frame['place'], scale = sweep.places(frame['x'], levels, x)
+  scored = frame.dropna(subset='value')
+  if scored.empty:
+    raise figures.FigureError('no run was scored yet')
+  missing = int(frame['value'].isna().sum())
+  step = np.diff(np.sort(scored['place'].unique())).min(initial=1.0)
+  panels = list(scored['panel'].unique())
+  marks = _marks(scored, panels, 0.4 * step)
+  # Series stand beside each other.
+  series = list(scored['series'].unique())
+  apart = min(0.2, 0.6 / len(series)) * step
+  scored = scored.assign(
+    place=scored['place']
+    + apart
+    * (
+      scored['series'].map(series.index).astype(float) - (len(series) - 1) / 2
+    ),
+    panel=pd.Categorical(scored['panel'], panels),
+    color=pd.Categorical(scored['color'], colour_levels),
+  )
+  seeds = over_seeds(scored)
+  intervals = seeds.dropna(subset='low')
+  lines = seeds.groupby(['panel', 'series'], observed=True).filter(
+    lambda group: len(group) > 1
+  )
+  across = 4 if width == figures.DOUBLE_COLUMN else 2
+  across = min(across, len(panels))
+  down = -(-len(panels) // across)
+  legend_rows, legend = figures.legend(colour_levels, width)
+  height = min(1.15, (figures.PAGE_HEIGHT - 0.8) / down)
+  nothing = gg.geom_blank()
+  return (
+    gg.ggplot(scored, gg.aes('place', 'value'))
+    + gg.facet_wrap('panel', ncol=across, scales='free_y')
+    + (
+      gg.geom_line(
+        gg.aes(linetype='mark', group='mark'), marks, color='#595959', size=0.4
+      )
+      if len(marks)
+      else nothing
+    )
+    + (
+      gg.geom_line(
+        gg.aes(y='mean', color='color', group='series'), lines, size=0.5
+      )
+      if len(lines)
+      else nothing
+    )
+    + (
+      gg.geom_linerange(
+        gg.aes(y='mean', ymin='low', ymax='high', color='color'),
+        intervals,
+        size=0.5,
+      )
+      if len(intervals)
+      else nothing
+    )
+    + gg.geom_point(gg.aes(y='mean', color='color'), seeds, size=1.4, stroke=0)
+    + gg.geom_point(
+      gg.aes(color='color'),
+      scored.assign(place=scored['place'] + 0.4 * apart),
+      size=0.9,
+      stroke=0,
+    )
+    + scale
+    + gg.scale_y_continuous(name='', labels=figures.tick_labels)
+    + gg.scale_linetype_manual(
+      {FLOOR: 'dashed', EXACT: 'dotted'}, guide=gg.guide_legend(order=2)
+    )
+    + gg.scale_color_manual(
+      figures.colours(len(colour_levels)), guide=legend, drop=False
+    )
+    + gg.labs(color=color, linetype='')
+    + figures.dress(
+      width,
+      down * height + 0.5 + 0.16 * (legend_rows + 1),
+      title,
+      'Small points: runs; large: their mean over seeds, with its 95% interval '
+      "(Student's t) where there are several."
+      + (f' Not shown, without scores: {missing} runs.' if missing else ''),
+    )
+    + gg.theme(axis_text=gg.element_text(size=6))
+  )
+
+
+def over_seeds(scored: pd.DataFrame) -> pd.DataFrame:
+  """Returns the mean over seeds, and its 95% interval by Student's t.
+
+  Args:
+    scored: rows of `read_frame` with a `place` on the horizontal axis.
+
+  Returns:
+    Columns panel, series, color, place, mean, low and high; NaN for one seed.
+  """
+  import scipy.stats  # Slow, and --help has no use for it.
+
+  keys = ['panel', 'series', 'color', 'place']
+  seeds = scored.groupby(keys, observed=True)['value']
+  result = seeds.agg(['mean', 'sem', 'count']).reset_index()
+  freedom = np.maximum(1, result['count'] - 1)
+  half = result['sem'] * scipy.stats.t.ppf(0.5 + _LEVEL / 2, freedom)
+  low, high = result['mean'] - half, result['mean'] + half
+  return result[[*keys, 'mean']].assign(low=low, high=high)
+
+
+def _marks(
+  scored: pd.DataFrame, panels: list[str], margin: float
+) -> pd.DataFrame:
+  """Returns the lines of floor and mark: means over runs at each place.
+
+  Args:
+    scored: with a `place` for each row.
+    panels: in their order.
+    margin: how far they go on beyond the outer places.
+  """
+  long = scored.rename(columns={'floor': FLOOR, 'exact': EXACT})
+  long = long.melt(['panel', 'place'], [FLOOR, EXACT], 'mark', 'mean').dropna()
+  means = long.groupby(['panel', 'mark', 'place'])['mean'].mean().reset_index()
+  first = means.groupby(['panel', 'mark']).head(1)
+  last = means.groupby(['panel', 'mark']).tail(1)
+  lines = pd.concat(
+    [
+      first.assign(place=first['place'] - margin),
+      means,
+      last.assign(place=last['place'] + margin),
+    ]
+  ).rename(columns={'mean': 'value'})
+  lines['panel'] = pd.Categorical(lines['panel'], panels)
+  lines['mark'] = pd.Categorical(lines['mark'], [FLOOR, EXACT])
+  return lines
+
+
+def plot_run_scores(
+  frame: pd.DataFrame, title: str = '', width: float = figures.DOUBLE_COLUMN
+) -> gg.ggplot:
+  """Draws the scores of one run, each between its floor and its mark.
+
+  Those in nats, of another scale and without a floor, are in words below.
+  """
+  figures.check_columns(frame, ['panel', 'value', 'se', 'floor', 'exact'])
+  frame = frame.dropna(subset='value')
+  in_nats = frame['panel'].str.endswith(', nats')
+  below = [
+    f'{name.removesuffix(", nats")} {table.show(value, se)} nats (exact '
+    f'{exact:.3g})'
+    for name, value, se, exact in frame.loc[
+      in_nats, ['panel', 'value', 'se', 'exact']
+    ].itertuples(index=False)
+  ]
+  frame = frame[~in_nats]
+  if frame.empty:
+    raise figures.FigureError(
+      'no score between a floor and a mark: ' + below[0]
+    )
+  names = list(frame['panel'])
+  frame = frame.assign(panel=pd.Categorical(frame['panel'], names[::-1]))
+  frame['low'] = frame['value'] - frame['se']
+  frame['high'] = frame['value'] + frame['se']
+  frame['words'] = [
+    table.show(value, se)
+    for value, se in zip(frame['value'], frame['se'], strict=True)
+  ]
+  measured = 'score'
+  long = (
+    frame.rename(columns={'value': measured, 'floor': FLOOR, 'exact': EXACT})
+    .melt(['panel'], [FLOOR, measured, EXACT], 'mark', 'value')
+    .dropna()
+  )
+  long['mark'] = pd.Categorical(long['mark'], [FLOOR, measured, EXACT])
+  intervals = frame.dropna(subset='se')
+  right = max(1.0, long['value'].max())
+  legend_rows, legend = figures.legend([FLOOR, measured, EXACT], width)
+  has_numbers = width == figures.DOUBLE_COLUMN
+  return (
+    gg.ggplot(long, gg.aes('value', 'panel'))
+    + gg.geom_line(gg.aes(group='panel'), color='#bfbfbf', size=0.4)
+    + (
+      gg.geom_segment(
+        gg.aes(x='low', xend='high', y='panel', yend='panel'),
+        intervals,
+        color=figures.PALETTE[0],
+        size=0.9,
+      )
+      if len(intervals)
+      else gg.geom_blank()
+    )
+    + gg.geom_point(gg.aes(shape='mark', fill='mark', size='mark'), stroke=0.4)
+    + (
+      gg.geom_text(
+        gg.aes(right * 1.04, label='words'), frame, size=6, ha='left'
+      )
+      if has_numbers
+      else gg.geom_blank()
+    )
+    + gg.scale_shape_manual(
+      {FLOOR: '|', measured: 'o', EXACT: 'D'}, guide=legend
+    )
+    + gg.scale_fill_manual(
+      {FLOOR: '#000000', measured: figures.PALETTE[0], EXACT: '#ffffff'},
+      guide=legend,
+    )
+    + gg.scale_size_manual(
+      {FLOOR: 2.2, measured: 1.8, EXACT: 1.8}, guide=legend
+    )
+    + gg.labs(shape='', fill='', size='')
+    + gg.scale_x_continuous(
+      name='',
+      labels=figures.tick_labels,
+      breaks=np.arange(0, 1.01, 0.25),
+      expand=(0.03, 0, 0.03, 0.18 if has_numbers else 0),
+    )
+    + gg.scale_y_discrete(name='')
+    + gg.expand_limits(x=[0.0, 1.0])
+    + figures.dress(
+      width,
+      0.17 * len(names) + 0.45 + 0.16 * legend_rows,
+      title,
+      'Line at a score: ± 1 standard error over draws of images, where there '
+      'are several.' + (f' Besides: {"; ".join(below)}.' if below else ''),
+    )
+  )
+
+
+def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
+  title, width = command.title(arguments, runs), command.width(arguments)
+  if len(runs.table) == 1:
+    return plot_run_scores(read_frame(runs), title, width)
+  x = arguments.x or next(iter(runs.varying), 'beta')
+  others = [name for name in runs.varying if name != x]
+  color = arguments.color or (others[0] if len(others) == 1 else '')
+  return plot_scores(read_frame(runs, x, color), x, color, title, width)
+
+
+def _add_options(parser: command.Parser) -> None:
+  parser.add_argument(
+    '--x',
+    metavar='SETTING',
+    help='on the horizontal axis; default: the one of most values',
+  )
+  parser.add_argument(
+    '--color',
+    metavar='SETTING',
+    help='colours the runs; default: all that vary, but seed and --x',
+  )
+
+
+FIGURE = command.Figure(
+  'scores',
+  __doc__,
+  _draw,
+  'Scores of disentanglement, a panel or a row for each, between a floor and '
+  'what the factors themselves score.',
+  joint=True,
+  add_options=_add_options,
+)
+
+if __name__ == '__main__':
+  command.run(FIGURE)

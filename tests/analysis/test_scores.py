@@ -1,0 +1,217 @@
+"""Scores and the matrices behind them, from files to frames and figures."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+
+from analysis import factors, figures, frames, scores, sweep, traversals
+from launch import records
+from tests.analysis import builders, test_approved
+from vae.metrics import disentanglement
+
+
+def runs_of(*paths):
+  return frames.read_runs([str(path) for path in paths])
+
+
+@pytest.fixture
+def run(tmp_path):
+  builders.write_run(tmp_path / 'run', latent_size=3)
+  builders.write_scores(tmp_path / 'run')
+  return tmp_path / 'run'
+
+
+@pytest.mark.parametrize('name', ['factors', 'scores'])
+def test_a_run_that_was_scored_is_drawn_and_another_says_how(
+  run, tmp_path, name
+):
+  arguments = (f'--run_dir={run}', '--format=png')
+  code, stdout, stderr = builders.analyse(name, *arguments)
+  assert code == 0, stderr
+  assert stdout.strip() == str(run / f'figures/{name}.png')
+  builders.write_run(tmp_path / 'other')
+  code, _, stderr = builders.analyse(name, f'--run_dir={tmp_path}/other')
+  assert code == 1 and len(stderr.splitlines()) == 1
+  assert 'was scored' in stderr or 'was not scored' in stderr
+  assert 'python -m launch.evaluate' in stderr and '--scores=all' in stderr
+
+
+# -- Scores -------------------------------------------------------------------
+
+
+def test_rows_are_those_of_the_result(run):
+  frame = scores.read_frame(runs_of(run))
+  assert dict(zip(frame['panel'], frame['value'], strict=True)) == {
+    'mig': 0.2,
+    'dci forest completeness': 0.3,
+    'dci completeness': 0.4,
+    'total correlation, nats': 3.0,
+  }
+  one = frame.set_index('panel').loc['dci completeness']
+  assert np.isnan(one['se']) and (one['floor'], one['exact']) == (0.05, 0.9)
+
+
+def write_grid(folder, seeds=3):
+  """Two objectives at two strengths, one of them by gamma."""
+  values = {}
+  for objective, beta, gamma in (
+    ('elbo', 1.0, 0.0),
+    ('elbo', 4.0, 0.0),
+    ('factor', 1.0, 10.0),
+    ('factor', 1.0, 40.0),
+  ):
+    for seed in range(seeds):
+      path = folder / f'{objective}-{beta}-{gamma}-{seed}'
+      value = 0.1 * beta + 0.01 * gamma + [0.0, 0.02, 0.07][seed]
+      builders.write_run(
+        path, False, objective=objective, beta=beta, gamma=gamma, seed=seed
+      )
+      builders.write_scores(path, {('mig', ''): value})
+      values.setdefault((objective, beta, gamma), []).append(value)
+  return values
+
+
+def test_intervals_are_those_of_the_mean_over_seeds(tmp_path):
+  values = write_grid(tmp_path)
+  frame = scores.read_frame(runs_of(tmp_path / '*-*'), 'beta')
+  drawn = scores.over_seeds(frame.assign(place=frame['x']))
+  assert len(drawn) == len(values)
+  expected = sorted(
+    scipy.stats.t.interval(0.95, 2, np.mean(v), scipy.stats.sem(v))
+    for v in values.values()
+  )
+  np.testing.assert_allclose(
+    sorted(zip(drawn['low'], drawn['high'], strict=True)), expected
+  )
+
+
+def test_a_union_of_grids_has_a_line_for_each_objective(tmp_path):
+  write_grid(tmp_path)
+  runs = runs_of(tmp_path / '*-*')
+  runs.table['strength'] = runs.table['beta'] + runs.table['gamma']
+  frame = scores.read_frame(runs, 'strength', 'objective')
+  assert set(frame['series']) == {'objective elbo', 'objective factor'}
+  assert set(frame['x']) == {'1', '4', '11', '41'}
+  # Where they are not what x and color say, others stay apart.
+  frame = scores.read_frame(runs, 'beta', 'objective')
+  assert set(frame['series']) == {
+    'objective elbo, gamma 0',
+    'objective factor, gamma 10',
+    'objective factor, gamma 40',
+  }
+  with pytest.raises(figures.FigureError, match='colour is no setting'):
+    scores.read_frame(runs, 'beta', 'colour')
+
+
+def test_runs_without_scores_are_counted(tmp_path):
+  write_grid(tmp_path, seeds=1)
+  (tmp_path / 'elbo-1.0-0.0-0' / records.SCORES).unlink()
+  plot = scores.plot_scores(
+    scores.read_frame(runs_of(tmp_path / '*-*'), 'beta'), 'beta'
+  )
+  assert 'without scores: 1 runs' in plot.labels.caption.replace('\n', ' ')
+
+
+def test_strengths_are_placed_by_their_logarithm_and_zero_before_them():
+  for levels, expected in (
+    (['0', '1', '10', '1000'], [-1, 0, 1, 3]),
+    (['0.5', '2'], [0.5, 2]),
+    (['-1', '2'], [0, 1]),
+    (['a', 'b'], [0, 1]),
+  ):
+    places, scale = sweep.places(pd.Series(levels[::-1]), levels, 'x')
+    np.testing.assert_allclose(places, expected[::-1], atol=1e-12)
+    np.testing.assert_allclose(scale.breaks, expected, atol=1e-12)
+    assert list(scale.labels) == levels
+
+
+# -- Matrices -----------------------------------------------------------------
+
+
+def test_shares_are_information_over_entropy(run):
+  frame = factors.read_frame(runs_of(run).runs[0])
+  shares = frame[frame['measure'] == factors.INFORMATION]
+  np.testing.assert_allclose(
+    shares.pivot_table('value', 'latent', 'factor'),
+    np.arange(1, 7).reshape(3, 2) / 12,
+  )
+  assert list(shares['panel'].unique()) == [
+    'mutual information / entropy of the factor\nmig 0.200 ± 0.010'
+  ]
+  # The scores that they belong to, and no others.
+  assert frame['panel'].iloc[-1] == (
+    'importances, dci_forest\ncompleteness 0.300 ± 0.010'
+  )
+  assert frame.groupby('latent')['active'].first().tolist() == [
+    False,
+    True,
+    True,
+  ]
+
+
+def test_the_gaps_that_are_drawn_have_mig_as_their_mean():
+  generator = np.random.default_rng(0)
+  known = generator.integers(4, size=(500, 3))
+  codes = known @ generator.normal(size=(3, 6)) + generator.normal(size=6)
+  found = disentanglement.mig(codes, known)
+  entropies = -np.sum(
+    [[p * np.log(p) for p in np.bincount(column) / 500] for column in known.T],
+    axis=1,
+  )
+  shares = found.matrix / entropies
+  frame = pd.DataFrame(
+    {
+      'measure': factors.INFORMATION,
+      'panel': 'information',
+      'latent': np.repeat(np.arange(6), 3),
+      'factor': np.tile(['a', 'b', 'c'], 6),
+      'value': shares.ravel(),
+      'rate_nats': 1.0,
+      'active': True,
+    }
+  )
+  cells = factors.plot_factors(frame).data
+  gaps = cells[cells['row'] == cells['row'].max()]
+  np.testing.assert_allclose(gaps['value'], found.by_factor)
+  assert gaps['value'].mean() == pytest.approx(found.value)
+  # The rows: by the factor that is told most of, and then by how much.
+  order = sorted(range(6), key=lambda u: (shares[u].argmax(), -shares[u].max()))
+  rows = cells.drop(gaps.index).pivot_table('value', 'row', 'x')
+  np.testing.assert_allclose(rows, shares[order])
+
+
+def test_inactive_latents_are_one_row_of_their_highest_values():
+  frame = test_approved.factors_frame(6, inactive=3)
+  cells = factors.plot_factors(frame).data
+  information = cells[cells['panel'].cat.codes == 0]
+  assert set(information['row']) == {0, 1, 2, 3, 4.4}
+  folded = information[information['row'] == 3].sort_values('x')
+  inactive = frame[~frame['active'] & (frame['measure'] == factors.INFORMATION)]
+  np.testing.assert_allclose(
+    folded['value'], inactive.groupby('factor', sort=False)['value'].max()
+  )
+
+
+def test_traversals_name_the_factor_where_their_weights_were_scored(run):
+  loaded = runs_of(run).runs[0]
+  frame = traversals.read_frame(loaded)
+  assert frame['factor'].unique().tolist() == ['x']
+  shares = dict(zip(frame['latent'], frame['share'], strict=True))
+  assert shares == pytest.approx({0: 2 / 12, 1: 4 / 12, 2: 6 / 12})
+  # Those of other weights say nothing of these.
+  arrays = records.read_arrays(run, 'scores')
+  del arrays['step']
+  records.write_arrays(run, 'scores', 5, arrays)
+  assert 'factor' not in traversals.read_frame(loaded)
+  (run / 'arrays/scores.npz').unlink()
+  assert 'factor' not in traversals.read_frame(loaded)
+
+
+def test_factors_without_entropy_are_damage(run):
+  arrays = records.read_arrays(run, 'scores')
+  del arrays['step']
+  arrays['entropy_nats'][0] = 0.0
+  records.write_arrays(run, 'scores', 4, arrays)
+  code, _, stderr = builders.analyse('factors', f'--run_dir={run}')
+  assert code == 1 and 'scores.npz is damaged' in stderr
