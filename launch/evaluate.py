@@ -1,12 +1,20 @@
 """Evaluates a run: `python -m launch.evaluate --run_dir=R`."""
 
+import pathlib
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from launch import cli, process, records
 from launch.experiment import progress
 from launch.rundir import opening
+from launch.settings import scores as score_settings
+
+if TYPE_CHECKING:
+  from launch import runs
+  from launch.experiment import metrics
 
 _SPLIT = flags.DEFINE_string(
   'split',
@@ -24,11 +32,26 @@ _NUM_IMPORTANCE_SAMPLES = flags.DEFINE_integer(
 _SCORES = flags.DEFINE_list(
   'scores',
   [],
-  'scores of disentanglement to add to scores.csv, for data with factors: all, '
-  'or a list of beta_vae, factor_vae, mig, modularity, sap, sap_r2, '
-  'explicitness, irs, infomec, dci_forest, total_correlation_nats, '
-  'pairwise_information_nats and dci, whose boosted trees take minutes',
+  'scores of disentanglement to add to scores.csv, for data with factors: a '
+  f'list of {", ".join(score_settings.SCORES)}; or all, which leaves out '
+  + ' and '.join(
+    name for name, score in score_settings.SCORES.items() if score.takes_minutes
+  )
+  + ', which takes minutes',
 )
+
+_SWEEP_DIR = flags.DEFINE_string(
+  'sweep_dir',
+  None,
+  'folder of a sweep, whose finished runs are evaluated; with --scores they '
+  'are scored alone, from the codes that they have recorded, unless '
+  '--num_importance_samples asks for the bound. What stands is not done again',
+)
+_AGAIN = flags.DEFINE_bool(
+  'again', False, 'with --sweep_dir: measure again what stands already'
+)
+
+_SCORES_TITLE = 'scores of disentanglement (± standard error over draws):'
 
 _MOST_SAMPLES = 2**24
 
@@ -37,7 +60,7 @@ Evaluates the newest checkpoint of a run over every image of a split, and adds
 to its eval.csv: elbo, rate, distortion, bits per dimension, active units, the
 rate taken apart, and the importance-weighted bound on log p(x), which takes
 longest and says beforehand how long.
-Usage: python -m launch.evaluate [--run_dir=RUN]
+Usage: python -m launch.evaluate [--run_dir=RUN | --sweep_dir=SWEEP]
 """
 
 
@@ -49,18 +72,114 @@ def main() -> int:
       f'--num_importance_samples={num_samples}: must be at least 0 and at most '
       f'{_MOST_SAMPLES:,}'
     )
+  chosen = score_settings.parse(_SCORES.value, _SWEEP_DIR.value is not None)
+  if _SWEEP_DIR.value is not None:
+    for flag in ('run_dir', 'split'):
+      if flags.FLAGS[flag].value is not None:
+        raise opening.RunError(
+          f'--{flag}: is of one run, and --sweep_dir of all of its runs'
+        )
+    return _evaluate_sweep(process.user_path(_SWEEP_DIR.value), chosen)
   path = opening.find(cli.RUN_DIR.value)
   process.import_tensorflow()
+  from launch.experiment import scores
+
+  evaluated = _evaluate(path, chosen)
+  if chosen:
+    print(_SCORES_TITLE)
+    with scores.processes() as pool:
+      scores.record(
+        path,
+        scores.Codes.of(evaluated),
+        chosen,
+        marks=scores.Marks(scores.marks_folder(cli.data_dir())),
+        pool=pool,
+      )
+  return 0
+
+
+def _evaluate_sweep(folder: pathlib.Path, chosen: Sequence[str]) -> int:
+  """Evaluates the finished runs of a sweep; returns the exit code.
+
+  With scores alone, from the codes that the runs have recorded where these are
+  of their last weights; the bound must then be asked for.
+  """
+  paths = records.runs_of(folder)
+  process.import_tensorflow()
+  from launch.experiment import metrics, scores
+  from launch.sweeps import ranking
+
+  num_samples = _NUM_IMPORTANCE_SAMPLES.value
+  evaluates = not chosen or (
+    num_samples > 0 and bool(flags.FLAGS['num_importance_samples'].present)
+  )
+  of_runs = [n for n in chosen if not score_settings.SCORES[n].of_sweep]
+  marks = scores.Marks(scores.marks_folder(cli.data_dir()))
+  models, num_failed = [], 0
+  with scores.processes() as pool:
+    for number, path in enumerate(paths, 1):
+      shown = f'{number} of {len(paths)}: {path.name}'
+      try:
+        manifest = records.read_manifest(path)
+        if manifest['status'] != 'finished':
+          print(f'{shown}: left out, since it is {manifest["status"]}')
+          continue
+        codes = None
+        if evaluates:
+          if not _AGAIN.value and metrics.stand(path, num_samples):
+            print(f'{shown}: its metrics stand')
+          else:
+            codes = scores.Codes.of(_evaluate(path, chosen))
+        if not chosen:
+          continue
+        codes = codes or scores.Codes.read(path)
+        codes = codes or scores.Codes.of(_load(path).evaluate())
+        scores.check(chosen, manifest, bool(codes.names))
+        models.append(ranking.Model.of(path, codes))
+        names = of_runs
+        if not _AGAIN.value:
+          names = scores.missing(path, codes, of_runs)
+        if not names:
+          print(f'{shown}: its scores stand')
+          continue
+        print(f'{shown}, {_SCORES_TITLE}', flush=True)
+        scores.record(path, codes, names, marks=marks, pool=pool)
+      except score_settings.ScoreError:
+        raise
+      except (ValueError, OSError) as error:
+        if type(error) is ValueError:
+          raise
+        num_failed += 1
+        print(f'{shown}: {process.printable(str(error))}', file=sys.stderr)
+  if len(of_runs) < len(chosen):
+    print(f'{folder}, models that differ in their seed alone:')
+    ranking.record(folder, models)
+  if num_failed:
+    print(f'{num_failed} of {len(paths)} runs failed', file=sys.stderr)
+  return 1 if num_failed else 0
+
+
+def _load(path: pathlib.Path) -> 'runs.Run':
   from launch import runs
-  from launch.experiment import messages, metrics, pictures, programs, scores
-
-  chosen = scores.parse(_SCORES.value)
-
-  def warn(line: str) -> None:
-    print(line, file=sys.stderr)
+  from launch.experiment import programs
 
   programs.set_threads(opening.load_config(path).threads)
-  run = runs.load(path, cli.data_dir(), warn)
+  return runs.load(
+    path, cli.data_dir(), lambda line: print(line, file=sys.stderr)
+  )
+
+
+def _evaluate(path: pathlib.Path, chosen: Sequence[str]) -> 'metrics.Evaluated':
+  """Evaluates a run into its files, as the flags say.
+
+  Args:
+    path: the run directory.
+    chosen: scores for which its data must have factors.
+  """
+  from launch.experiment import messages, metrics, pictures, scores
+
+  num_samples = _NUM_IMPORTANCE_SAMPLES.value
+  run = _load(path)
   if not (run.manifest['has_density'] and run.manifest['has_elbo']):
     if num_samples and flags.FLAGS['num_importance_samples'].present:
       raise opening.RunError(
@@ -74,7 +193,10 @@ def main() -> int:
         )
       )
     num_samples = 0
-  print(f'evaluating {path}')
+  _, data = run.split(_SPLIT.value)
+  has_factors = data.factors is not None or data.labels is not None
+  scores.check(chosen, run.manifest, has_factors)
+  print(f'evaluating {path}', flush=True)
   shown: list[progress.Progress] = []
   unit = messages.counted(run.manifest['dataset']['shape'])
 
@@ -101,10 +223,7 @@ def main() -> int:
   if evaluated.split == records.result_split(evaluated.manifest):
     pictures.write(path, evaluated, run.dataset, in_training=False)
   print('\n'.join(metrics.lines(evaluated, rows)))
-  if chosen:
-    print('scores of disentanglement (± standard error over draws):')
-    scores.record(path, evaluated, chosen)
-  return 0
+  return evaluated
 
 
 if __name__ == '__main__':

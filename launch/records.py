@@ -30,6 +30,7 @@ TIMING = 'timing.csv'
 EVAL = 'eval.csv'
 RATE_PER_LATENT = 'rate_per_latent.csv'
 SCORES = 'scores.csv'
+SWEEP_SCORES = 'scores of a sweep'
 DENSITY_FIT = 'density_fit.csv'
 DENSITY_FIT_TARGET = 'density_fit.json'
 BENCHMARK = 'benchmark.csv'
@@ -70,6 +71,19 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     'active',
     'settings',
   ),
+  SWEEP_SCORES: (
+    'run_dir',
+    'step',
+    'split',
+    'n',
+    'score',
+    'variant',
+    'draw_seed',
+    'value',
+    'group',
+    'num_models',
+    'settings',
+  ),
   TIMING: ('step', 'seconds'),
   EVAL: ('step', 'split', 'n', 'metric', 'num_samples', 'value', 'se'),
   RATE_PER_LATENT: ('step', 'split', 'latent', 'rate_nats', 'mean_variance'),
@@ -108,7 +122,10 @@ STRENGTH = 'strength'
 RUN_TABLES = (TRAIN, TERMS, TIMING, EVAL, RATE_PER_LATENT)
 
 # Those that older runs lack, where they are as if they were empty.
-_LATER_TABLES = (TERMS, SCORES)
+_LATER_TABLES = (TERMS, SCORES, SWEEP_SCORES)
+
+# The file of a table whose name is not that.
+_FILES = {SWEEP_SCORES: SCORES}
 
 # What every figure says of itself, before the name of its command.
 DRAWN_BY = 'drawn by: python -m analysis.'
@@ -127,6 +144,8 @@ _WORDS = (
   'score',
   'variant',
   'settings',
+  'run_dir',
+  'group',
 )
 
 # What identifies a row that a later write replaces.
@@ -134,6 +153,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
   EVAL: ('step', 'split', 'metric', 'num_samples'),
   RATE_PER_LATENT: ('step', 'split', 'latent'),
   SCORES: ('step', 'split', 'score', 'variant', 'draw_seed'),
+  SWEEP_SCORES: ('run_dir', 'score', 'variant', 'draw_seed'),
 }
 
 STATUSES = ('running', 'finished', 'failed', 'interrupted')
@@ -251,7 +271,15 @@ def _check(
       raise RecordError(f'{path} is damaged: its {key} is {shown[:100]}')
 
 
-_COUNTS = ('step', 'n', 'num_samples', 'latent', 'draw_seed', 'active')
+_COUNTS = (
+  'step',
+  'n',
+  'num_samples',
+  'latent',
+  'draw_seed',
+  'active',
+  'num_models',
+)
 
 
 def _is_cell(column: str, text: str) -> bool:
@@ -379,6 +407,10 @@ def _lines(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
   return to_csv([row[column] for column in columns] for row in rows)
 
 
+def _path(folder: str | os.PathLike, name: str) -> pathlib.Path:
+  return pathlib.Path(folder, _FILES.get(name, name))
+
+
 def write_table(
   run_dir: pathlib.Path, name: str, rows: Sequence[Mapping[str, Any]]
 ) -> None:
@@ -393,7 +425,7 @@ def write_table(
     ValueError: a key that is unknown or missing.
   """
   content = ','.join(COLUMNS[name]) + '\n' + _lines(name, rows)
-  files.replace_file(run_dir / name, content.encode())
+  files.replace_file(_path(run_dir, name), content.encode())
 
 
 def create_table(run_dir: pathlib.Path, name: str) -> None:
@@ -413,7 +445,7 @@ def append(run_dir: pathlib.Path, name: str, *rows: Mapping[str, Any]) -> None:
   Raises:
     ValueError: a key that is unknown or missing.
   """
-  files.append_text(run_dir / name, _lines(name, rows))
+  files.append_text(_path(run_dir, name), _lines(name, rows))
 
 
 def read_lines(path: pathlib.Path) -> list[list[str]]:
@@ -443,7 +475,7 @@ def read_rows(run_dir: str | os.PathLike, name: str) -> list[dict[str, str]]:
   Raises:
     RecordError: a missing file, another header, or damaged rows.
   """
-  path = pathlib.Path(run_dir, name)
+  path = _path(run_dir, name)
   if name in _LATER_TABLES and not path.exists():
     return []
   lines = read_lines(path)
@@ -468,7 +500,7 @@ def read_table(run_dir: str | os.PathLike, name: str) -> 'pd.DataFrame':
     try:
       frame[column] = pd.to_numeric(frame[column].replace('', None))
     except (ValueError, TypeError) as error:
-      path = pathlib.Path(run_dir, name)
+      path = _path(run_dir, name)
       raise RecordError(f'{path}: column {column}: {error}') from error
   return frame
 
@@ -606,7 +638,12 @@ def upsert(
 # for those of an example, [H, W, C] or [F]. Every file has a `step` besides.
 _AXES: Mapping[str, Mapping[str, str]] = {
   'reconstructions': {'images': 'N*', 'modes': 'N*', 'means': 'N*'},
-  'latents': {'means': 'NL', 'stddevs': 'NL', 'pixels_pca': 'MP'},
+  'latents': {
+    'means': 'NL',
+    'stddevs': 'NL',
+    'pixels_pca': 'MP',
+    'factors': 'NK',
+  },
   'traversals': {
     'values': 'G',
     'modes': 'NLG*',
@@ -625,9 +662,26 @@ _AXES: Mapping[str, Mapping[str, str]] = {
     'images': 'N*',
     'means': 'N*',
   },
+  # I(code; factor), and entropies, of factors by name; DCI's importances, and
+  # by which score of the table.
+  'scores': {
+    'factors': 'K',
+    'information_nats': 'LK',
+    'entropy_nats': 'K',
+    'importances': 'LK',
+    'importances_of': '',
+  },
 }
 # Words or numbers, one for each of the first axis.
 _LABELS = 'labels'
+# What arrays hold that need not be numbers, or not any: NumPy's kinds.
+_KINDS = {
+  'step': 'iu',
+  _LABELS: 'biufU',
+  'latents.factors': 'iu',
+  'scores.factors': 'U',
+  'importances_of': 'U',
+}
 
 
 def _mismatch(name: str, arrays: Mapping[str, np.ndarray]) -> str | None:
@@ -637,7 +691,7 @@ def _mismatch(name: str, arrays: Mapping[str, np.ndarray]) -> str | None:
     if key not in arrays:
       continue
     array = arrays[key]
-    kinds = {'step': 'iu', _LABELS: 'biufU'}.get(key, 'biuf')
+    kinds = _KINDS.get(key, _KINDS.get(f'{name}.{key}', 'biuf'))
     plain = axes.removesuffix('*')
     shape: tuple[Any, ...] = array.shape
     if plain != axes:
@@ -743,6 +797,20 @@ def append_events(path: pathlib.Path, content: bytes) -> None:
 
 
 # -- Run directories ----------------------------------------------------------
+
+
+def runs_of(sweep_dir: str | os.PathLike) -> list[pathlib.Path]:
+  """Returns the run directories of a sweep, in the order of their names.
+
+  Raises:
+    RecordError: there are none.
+  """
+  found = sorted(
+    path.parent for path in pathlib.Path(sweep_dir).glob(f'*/{MANIFEST}')
+  )
+  if not found:
+    raise RecordError(f'{sweep_dir} holds no runs of a sweep')
+  return found
 
 
 def newest_run(root: str | os.PathLike = 'runs') -> pathlib.Path:

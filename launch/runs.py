@@ -86,6 +86,29 @@ class Run:
     build.check_dataset(dataset, self.manifest, self.data_dir)
     return dataset
 
+  def split(self, name: str | None = None) -> tuple[str, datasets.Split]:
+    """Returns the name and the examples of a split that can be evaluated.
+
+    Args:
+      name: train, validation or test; None for that of `records.result_split`.
+
+    Raises:
+      RunError: a split that does not exist, or has too few images for an error.
+    """
+    splits = self.dataset.splits
+    name = name or records.result_split(self.manifest)
+    if name not in splits:
+      raise opening.RunError(
+        f'--split={name}: {self.config.dataset} has the splits '
+        f'{", ".join(sorted(splits))}'
+      )
+    if len(splits[name].examples) < 2:
+      raise opening.RunError(
+        f'--split={name}: has {len(splits[name].examples)} example; a standard '
+        'error needs at least 2'
+      )
+    return name, splits[name]
+
   def evaluate(
     self,
     split: str | None = None,
@@ -107,19 +130,7 @@ class Run:
     Raises:
       RunError: a split that does not exist, or has too few images for an error.
     """
-    splits = self.dataset.splits
-    split = split or records.result_split(self.manifest)
-    if split not in splits:
-      raise opening.RunError(
-        f'--split={split}: {self.config.dataset} has the splits '
-        f'{", ".join(sorted(splits))}'
-      )
-    data = splits[split]
-    if len(data.examples) < 2:
-      raise opening.RunError(
-        f'--split={split}: has {len(data.examples)} example; a standard error '
-        'needs at least 2'
-      )
+    split, data = self.split(split)
     evaluator = evaluation.Evaluator(
       self.model, has_elbo=self.manifest['has_elbo']
     )

@@ -33,6 +33,8 @@ class Purpose(enum.IntEnum):
   EVALUATION_AGGREGATE = 10
   DROPOUT = 11
   SCORES = 12
+  SCORES_WITHIN = 13
+  SCORES_FLOOR = 14
 
 
 def key(

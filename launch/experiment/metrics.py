@@ -205,6 +205,36 @@ def is_written_by_training(row: Mapping[str, str], config: Config) -> bool:
   return metric is not None and metric.in_training
 
 
+def stand(path: pathlib.Path, num_importance_samples: int) -> bool:
+  """Returns whether a run has what `launch.evaluate` measures of its result.
+
+  Args:
+    path: the run directory.
+    num_importance_samples: at which the bound is asked for; 0 for none.
+
+  Raises:
+    RecordError: a damaged run.
+  """
+  manifest = records.read_manifest(path)
+  rows = records.read_rows(path, records.EVAL)
+  result = records.result_step(manifest, rows), records.result_split(manifest)
+  have = {
+    (METRICS[row['metric']].needs, int(row['num_samples']))
+    for row in rows
+    if (int(row['step']), row['split']) == result
+    and row['metric'] in METRICS
+    and not METRICS[row['metric']].in_training
+  }
+  has_bound = manifest['has_elbo'] and manifest['has_density']
+  return any('bound' not in needs for needs, _ in have) and (
+    not (num_importance_samples and has_bound)
+    or any(
+      'bound' in needs and count == num_importance_samples
+      for needs, count in have
+    )
+  )
+
+
 def rows(of: Evaluated, names: Iterable[str]) -> list[dict[str, Any]]:
   """Returns the metrics that apply as rows of eval.csv.
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from launch.experiment import build
+from launch.experiment import build, scores
 from launch.settings import config as config_lib
 from launch.settings.config import Config
 from vae import models, training
@@ -181,7 +181,7 @@ def _resolve(config: Config, dataset: datasets.Dataset) -> Config:
   """Decides what the flags left open, but for `--jit`.
 
   Raises:
-    ConfigError: settings that do not fit the data.
+    ConfigError, ScoreError: settings that do not fit the data.
   """
   num_train = len(dataset.splits['train'].examples)
   if config.batch_size > num_train:
@@ -200,6 +200,13 @@ def _resolve(config: Config, dataset: datasets.Dataset) -> Config:
       f'--patience={config.patience}: needs a validation split; give '
       '--num_validation'
     )
+  tested = dataset.splits.get('test', dataset.splits['train'])
+  scores.check(
+    config.eval_scores,
+    {'dataset': dataset.provenance},
+    tested.factors is not None or tested.labels is not None,
+    '--eval_scores',
+  )
   placement = config.data_placement
   if placement == 'auto':
     small = dataset.splits['train'].examples.nbytes <= _DEVICE_BYTES

@@ -161,7 +161,10 @@ def _resume(
       'starts anew.'
     )
     return None
-  for name in records.RUN_TABLES:
+  tables = [*records.RUN_TABLES]
+  if (path / records.SCORES).exists():
+    tables.append(records.SCORES)
+  for name in tables:
     records.keep_rows(path, name, _is_kept(name, state.step, stored, schedule))
   manifest.pop('error', None)
   if config.patience:
@@ -187,7 +190,15 @@ def _is_kept(
   """
 
   def keep(row_step: int, row: Mapping[str, str]) -> bool:
-    evaluated = name in (records.EVAL, records.RATE_PER_LATENT)
+    if name == records.SCORES and (
+      row['score'] not in stored.eval_scores or row['split'] == 'validation'
+    ):
+      return True
+    evaluated = name in (
+      records.EVAL,
+      records.RATE_PER_LATENT,
+      records.SCORES,
+    )
     if evaluated and not metrics.is_written_by_training(row, stored):
       return True
     if row_step > step:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from launch import records
-from launch.experiment import build, metrics, progress
+from launch.experiment import build, metrics, progress, scores
 from launch.experiment.starting import State
 from launch.rundir import checkpoints
 from vae import training
@@ -89,7 +89,7 @@ def _beta(state: State) -> float | None:
 
 
 def evaluate(state: State, split: str) -> metrics.Evaluated:
-  """Evaluates a split and writes what comes out to eval.csv.
+  """Evaluates a split and writes what comes out to its tables.
 
   Raises:
     NonFiniteError: it is not finite; nothing is written.
@@ -117,6 +117,14 @@ def evaluate(state: State, split: str) -> metrics.Evaluated:
     result,
   )
   metrics.record(state.path, evaluated, in_training=True)
+  if config.eval_scores and split == records.result_split(state.manifest):
+    scores.record(
+      state.path,
+      scores.Codes.of(evaluated),
+      config.eval_scores,
+      report=lambda line: None,
+      in_training=True,
+    )
   return evaluated
 
 

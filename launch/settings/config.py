@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from launch import records
-from launch.settings import parts
+from launch.settings import parts, scores
 
 # Of a float32, in which the numbers of a model are kept.
 _LARGEST = 3.4e38
@@ -441,6 +441,13 @@ class Config:
     'steps between evaluations on the test split, beside the one at the end; '
     '0 for none',
     within=(0, _MOST),
+    compiled=False,
+  )
+  eval_scores: tuple[str, ...] = _training(
+    (),
+    'scores of disentanglement that evaluations on the test split add to '
+    'scores.csv, comma-separated; for data with factors',
+    choices=scores.IN_TRAINING,
     compiled=False,
   )
   checkpoint_every: str = _execution(

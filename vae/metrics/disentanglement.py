@@ -28,6 +28,9 @@ import sklearn.svm
 # Var_x(E[z]) above which a latent counts as active (Burda et al. 2015).
 ACTIVE_VARIANCE = 0.01
 
+# Ways in which UDR compares the codes of two models.
+UDR_METHODS = ('lasso', 'spearman')
+
 # Keeps the logarithm of a share of zero finite, as in the study.
 _EPSILON = 1e-11
 
@@ -157,8 +160,12 @@ def _information(first: np.ndarray, second: np.ndarray) -> float:
   return float(value) if value > 1e-12 else 0.0
 
 
-def _entropies(factors: np.ndarray) -> np.ndarray:
-  """Returns the entropy of each column, nats [K]."""
+def entropies(factors: np.ndarray) -> np.ndarray:
+  """Returns the entropy of each factor by its values' shares, nats [K].
+
+  Args:
+    factors: integers, [N, K].
+  """
   shares = (
     np.unique(column, return_counts=True)[1] / len(column)
     for column in factors.T
@@ -219,7 +226,7 @@ def mig(codes: np.ndarray, factors: np.ndarray, bins: int = 20) -> Score:
     The score, the gaps [K] and the mutual information in nats [L, K].
   """
   information = mutual_information(codes, factors, bins)
-  gaps = _gaps(information) / _entropies(np.asarray(factors))
+  gaps = _gaps(information) / entropies(np.asarray(factors))
   return Score(float(gaps.mean()), gaps, information)
 
 
@@ -612,6 +619,60 @@ def explicitness(
   return Score(float(np.mean(areas)), np.array(areas), np.stack(weights, 1))
 
 
+def probe(
+  codes: np.ndarray,
+  factors: np.ndarray,
+  *,
+  num_labels: int,
+  num_train: int = 10_000,
+) -> Score:
+  """Returns how well factors are read off codes with few labels.
+
+  The accuracy, averaged over factors, of multinomial logistic regression
+  (scikit-learn's penalty, C = 1) on standardised codes: a simple task
+  downstream of a model. 1 for codes that tell all values apart linearly, the
+  share of the commonest value for those that tell nothing; a value that no
+  label has is always wrong.
+
+  Args:
+    codes: [N, L].
+    factors: integers, [N, K].
+    num_labels: the first rows, which are fitted.
+    num_train: the rows before those that are tested, as of other scores.
+
+  Returns:
+    The accuracy, that of each factor [K], and the size of the weights [L, K].
+
+  Raises:
+    ValueError: more labels than rows before those that are tested.
+  """
+  train, train_factors, test, test_factors = _train_and_test(
+    codes, factors, num_train
+  )
+  if not 0 < num_labels <= num_train:
+    raise ValueError(
+      f'num_labels must be at least 1 and at most {num_train:,}, got '
+      f'{num_labels:,}'
+    )
+  train, test = _standardised(train[:num_labels], test)
+  accuracies, weights = [], []
+  for fitted, tested in zip(
+    train_factors[:num_labels].T, test_factors.T, strict=True
+  ):
+    if len(np.unique(fitted)) < 2:  # Nothing to tell apart.
+      accuracies.append(np.mean(tested == fitted[0]))
+      weights.append(np.zeros(train.shape[1]))
+      continue
+    regression = sklearn.linear_model.LogisticRegression(
+      max_iter=_MOST_ITERATIONS
+    ).fit(train, fitted)
+    accuracies.append(np.mean(regression.predict(test) == tested))
+    weights.append(np.abs(regression.coef_).mean(axis=0))
+  return Score(
+    float(np.mean(accuracies)), np.array(accuracies), np.stack(weights, 1)
+  )
+
+
 def irs(
   codes: np.ndarray, factors: np.ndarray, quantile: float = 0.99
 ) -> Score:
@@ -686,7 +747,7 @@ def infomec(
   ranges = np.ptp(codes, axis=0)
   active = (ranges > 0) & (ranges >= least_range * ranges.max())
   information = np.zeros((codes.shape[1], factors.shape[1]))
-  entropies = _entropies(factors)
+  entropy = entropies(factors)
   if active.any():
     for k, factor in enumerate(factors.T):
       information[active, k] = (
@@ -697,7 +758,7 @@ def infomec(
           n_neighbors=neighbors,
           random_state=seed,
         )
-        / entropies[k]
+        / entropy[k]
       )
   relevant = information[active]
   return InfoMEC(
@@ -808,8 +869,8 @@ def udr(
   """
   if len(codes) < 2 or len({len(model) for model in codes}) != 1:
     raise ValueError('udr needs at least two models, of the same images')
-  if method not in ('lasso', 'spearman'):
-    raise ValueError(f"method must be 'lasso' or 'spearman', got {method!r}")
+  if method not in UDR_METHODS:
+    raise ValueError(f'method must be one of {UDR_METHODS}, got {method!r}')
   prepared = []
   for model in codes:
     model = np.asarray(model, np.float64)

@@ -1,12 +1,11 @@
 import contextlib
-import types
 
 import numpy as np
 import pytest
 
 from launch import records
-from launch.experiment import scores
-from vae.data import datasets
+from launch.experiment import measures, scores
+from launch.settings import scores as settings
 from vae.metrics import disentanglement
 
 SIZES = (3, 4)
@@ -18,22 +17,25 @@ def run_dir(tmp_path):
   return tmp_path
 
 
-scores_of = types.SimpleNamespace(
-  beta_vae_score=disentanglement.beta_vae_score,
-  factor_vae_score=disentanglement.factor_vae_score,
-)
-
-
-def evaluated(codes, factors, labels=None, dataset='drawn'):
+def codes_of(codes, factors, labels=None, dataset='drawn'):
   """All that scoring looks at of a run."""
-  data = datasets.Split(np.zeros([len(codes), 1]), labels, factors)
-  return types.SimpleNamespace(
-    config=types.SimpleNamespace(dataset=dataset),
-    manifest={'format': records.FORMAT},
-    data=data,
-    step=7,
-    split='test',
-    result=types.SimpleNamespace(means=codes),
+  found = (
+    None if factors is None else [f'f{k}' for k in range(factors.shape[1])]
+  )
+  manifest = {
+    'format': records.FORMAT,
+    'dataset': {
+      'name': dataset,
+      'num_images': {'train': 1, 'test': 1},
+      **({} if found is None else {'factors': [[name, 9] for name in found]}),
+    },
+  }
+  return scores.Codes(
+    manifest,
+    7,
+    'test',
+    codes,
+    *scores.varying(manifest, factors, labels, len(codes)),
   )
 
 
@@ -54,9 +56,9 @@ def held(run_dir, expected):
 def record(run_dir, monkeypatch):
   monkeypatch.setattr(records, 'held', held)
 
-  def run(names, of):
+  def run(names, of, **given):
     lines = []
-    scores.record(run_dir, of, names, lines.append)
+    scores.record(run_dir, of, names, report=lines.append, **given)
     return records.read_table(run_dir, records.SCORES), lines
 
   return run
@@ -64,7 +66,7 @@ def record(run_dir, monkeypatch):
 
 def test_a_row_says_how_sure_it_is_and_where_floor_and_mark_lie(record):
   codes, factors = draw()
-  frame, lines = record(['mig', 'modularity'], evaluated(codes, factors))
+  frame, lines = record(['mig', 'modularity'], codes_of(codes, factors))
   frame['variant'] = frame['variant'].fillna('')
   assert list(zip(frame['score'], frame['variant'], strict=True)) == [
     ('mig', ''),
@@ -84,10 +86,10 @@ def test_a_row_says_how_sure_it_is_and_where_floor_and_mark_lie(record):
 
 def test_the_mean_and_its_error_are_those_of_fresh_draws(record):
   codes, factors = draw(20_000)
-  frame, _ = record(['sap_r2'], evaluated(codes, factors))
+  frame, _ = record(['sap_r2'], codes_of(codes, factors))
   values = []
   for seed in range(5):
-    drawn = scores._draw(codes, factors, seed)
+    drawn = scores.draw(codes, factors, seed)
     assert len(drawn.codes) == 15_000
     assert drawn.num_train == 10_000
     values.append(disentanglement.sap_r2(*drawn.fitted).value)
@@ -97,7 +99,7 @@ def test_the_mean_and_its_error_are_those_of_fresh_draws(record):
 
 
 def test_scoring_again_replaces_the_rows_and_repeats_them(record):
-  of = evaluated(*draw())
+  of = codes_of(*draw())
   first, _ = record(['irs'], of)
   again, _ = record(['irs', 'mig'], of)
   assert len(again) == 2
@@ -107,40 +109,142 @@ def test_scoring_again_replaces_the_rows_and_repeats_them(record):
 def test_labels_are_a_factor_and_constant_factors_none(record):
   codes, factors = draw()
   frame, lines = record(
-    ['mig', 'modularity'], evaluated(codes, None, factors[:, 0])
+    ['mig', 'modularity'], codes_of(codes, None, factors[:, 0])
   )
   assert frame['score'].tolist() == ['mig']
-  assert 'needs 2 factors, and there is 1' in lines[-1]
+  assert 'needs 2 factors, and there is 1' in lines[0]
   constant = np.concatenate([factors, np.zeros((600, 1), int)], 1)
-  frame, _ = record(['modularity'], evaluated(codes, constant))
+  frame, _ = record(['modularity'], codes_of(codes, constant))
   assert frame['value'].notna().all()
 
 
 def test_data_without_factors_are_told_so(record):
   codes, _ = draw()
-  with pytest.raises(scores.ScoreError, match='has no factors'):
-    record(['mig'], evaluated(codes, None))
+  of = codes_of(codes, None)
+  with pytest.raises(settings.ScoreError, match='drawn has no factors'):
+    scores.check(['udr', 'mig'], of.manifest, False)
+  scores.check(['mig'], of.manifest, True)
+  scores.check(['udr'], of.manifest, False)
+  # What needs none is measured.
+  frame, lines = record(['mig', 'total_correlation_nats'], of)
+  assert frame['score'].tolist() == ['total_correlation_nats']
+  assert 'mig: needs 1 factor, and there is 0' in lines[0]
 
 
 def test_names_are_checked_and_all_leaves_out_what_takes_minutes():
-  assert scores.parse(['mig', 'dci', 'mig']) == ['mig', 'dci']
-  assert 'dci' not in scores.parse(['all'])
-  assert 'dci_forest' in scores.parse(['all'])
-  with pytest.raises(scores.ScoreError, match='--scores=mag: must be all'):
-    scores.parse(['mag'])
+  assert settings.parse(['mig', 'dci', 'mig']) == ['mig', 'dci']
+  assert 'dci' not in settings.parse(['all'])
+  assert 'dci_forest' in settings.parse(['all'])
+  assert 'udr' in settings.parse(['all'], of_sweep=True)
+  assert 'udr' not in settings.parse(['all'])
+  with pytest.raises(settings.ScoreError, match='--scores=udr: compares'):
+    settings.parse(['udr'])
+  with pytest.raises(settings.ScoreError, match='--scores=mag: must be all'):
+    settings.parse(['mag'])
+  assert measures.MEASURES.keys() == settings.SCORES.keys() - {'udr'}
 
 
-@pytest.mark.parametrize('name', sorted(set(scores.SCORES) - {'dci'}))
-def test_every_score_is_measured_on_few_rows(record, name, monkeypatch):
-  if name in ('beta_vae', 'factor_vae'):
-    monkeypatch.setattr(
-      disentanglement,
-      f'{name}_score',
-      lambda *arguments: getattr(scores_of, f'{name}_score')(
-        *arguments, num_train=60, num_test=30
-      ),
-    )
-  frame, _ = record([name], evaluated(*draw(300)))
+@pytest.mark.parametrize('name', sorted(set(settings.SCORES) - {'dci', 'udr'}))
+def test_every_score_is_measured_on_few_rows(record, name):
+  frame, _ = record([name], codes_of(*draw(300)))
   assert len(frame)
   assert np.isfinite(frame['value']).all()
-  assert frame['floor'].isna().all() == (scores.SCORES[name].num_factors == 0)
+  assert frame['floor'].isna().all() == (settings.SCORES[name].num_factors == 0)
+  assert frame['exact'].notna().all()
+
+
+def test_the_matrices_behind_the_scores_are_kept(record, run_dir, monkeypatch):
+  codes, factors = draw(150)
+  constant = np.concatenate([np.zeros((150, 1), int), factors], 1)
+  of = codes_of(codes, constant)
+  record(['mig'], of)
+  arrays = records.read_arrays(run_dir, 'scores')
+  assert arrays['factors'].tolist() == ['f1', 'f2']
+  assert arrays['step'] == 7 and 'importances' not in arrays
+  fitted = scores.draw(codes, factors, 0).fitted
+  np.testing.assert_array_equal(
+    arrays['information_nats'], disentanglement.mutual_information(*fitted)
+  )
+  shares = [np.bincount(column) / 100 for column in fitted[1].T]
+  expected = [-np.sum(share * np.log(share)) for share in shares]
+  np.testing.assert_allclose(arrays['entropy_nats'], expected)
+  # Importances stay when other scores of the same weights are added, those of
+  # boosted trees when forests are; other weights have none.
+  found = {
+    name: rng.random((3, 2))
+    for name, rng in (
+      ('dci_forest', np.random.default_rng(0)),
+      ('dci', np.random.default_rng(1)),
+    )
+  }
+  real = measures.measure
+  monkeypatch.setattr(
+    measures,
+    'measure',
+    lambda name, of: (
+      measures.Reading({'': 0.5}, found[name])
+      if name in found
+      else real(name, of)
+    ),
+  )
+  for name, kept in (
+    ('dci_forest', 'dci_forest'),
+    ('dci', 'dci'),
+    ('mig', 'dci'),
+    ('dci_forest', 'dci'),
+  ):
+    record([name], of)
+    arrays = records.read_arrays(run_dir, 'scores')
+    assert arrays['importances_of'] == kept
+    np.testing.assert_array_equal(arrays['importances'], found[kept])
+  record(['mig'], of._replace(split='train', means=codes[:, :1]))
+  assert records.read_arrays(run_dir, 'scores')['importances'].shape == (3, 2)
+  record(['mig'], of._replace(step=8))
+  assert 'importances' not in records.read_arrays(run_dir, 'scores')
+
+
+def test_marks_of_the_data_are_measured_once(record, tmp_path, monkeypatch):
+  codes, factors = draw(150)
+  marks = scores.Marks(tmp_path / 'new' / 'marks')
+  first, _ = record(['sap_r2', 'dci'], codes_of(codes, factors), marks=marks)
+  measured = []
+
+  def measure(name, of):
+    measured.append(name)
+    return real(name, of)
+
+  real = measures.measure
+  monkeypatch.setattr(measures, 'measure', measure)
+  other = codes_of(codes + 1.0, factors)
+  again, _ = record(['sap_r2', 'dci'], other, marks=marks)
+  # Five draws and a floor; of boosted trees one draw and no floor.
+  assert measured == 6 * ['sap_r2'] + ['dci']
+  for column in ('floor', 'exact'):
+    of_dci = slice(1, None) if column == 'floor' else slice(None)
+    np.testing.assert_array_equal(first[column][of_dci], again[column][of_dci])
+  # Of other data there are none, nor of damaged files.
+  measured.clear()
+  record(['sap_r2'], codes_of(codes, (factors + 1) % 3), marks=marks)
+  assert len(measured) == 7
+  for path in (tmp_path / 'new' / 'marks').iterdir():
+    path.write_text('{')
+  record(['sap_r2'], other, marks=marks)
+  assert len(measured) == 14
+
+
+def test_processes_measure_what_one_does(record):
+  of = codes_of(*draw(300))
+  names = ['sap', 'beta_vae']
+  alone, _ = record(names, of)
+  with scores.processes() as pool:
+    shared, _ = record(names, of, pool=pool)
+  np.testing.assert_array_equal(alone['value'], shared['value'])
+  np.testing.assert_array_equal(alone['floor'], shared['floor'])
+
+
+def test_a_score_that_cannot_be_measured_stops_no_other(record):
+  codes, factors = draw(30)
+  factors[:, 0] = np.arange(30)
+  frame, lines = record(['explicitness', 'sap_r2'], codes_of(codes, factors))
+  assert frame['score'].tolist() == ['sap_r2']
+  assert 'explicitness: not measured: factor 0: the value' in lines[0]

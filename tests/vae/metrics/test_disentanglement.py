@@ -22,6 +22,10 @@ ROTATION = scipy.stats.ortho_group.rvs(5, random_state=3)
 ROTATED = EXACT @ ROTATION
 DUPLICATED = np.concatenate([EXACT, EXACT], axis=1)
 DEAD = np.concatenate([EXACT, 1e-3 * NOISE[:, :5]], axis=1)
+EXACT_SQUARED = FACTORS.astype(float) ** 2
+NOISY = np.concatenate([EXACT + 0.1 * NOISE[:, 5:], DEAD[:, 5:]], axis=1)
+# Scale, x and y alone.
+PARTIAL = np.concatenate([EXACT[:, [1, 3, 4]], 1e-3 * NOISE[:, :7]], axis=1)
 TRAIN = 10_000
 
 
@@ -68,6 +72,8 @@ def test_mig_of_codes_that_do_not_disentangle():
   outlier = EXACT[:TRAIN].copy()
   outlier[0] *= 100
   assert disentanglement.mig(outlier, FACTORS[:TRAIN]).value < 0.6
+  assert mig(NOISY) == pytest.approx(0.742, abs=0.006)
+  assert mig(PARTIAL) == pytest.approx(0.536, abs=0.003)
 
 
 def modularities(codes, factors, **settings):
@@ -96,6 +102,10 @@ def test_noise_is_modular_by_the_sizes_of_the_factors_alone():
   assert noise.value == pytest.approx(0.65, abs=0.05)
   dead = modularities(DEAD[:TRAIN], FACTORS[:TRAIN])
   assert dead.value == pytest.approx(0.841, abs=0.03)
+  noisy = modularities(NOISY[:TRAIN], FACTORS[:TRAIN])
+  assert noisy.value == pytest.approx(0.836, abs=0.03)
+  partial = modularities(PARTIAL[:TRAIN], FACTORS[:TRAIN])
+  assert partial.value == pytest.approx(0.773, abs=0.03)
   alive = modularities(DEAD[:TRAIN], FACTORS[:TRAIN], active_only=True)
   assert alive.value > 0.99
 
@@ -120,9 +130,10 @@ def test_scores_that_fix_a_factor_know_exact_codes_and_noise():
   assert beta_vae_score(np.zeros((N, 3))) == pytest.approx(0.2, abs=0.04)
   assert factor_vae_score(np.zeros((N, 3))) == 0.0
   assert factor_vae_score(0.01 * EXACT) == 0.0  # All below 0.05.
-  partial = EXACT[:, [1, 3, 4]]
-  assert beta_vae_score(partial) == pytest.approx(0.8, abs=0.05)
-  assert factor_vae_score(partial) == pytest.approx(0.607, abs=0.05)
+  assert beta_vae_score(NOISY) == 1.0
+  assert factor_vae_score(NOISY) == 1.0
+  assert beta_vae_score(PARTIAL) == pytest.approx(0.797, abs=0.05)
+  assert factor_vae_score(PARTIAL) == pytest.approx(0.607, abs=0.05)
 
 
 def test_scores_that_fix_a_factor_fall_under_rotations():
@@ -217,6 +228,18 @@ def test_dci_of_exact_and_duplicated_codes(dci):
   assert exact.completeness > 0.95
   assert exact.informativeness == exact.train_accuracy == 1.0
   np.testing.assert_allclose(exact.importances.sum(0), 1)
+  twice = np.concatenate([factors, factors], axis=1).astype(float)
+  duplicated = dci(twice, factors, 0, num_train=1000)
+  assert duplicated.disentanglement > 0.9
+  # Boosted trees may take one of two equal codes and leave the other.
+  limit = 1 - np.log(2) / np.log(4)
+  assert limit - 0.1 < duplicated.completeness <= 1.0
+  if dci is disentanglement.dci_forest:
+    assert duplicated.completeness == pytest.approx(limit, abs=0.1)
+  dead = np.concatenate([factors, np.zeros((1500, 2))], axis=1)
+  alive = dci(dead, factors, 0, num_train=1000)
+  assert not alive.importances[2:].any()
+  assert alive.disentanglement > 0.95
   noise = dci(NOISE[:1500, :4], factors, 0, num_train=1000)
   assert noise.informativeness == pytest.approx((1 / 3 + 1 / 4) / 2, abs=0.08)
   assert noise.disentanglement < 0.2
@@ -224,8 +247,16 @@ def test_dci_of_exact_and_duplicated_codes(dci):
 
 def test_sap_of_exact_codes_is_a_mark_and_no_ceiling():
   # Orientation and position have too many values for one line to tell apart.
-  score = disentanglement.sap(EXACT[:, :2], FACTORS[:, :2], 0)
-  np.testing.assert_allclose(score.by_factor, [0.658, 0.496], atol=0.03)
+  score = disentanglement.sap(EXACT, FACTORS, 0)
+  known = [0.658, 0.496, 0.021, 0.031, 0.022]
+  np.testing.assert_allclose(score.by_factor, known, atol=0.03)
+  assert score.value == pytest.approx(0.246, abs=0.01)
+  squared = disentanglement.sap(EXACT_SQUARED, FACTORS, 0)
+  assert squared.value == pytest.approx(0.32, abs=0.05)
+  assert squared.value > score.value
+  assert disentanglement.sap(NOISE, FACTORS, 0).value < 0.01
+  partial = disentanglement.sap(PARTIAL[:, :4], FACTORS, 0)
+  assert partial.value == pytest.approx(0.116, abs=0.015)
   assert disentanglement.sap(np.zeros((N, 2)), FACTORS[:, :2], 0).value == 0.0
   twice = np.concatenate([EXACT[:, :1]] * 2, axis=1)
   assert disentanglement.sap(twice, FACTORS[:, :1], 0).value == 0.0
@@ -265,10 +296,48 @@ def test_explicitness_refuses_rows_that_lack_a_value():
     disentanglement.explicitness(NOISE[:40], factors, num_train=20)
 
 
+@pytest.mark.parametrize('num_labels', [100, 1000])
+def test_a_probe_of_exact_codes_noise_and_dead_codes(num_labels):
+  factors = draw(sizes=(3, 6), num=3000)
+  run = lambda codes: disentanglement.probe(
+    codes, factors, num_labels=num_labels, num_train=2000
+  )
+  onehot = np.concatenate(
+    [np.eye(3)[factors[:, 0]], np.eye(6)[factors[:, 1]]], 1
+  )
+  assert run(onehot).value == pytest.approx(1.0)
+  assert (
+    run(onehot @ scipy.stats.ortho_group.rvs(9, random_state=0)).value > 0.99
+  )
+  noise = run(NOISE[:3000, :4])
+  np.testing.assert_allclose(noise.by_factor, [1 / 3, 1 / 6], atol=0.05)
+  # Of codes that tell nothing, the commonest value among the labels.
+  dead = run(np.zeros((3000, 2)))
+  for k in range(2):
+    commonest = np.bincount(factors[:num_labels, k]).argmax()
+    expected = np.mean(factors[2000:, k] == commonest)
+    assert dead.by_factor[k] == pytest.approx(expected)
+  # The scale of a code does not matter, and neither do rows between those that
+  # are fitted and those that are tested.
+  changed = onehot * np.arange(1, 10)
+  changed[num_labels:2000] = 7.0
+  assert run(changed).by_factor == pytest.approx(run(onehot).by_factor)
+
+
+def test_a_probe_of_a_value_without_label_is_wrong():
+  factors = np.array([[0], [0], [0], [1], [0]])
+  codes = np.arange(5.0)[:, None]
+  score = disentanglement.probe(codes, factors, num_labels=2, num_train=3)
+  assert score.value == 0.5
+  with pytest.raises(ValueError, match='num_labels must be'):
+    disentanglement.probe(codes, factors, num_labels=4, num_train=3)
+
+
 def test_irs_of_known_codes():
   codes = lambda codes: disentanglement.irs(codes[:TRAIN], FACTORS[:TRAIN])
   assert codes(EXACT).value == pytest.approx(1.0)
-  assert codes(DEAD[:, :5]).value == pytest.approx(1.0)
+  assert codes(DEAD).value == pytest.approx(1.0, abs=0.005)
+  assert codes(ROTATED).value == pytest.approx(0.516, abs=0.06)
   assert codes(np.zeros((N, 3))).value == 0.0
   assert codes(NOISE).value == pytest.approx(0.375, abs=0.03)
   uniform = rng(5).random((TRAIN, 10))
@@ -300,6 +369,11 @@ def test_infomec_of_known_codes():
   assert twice.modularity == pytest.approx(1.0, abs=0.005)
   limit = (1 / 2 - 1 / 10) / (1 - 1 / 10)
   assert twice.compactness == pytest.approx(limit, abs=0.005)
+  assert limit == pytest.approx(0.444, abs=5e-4)
+  assert twice.explicitness == pytest.approx(1.0, abs=2e-3)
+  rotated = run(ROTATED)
+  assert rotated.modularity == pytest.approx(0.561, abs=0.05)
+  assert rotated.compactness == pytest.approx(0.519, abs=0.05)
   assert run(NOISE[:, :3]).explicitness < 0.01
   dead = run(np.zeros((N, 3)))
   assert dead[:3] == (0.0, 0.0, 0.0)
