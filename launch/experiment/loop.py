@@ -147,7 +147,7 @@ def _validate(state: State) -> bool:
   """Evaluates the validation split; whether these weights are the best."""
   writing.evaluate(state, 'validation')
   state.best_step = metrics.best_validated(
-    state.path, state.manifest['has_elbo']
+    state.path, state.manifest['has_elbo'], state.schedule.settled
   )
   return state.best_step == state.step
 
@@ -155,7 +155,8 @@ def _validate(state: State) -> bool:
 def _is_over(state: State) -> bool:
   """Returns whether a run is at its last step, or out of patience.
 
-  But not while the learning rate or a weight still rises.
+  But not while the learning rate or a weight still rises, when no weights are
+  the best yet.
   """
   patience, schedule = state.config.patience, state.schedule
   if state.step >= schedule.last:
@@ -163,4 +164,4 @@ def _is_over(state: State) -> bool:
   if not patience or state.best_step is None:
     return False
   waited = schedule.epochs(state.step) - schedule.epochs(state.best_step)
-  return waited >= patience and state.step >= schedule.settled
+  return waited >= patience

@@ -368,11 +368,19 @@ def unbounded(
   ]
 
 
-def best_validated(path: pathlib.Path, has_elbo: bool) -> int | None:
+def best_validated(
+  path: pathlib.Path, has_elbo: bool, settled: int
+) -> int | None:
   """Returns the step whose weights did best on the validation split so far.
 
   By the elbo, whose beta is always 1, so that a beta that moves does not move
   the scale; an autoencoder's by its squared error.
+
+  Args:
+    path: the run.
+    has_elbo: whether it has one.
+    settled: the first step that counts: before it the model was trained on
+      other weights of its terms than the run is asked for.
 
   Returns:
     The step, of equals the earliest; None where nothing was validated yet.
@@ -382,6 +390,7 @@ def best_validated(path: pathlib.Path, has_elbo: bool) -> int | None:
     (sign * float(row['value']), -int(row['step']))
     for row in records.read_rows(path, records.EVAL)
     if row['split'] == 'validation' and row['metric'] == metric and row['value']
+    if int(row['step']) >= settled
   ]
   return -max(validated)[1] if validated else None
 

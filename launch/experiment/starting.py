@@ -168,7 +168,9 @@ def _resume(
     records.keep_rows(path, name, _is_kept(name, state.step, stored, schedule))
   manifest.pop('error', None)
   if config.patience:
-    state.best_step = metrics.best_validated(path, manifest['has_elbo'])
+    state.best_step = metrics.best_validated(
+      path, manifest['has_elbo'], schedule.settled
+    )
     # The best of a shorter run may be none of the longer one's.
     if state.best_step is None:
       manifest.pop('best_step', None)

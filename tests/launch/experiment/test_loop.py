@@ -175,6 +175,33 @@ def test_patience_in_less_than_an_epoch_keeps_the_last_weights(
   faults.assert_same_run(whole, run)
 
 
+def test_weights_are_the_best_once_every_weight_has_its_value(
+  launch_train, tmp_path
+):
+  run = tmp_path / 'run'
+  result = launch_train(
+    run_dir=run,
+    objective='annealed',
+    gamma=1000,
+    capacity=500,
+    capacity_steps=7,
+    learning_rate=0.1,
+    training_steps=9,
+    patience=1,
+    **EARLY,
+  )
+  assert result.code == 0, result.stderr
+  rows = records.read_rows(run, records.EVAL)
+  elbos = {
+    int(row['step']): float(row['value'])
+    for row in rows
+    if row['split'] == 'validation' and row['metric'] == 'elbo_nats'
+  }
+  assert max(elbos, key=elbos.get) < 7 <= max(elbos)
+  best = max((elbo, step) for step, elbo in elbos.items() if step >= 7)[1]
+  assert records.read_manifest(run)['best_step'] == best
+
+
 def test_the_preset_that_stops_early_may_be_short(launch_train, tmp_path):
   result = launch_train(
     preset='conv_vae_dropout',
