@@ -22,6 +22,7 @@ from analysis import (
   reconstructions,
   samples,
   scores,
+  study,
   sweep,
   terms,
   traversals,
@@ -282,6 +283,40 @@ def with_failures(frame):
   return frame
 
 
+def share_frame(levels=('objective', 'strength', 'seed'), scores=3):
+  return pd.DataFrame(
+    [
+      {
+        'measure': f'score {score}',
+        'level': level,
+        'share': (place + 1 + score % 2) / sum(range(1, len(levels) + 1))
+        if score % 2 == 0
+        else 1 / len(levels),
+        'chance': (place + 1) / sum(range(1, len(levels) + 1)),
+        'p': np.nan if level == 'seed' else 0.01,
+      }
+      for score in range(scores)
+      for place, level in enumerate(levels)
+    ]
+  )
+
+
+def correlation_frame(scores=3, others=2):
+  values = np.linspace(-1, 1, (scores + others) * scores)
+  return pd.DataFrame(
+    [
+      {
+        'first': f'score {one}' if one < scores else f'{UNICODE} {one}',
+        'second': f'score {other}',
+        'value': values[one * scores + other],
+        'num_runs': 48,
+      }
+      for one in range(scores + others)
+      for other in range(scores)
+    ]
+  )
+
+
 SINGLE = figures.SINGLE_COLUMN
 BETAS = (0.1, 1.0, 4.0)
 
@@ -426,6 +461,15 @@ CASES = {
   'scores-run_single': lambda: scores.plot_run_scores(
     run_scores_frame([f'score {k}' for k in range(15)]), '', SINGLE
   ),
+  'study': lambda: study.plot_variance(share_frame(), UNICODE),
+  'study-one_setting': lambda: study.plot_variance(
+    share_frame(('beta', 'seed'), scores=1), width=SINGLE
+  ),
+  'study-nan': lambda: study.plot_variance(with_nan(share_frame(), 'share')),
+  'correlations': lambda: study.plot_correlations(correlation_frame(), UNICODE),
+  'correlations-many': lambda: study.plot_correlations(
+    with_nan(correlation_frame(12, 6), 'value')
+  ),
   'sweep': lambda: sweep.plot_sweep(sweep_frame(), 'beta', 'elbo, nats'),
   'sweep-failed': lambda: sweep.plot_sweep(
     with_failures(sweep_frame(series=('seeds a', UNICODE))),
@@ -522,6 +566,8 @@ PLOTS = {
   factors.plot_factors: lambda: factors_frame(3),
   lambda frame: scores.plot_scores(frame, 'x'): scores_frame,
   scores.plot_run_scores: run_scores_frame,
+  study.plot_variance: share_frame,
+  study.plot_correlations: correlation_frame,
   lambda frame: sweep.plot_sweep(frame, 'x', 'y'): sweep_frame,
 }
 
