@@ -115,7 +115,11 @@ class Parser(argparse.ArgumentParser):
       for action in self._actions
       if action.dest != 'help' and action.help != argparse.SUPPRESS
     ]
-    return '\n'.join([self._summary, '', 'Command:', *flags, ''])
+    usage = f'Usage: python -m {self.prog}'
+    if not flags:
+      return f'{self._summary}\n{usage}\n'
+    usage += ' [any flag below]'
+    return '\n'.join([self._summary, usage, '', 'Command:', *flags, ''])
 
   def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
     sys.exit(process.flushed(status))

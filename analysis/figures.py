@@ -93,13 +93,13 @@ def _letter(font_size: float) -> float:
 
 
 def number(value: float, digits: int = 1) -> str:
-  """Returns a number with a proper minus sign."""
-  return f'{value:.{digits}f}'.replace('-', '−')
+  """Returns a number with a proper minus sign, and none before zero."""
+  return f'{value:z.{digits}f}'.replace('-', '−')
 
 
 def tick_labels(breaks: Sequence[float]) -> list[str]:
   """Returns numbers along an axis, with a proper minus sign."""
-  return [f'{value:g}'.replace('-', '−') for value in breaks]
+  return [f'{value:zg}'.replace('-', '−') for value in breaks]
 
 
 def in_words(name: str) -> str:

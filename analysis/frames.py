@@ -230,19 +230,15 @@ def levels(values: pd.Series) -> list[str]:
 
 def configuration(table: pd.DataFrame, settings: Sequence[str]) -> pd.Series:
   """Says what each row is among rows that differ in some settings."""
-  parts = [name + ' ' + table[name].map(records.text) for name in settings]
-  result = pd.Series('', table.index, dtype=object)
-  for part in parts:
-    result = result.where(result == '', result + ', ') + part
-  return result
+  texts = table[[*settings]].map(records.text)
+  return texts.apply(
+    lambda row: ', '.join(f'{name} {text}' for name, text in row.items()),
+    axis='columns',
+    result_type='reduce',
+  ).astype(object)
 
 
 def _read_run(path: pathlib.Path, name: str) -> RunFiles:
-  """Reads a run directory.
-
-  Raises:
-    RecordError: no run directory, or a damaged one.
-  """
   manifest = records.read_manifest(path)
   return RunFiles(name, path, records.read_config(path), manifest)
 
@@ -376,7 +372,7 @@ def check_rates(run: RunFiles, lacking: str) -> None:
 
 
 def result_rows(
-  run: RunFiles, name: str, step: int | None = None
+  run: RunFiles, name: str, step: int | None = None, split: str | None = None
 ) -> pd.DataFrame:
   """Returns the rows of eval.csv or rate_per_latent.csv that are the result.
 
@@ -385,6 +381,7 @@ def result_rows(
     name: of the table.
     step: the step of weights that something else is of; None for that of
       `records.result_step`.
+    split: whose rows alone are returned; None for those of all.
 
   Raises:
     RecordError: a table that is missing, damaged, or without such a row.
@@ -393,8 +390,11 @@ def result_rows(
   if step is None:
     step = records.result_step(run.manifest, frame.to_dict('records'))
   rows = frame[frame['step'] == step]
+  if split:
+    rows = rows[rows['split'] == split]
   if rows.empty:
     at = '' if step is None else f' of step {step:,}'
+    at += f' of the {split} split' if split and len(frame) else ''
     raise records.RecordError(
       f'{run.path / name} has no rows{at} yet; python -m launch.evaluate '
       f'--run_dir={run.path} writes them'
@@ -420,13 +420,7 @@ def rates(run: RunFiles, step: int | None = None) -> pd.DataFrame:
   if not run.has_rates:
     latents = range(run.config['latent_size'])
     return pd.DataFrame({'latent': latents}).reindex(columns=columns)
-  frame = result_rows(run, records.RATE_PER_LATENT, step)
-  frame = frame[frame['split'] == run.split]
-  if frame.empty:
-    raise records.RecordError(
-      f'{run.path / records.RATE_PER_LATENT} has no rows of the {run.split} '
-      f'split yet; python -m launch.evaluate --run_dir={run.path} writes them'
-    )
+  frame = result_rows(run, records.RATE_PER_LATENT, step, run.split)
   order = frame.sort_values('rate_nats', ascending=False, kind='stable')
   return order[columns].reset_index(drop=True)
 
@@ -448,10 +442,7 @@ def grid(
   Raises:
     RecordError: shapes that do not fit together.
   """
-  if modes.ndim != 5 or modes.shape[:2] not in (
-    (len(values), len(values)),
-    (1, len(values)),
-  ):
+  if len(modes) not in (1, len(values)):
     raise records.RecordError(
       f'{run.path / records.ARRAYS / name}.npz is damaged: modes of shape '
       f'{modes.shape} do not fit {len(values)} values'

@@ -112,7 +112,9 @@ def plot_rate_distortion(
       {'collapsed': 'D', 'not collapsed': 'o'}, guide=None
     )
     + gg.scale_x_continuous(name='rate, nats per image')
-    + gg.scale_y_continuous(name='distortion, nats per image')
+    + gg.scale_y_continuous(
+      name='distortion, nats per image', labels=figures.tick_labels
+    )
     + gg.coord_cartesian(xlim=(0, right), ylim=(low, high), expand=False)
     + gg.labs(color='')
     + figures.dress(

@@ -10,6 +10,7 @@ import html
 import io
 import json
 import pathlib
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -194,6 +195,7 @@ def _figures(runs: frames.Runs, chosen: Sequence[command.Figure]) -> str:
   parts = []
   for figure in chosen:
     name = figure.name.replace('_', ' ')
+    print(f'drawing {name} of {runs.describe()}', file=sys.stderr)
     parts.append(f'<h3>{_escape(name.capitalize())}</h3>')
     arguments = figure.parser().parse_args(['--title='])
     try:

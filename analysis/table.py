@@ -60,7 +60,7 @@ def differences(table: pd.DataFrame, settings: Sequence[str]) -> pd.DataFrame:
   )
   words = table[list(settings)].map(records.text)
   words.index = pd.Index(frames.configuration(table, settings))
-  words = words[words.index.isin(wide.columns)].drop_duplicates()
+  words = words[words.index.isin(wide.columns) & ~words.index.duplicated()]
   pairs = [
     (wide[first] - wide[second])
     .dropna()
@@ -82,7 +82,7 @@ def _p_value(differences: pd.Series) -> float:
   """Returns that of a t-test; NaN where there is no spread to go by."""
   import scipy.stats  # Slow, and --help has no use for it.
 
-  if not differences.sem() > 0:  # Equal, as of counts, or one alone.
+  if differences.nunique() < 2:  # Equal, as of counts, or one alone.
     return np.nan
   return float(scipy.stats.ttest_1samp(differences, 0).pvalue)
 
@@ -118,7 +118,7 @@ def show(value: float, se: float) -> str:
   if np.isnan(se):
     return figures.number(value, 2)
   if se == 0:
-    return f'{value:g} ± 0'.replace('-', '−')
+    return f'{figures.tick_labels([value])[0]} ± 0'
   digits = max(0, min(6, 1 - int(np.floor(np.log10(se)))))
   return f'{figures.number(value, digits)} ± {figures.number(se, digits)}'
 
@@ -133,7 +133,7 @@ def cells(
     keys: the columns that name a row.
     star: the column that marks a cell where it is true.
   """
-  text = pd.Series(map(show, frame['value'], frame['se']), frame.index)
+  text = pd.Series([*map(show, frame['value'], frame['se'])], frame.index)
   if star:
     text += frame[star].map({True: ' *', False: ''})
   rows = frame.assign(text=text).groupby([*keys, 'metric'], sort=False)

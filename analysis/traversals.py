@@ -50,15 +50,11 @@ def read_frame(
   rates = frames.rates(run, int(arrays['step']))
   places, *values, modes = (arrays[key] for key in keys)
   values = values[0] if values else np.tile(places, (len(rates), 1))
-  if (
-    modes.ndim != 6
-    or values.shape != (len(rates), *places.shape)
-    or modes.shape[1:3] != values.shape
-  ):
+  # That the rest fits together is known of what was read.
+  if modes.shape[1] != len(rates):
     raise records.RecordError(
       f'{run.path / records.ARRAYS / "traversals"}.npz is damaged: modes of '
-      f'shape {modes.shape} do not fit {len(rates)} latents at values of '
-      f'shape {values.shape}'
+      f'shape {modes.shape} do not fit {len(rates)} latents'
     )
   if not 0 <= index < len(modes):
     raise figures.FigureError(
@@ -107,12 +103,12 @@ def plot_traversals(
     if name == 'inactive':
       count = rows['latent'].nunique()
       highest = rows['rate_nats'].max()
-      label = f'{count} inactive, ≤ {highest:.2f}'
+      label = f'{count} inactive, ≤ {figures.number(highest, 2)}'
       rows = rows[rows['latent'] == rows['latent'].iloc[0]]
     elif np.isnan(rate := rows['rate_nats'].iloc[0]):
       label = f'{name}'
     else:
-      label = f'{name}, {rate:.2f}'
+      label = f'{name}, {figures.number(rate, 2)}'
     if name != 'inactive' and 'factor' in rows:
       label += f' ({rows["factor"].iloc[0]} {rows["share"].iloc[0]:.2f})'
     if len(rows) != len(places):
@@ -157,7 +153,7 @@ def read_grid_frame(run: frames.RunFiles) -> pd.DataFrame:
   keys = ['latents', 'rates', 'values', 'modes']
   arrays = records.read_arrays(run.path, 'latent_grid', keys)
   names = [
-    f'latent {latent}, {rate:.2f} nats'
+    f'latent {latent}, {figures.number(rate, 2)} nats'
     for latent, rate in zip(arrays['latents'], arrays['rates'], strict=False)
   ]
   frame = frames.grid(run, 'latent_grid', arrays['values'], arrays['modes'])

@@ -50,6 +50,7 @@ processes that take turns; tables show medians and quartiles. Parts:
   sweep       eight betas by launch.sweep beside eight launches of launch.train,
               and its speed at 16,384 steps beside that of one run
 Draw it with python -m analysis.benchmark.
+Usage: python -m launch.benchmark [any flag below]
 """
 
 

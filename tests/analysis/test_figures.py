@@ -216,6 +216,12 @@ def test_the_palette_can_be_told_apart(deficiency):
   assert min(distances) > 15  # A difference of 2.3 is just noticeable.
 
 
+def test_numbers_have_one_minus_sign_and_none_before_zero():
+  assert figures.number(-1.26) == '−1.3'
+  assert figures.number(-0.04) == '0.0'
+  assert figures.tick_labels([-2.5, -0.0, 1e-7]) == ['−2.5', '0', '1e−07']
+
+
 def test_there_are_as_many_colours_as_asked_for():
   for count in (1, 10, 11, 64):
     assert len(set(figures.colours(count))) == count

@@ -108,6 +108,11 @@ def test_one_seed_has_no_error_and_no_test():
   assert table.differences(frame, ['beta']).empty
 
 
+def test_one_configuration_has_nothing_to_differ_from():
+  frame = runs_table(betas=(0.1,)).drop(columns='beta')
+  assert table.differences(frame, []).empty
+
+
 def test_missing_results_are_left_out():
   frame = runs_table()
   frame.loc[0, 'elbo_nats'] = np.nan
@@ -125,6 +130,8 @@ def test_missing_results_are_left_out():
     (-135.194, 12.0, '−135 ± 12'),
     (0.29361, 0.00091, '0.29361 ± 0.00091'),
     (7.0, 0.0, '7 ± 0'),
+    (-0.001, 0.3, '0.00 ± 0.30'),
+    (-7.5, 0.0, '−7.5 ± 0'),
     (-1.5, np.nan, '−1.50'),
   ],
 )
