@@ -787,3 +787,30 @@ def test_help_groups_the_flags_and_exits_0(launch_train):
     assert f'{group}:' in result.stdout
   for field in config.fields():
     assert f'--{field.name}' in result.stdout
+
+
+@pytest.mark.parametrize(
+  ('settings', 'named'),
+  [
+    ({'batch_size': 4000, 'num_samples': 16384}, '784 values of an example'),
+    ({'batch_size': 2048, 'latent_size': 2**20}, '--latent_size=1048576'),
+    ({'batch_size': 2048, 'hidden_sizes': 2**20}, '--hidden_sizes=1048576'),
+    (
+      {
+        'prior': 'mixture', 'kl': 'monte_carlo', 'kl_samples': 100,
+        'prior_components': 2**20,
+      },
+      '--kl_samples=100 x --latent_size=3 x --prior_components=1048576',
+    ),
+  ],
+)  # fmt: skip
+def test_counts_too_large_together_are_one_line(
+  launch_train, tmp_path, settings, named
+):
+  run = tmp_path / 'run'
+  result = launch_train(run_dir=run, **settings)
+  assert result.code == 1
+  assert result.stderr.count('\n') == 1
+  assert named in result.stderr
+  assert '2,147,483,647' in result.stderr
+  assert not run.exists()
