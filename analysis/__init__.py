@@ -6,3 +6,7 @@ wide, or at most as wide where it is made of images. It leaves the frame as it
 is, and raises `figures.FigureError` where columns or rows are missing, or do
 not fit together.
 """
+
+from launch import process
+
+process.guard_imports()

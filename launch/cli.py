@@ -1,6 +1,5 @@
 """The command line of every command: parsing, help, errors in one line."""
 
-import pathlib
 import sys
 import typing
 from collections.abc import Callable, Sequence
@@ -84,12 +83,6 @@ def start(
   raise AssertionError
 
 
-def _name() -> str:
-  """Returns the command as an error names it: launch.train."""
-  command = pathlib.Path(sys.argv[0])
-  return f'{command.parent.name}.{command.stem}'
-
-
 def run(
   main: Callable[..., int | None], summary: str, arguments: Sequence[str] = ()
 ) -> None:
@@ -103,7 +96,7 @@ def run(
   Raises:
     SystemExit: always, with the exit code.
   """
-  name = _name()
+  name = process.name()
   process.protect_output(name)
 
   def parse(argv: Sequence[str]) -> Sequence[str]:

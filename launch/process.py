@@ -9,8 +9,8 @@ import re
 import shlex
 import signal
 import sys
-import tempfile
 import textwrap
+import types
 import typing
 from collections.abc import Callable, Sequence
 
@@ -176,44 +176,55 @@ def carry_out(command: str, body: Callable[[], int | None]) -> int:
 # -- Beginning and ending -----------------------------------------------------
 
 
-# What TensorFlow's libraries print before they read how much to print.
-_NOISE = re.compile(
-  rb'[IW]0000 |E0000 .* failed call to cuInit|WARNING: All log messages before'
-)
+def name() -> str:
+  """Returns the command as an error names it: launch.train."""
+  command = pathlib.Path(sys.argv[0])
+  return f'{command.parent.name}.{command.stem}'
+
+
+def guard_imports() -> None:
+  """Makes memory that runs out while a command's modules load end in a line.
+
+  For the packages of commands, which `python -m` imports first; what it starts
+  has no other name then. Elsewhere, as in a notebook, nothing changes.
+  """
+  if sys.argv[:1] == ['-m']:
+    sys.excepthook = _explain_import
+
+
+def _explain_import(
+  kind: type[BaseException],
+  error: BaseException,
+  traceback: types.TracebackType | None,
+) -> None:
+  cause: BaseException | None = error
+  while cause is not None:
+    if isinstance(cause, MemoryError) or re.search(
+      'failed to map|[Cc]annot allocate memory', str(cause)
+    ):
+      print_error(name(), 'out of memory')
+      return
+    cause = cause.__cause__ or cause.__context__
+  sys.__excepthook__(kind, error, traceback)
 
 
 def import_tensorflow() -> None:
-  """Imports TensorFlow as `vae` sets it up, without its start-up chatter.
+  """Imports TensorFlow as `vae` sets it up.
 
   Raises:
     ImportError: packages that do not fit together, in one line with the cure.
   """
-  import vae  # Before TensorFlow: says how that is to start.
-
-  del vae
-  sys.stderr.flush()
-  stderr = os.dup(2)
   # A million objects that will all stay: looking for garbage among them, now
   # and at every later collection, costs about 0.7 s of a run.
   gc.disable()
-  with tempfile.TemporaryFile() as captured:
-    os.dup2(captured.fileno(), 2)
-    try:
-      import tensorflow as tf
+  try:
+    import vae  # isort: split
+    import tensorflow_probability as tfp
 
-      tf.config.list_physical_devices()
-      import tensorflow_probability as tfp
-
-      del tfp
-      gc.freeze()
-    finally:
-      gc.enable()
-      os.dup2(stderr, 2)
-      os.close(stderr)
-      captured.seek(0)
-      for line in captured:
-        if not _NOISE.match(line):
-          sys.stderr.write(line.decode(errors='replace'))
+    del vae, tfp
+    gc.freeze()
+  finally:
+    gc.enable()
 
 
 def flushed(code: int) -> int:

@@ -1,6 +1,7 @@
 """Every command answers alike, wherever it prints."""
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -165,6 +166,34 @@ def test_output_that_cannot_be_written_ends_in_a_line_or_quietly(tmp_path):
     assert code == wanted, (case, code, out, err)
     assert err == (f'{case[0]}: {line}' if line else ''), (case, err)
     assert (case[-1] in ('ascii', 'no home')) == bool(out), (case, out)
+
+
+@pytest.mark.parametrize('name', ['launch.train', 'analysis.table'])
+@pytest.mark.parametrize(
+  ('error', 'said'),
+  [
+    ('MemoryError', True),
+    ("ImportError('x.so: failed to map segment from shared object')", True),
+    ("ImportError('no such thing')", False),
+  ],
+)
+def test_memory_that_runs_out_while_importing_is_one_line(
+  tmp_path, name, error, said
+):
+  for package in ('numpy', 'pandas', 'matplotlib'):
+    (tmp_path / f'{package}.py').write_text(f'raise {error}')
+  result = subprocess.run(
+    [sys.executable, '-m', name],
+    cwd=ROOT,
+    env={**os.environ, 'PYTHONPATH': str(tmp_path)},
+    capture_output=True,
+    text=True,
+  )
+  assert result.returncode == 1
+  if said:
+    assert result.stderr == f'{name}: error: out of memory\n'
+  else:
+    assert 'Traceback' in result.stderr
 
 
 def test_homes_and_names_that_are_not_known_are_one_line(tmp_path):

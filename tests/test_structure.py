@@ -3,12 +3,14 @@
 import ast
 import collections
 import graphlib
+import os
 import pathlib
 import subprocess
 import sys
 
 import pytest
 
+import vae
 from launch.settings import config
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -43,6 +45,7 @@ SWEEPS = RUNS | {'launch.sweeps'}
 COMMANDS = SWEEPS | {'launch.benchmarks', 'launch.cli'}
 MAY_USE = {
   'vae': set(),
+  'launch': PROCESS,
   'launch.files': PROCESS,
   'launch.process': PROCESS,
   'launch.records': PROCESS,
@@ -188,15 +191,43 @@ def test_a_wrong_combination_of_packages_is_one_line_with_the_cure():
   assert 'pip install -c requirements.lock' in result.stderr
 
 
-def test_a_notebook_imports_without_a_word():
+@pytest.mark.parametrize(
+  ('script', 'level', 'is_silent'),
+  [
+    ('from launch import runs', None, True),
+    ('import vae, tensorflow; tensorflow.constant(1)', None, True),
+    ('import vae', '0', False),  # Who asks for every line gets it.
+  ],
+)
+def test_a_notebook_imports_without_a_word(
+  script, level, is_silent, monkeypatch
+):
+  monkeypatch.delenv('TF_CPP_MIN_LOG_LEVEL')
+  if level is not None:
+    monkeypatch.setenv('TF_CPP_MIN_LOG_LEVEL', level)
   result = subprocess.run(
-    [sys.executable, '-c', 'from launch import runs'],
+    [sys.executable, '-c', script],
     cwd=ROOT,
     capture_output=True,
     text=True,
     check=True,
   )
-  assert result.stdout == result.stderr == ''
+  assert result.stdout == ''
+  assert (result.stderr == '') == is_silent, result.stderr
+
+
+def test_what_tensorflow_says_of_an_error_stays(capfd):
+  lines = (
+    'I0000 00:00:1.2 3 port.cc:153] oneDNN custom operations are on.',
+    'E0000 00:00:1.2 3 cuda_platform.cc:52] failed call to cuInit: INTERNAL: '
+    'CUDA error: Failed call to cuInit: UNKNOWN ERROR (303)',
+    'E0000 00:00:1.2 3 cuda_platform.cc:52] failed call to cuInit: INTERNAL: '
+    'CUDA error: Failed call to cuInit: system has unsupported driver (803)',
+    'F0000 00:00:1.2 3 x.cc:1] dead',
+  )
+  with vae._without_noise():
+    os.write(2, '\n'.join(lines).encode())
+  assert capfd.readouterr().err.splitlines() == list(lines[2:])
 
 
 def test_choices_of_the_config_are_those_of_the_library():

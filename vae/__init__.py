@@ -5,14 +5,25 @@ The modules are the interface: `vae.models`, `vae.architectures`,
 and the others that vae/README.md shows.
 """
 
+import contextlib
 import importlib.metadata
 import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
 
 # No part of the project uses Keras, and importing Keras 3 with TensorFlow
 # takes seconds; this makes TensorFlow load tf-keras lazily instead.
 os.environ.setdefault('TF_USE_LEGACY_KERAS', '1')
 # Hides what TensorFlow logs about the CPU's instruction set; errors still show.
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+_IS_QUIET = os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2') >= '2'
+
+# What its libraries print before they read that, and that there is no driver.
+_NOISE = re.compile(
+  rb'[IW]0000 |WARNING: All log messages before'
+  rb'|E0000 .* failed call to cuInit.*(ERROR \(303\)|CUDA_ERROR_NO_DEVICE)'
+)
 
 
 def check_installed() -> None:
@@ -44,4 +55,26 @@ def check_installed() -> None:
     )
 
 
+@contextlib.contextmanager
+def _without_noise() -> Iterator[None]:
+  """Keeps `_NOISE` off standard error, where the rest comes afterwards."""
+  sys.stderr.flush()
+  with tempfile.TemporaryFile() as captured:
+    stderr = os.dup(2)
+    os.dup2(captured.fileno(), 2)
+    try:
+      yield
+    finally:
+      os.dup2(stderr, 2)
+      os.close(stderr)
+      captured.seek(0)
+      for line in captured:
+        if not _NOISE.match(line):
+          sys.stderr.write(line.decode(errors='replace'))
+
+
 check_installed()
+with _without_noise() if _IS_QUIET else contextlib.nullcontext():
+  import tensorflow as tf
+
+  tf.config.list_physical_devices()  # Its first use says more.

@@ -12,6 +12,18 @@ tfb = tfp.bijectors
 tfd = tfp.distributions
 
 
+class _Categorical(tfd.Categorical):
+  """A scalar one, which draws TFP's numbers without a transposition.
+
+  Of integers, oneDNN complains of that on standard error.
+  """
+
+  def _sample_n(self, n, seed=None):
+    logits = self.logits_parameter()[None]
+    draws = tf.random.stateless_categorical(logits, n, seed, dtype=self.dtype)
+    return tf.reshape(draws, [n])
+
+
 def standard(latent_size: int) -> tfd.Distribution:
   """Returns p(z) = N(0, I), event [L].
 
@@ -43,7 +55,7 @@ def mixture(
     )
   shape = [prior_components, latent_size]
   return tfd.MixtureSameFamily(
-    tfd.Categorical(logits=tf.Variable(tf.zeros([prior_components]))),
+    _Categorical(logits=tf.Variable(tf.zeros([prior_components]))),
     tfd.Independent(
       tfd.Normal(
         tf.Variable(randomness.normal(key, shape)),

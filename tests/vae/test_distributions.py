@@ -117,3 +117,19 @@ def test_bernoulli_gradients_are_those_of_the_closed_form(size):
   np.testing.assert_allclose(by_logits, expected, rtol=1e-4, atol=1e-5)
   expected = (upstream[..., None] * logits).sum(0)
   np.testing.assert_allclose(by_values, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_mixture_draws_what_tfp_does_and_turns_no_integers_round():
+  ours = priors.mixture(2, 3, KEY)
+  theirs = tfd.MixtureSameFamily(
+    tfd.Categorical(logits=tf.constant([0.0, 1.0, -1.0])),
+    ours.components_distribution,
+  )
+  ours.mixture_distribution.logits.assign([0.0, 1.0, -1.0])
+  np.testing.assert_array_equal(
+    distributions.sample(ours, 100, KEY), distributions.sample(theirs, 100, KEY)
+  )
+  draw = tf.function(lambda: distributions.sample(ours, 100, KEY))
+  for operation in draw.get_concrete_function().graph.get_operations():
+    if operation.type == 'Transpose':
+      assert operation.inputs[0].dtype.is_floating
