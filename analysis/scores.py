@@ -55,8 +55,9 @@ def read_frame(runs: frames.Runs, x: str = '', color: str = '') -> pd.DataFrame:
     color: the setting that colours; empty for all that vary besides.
 
   Returns:
-    Columns panel, the score; value, se, floor, exact; x and color, as text;
-    series, what a line joins.
+    Columns panel, the score; value, se, floor, exact; joint, whether runs were
+    scored by comparing them; x and color, as text; series, what a line joins.
+    A run without scores has one row, of NaN.
 
   Raises:
     FigureError: no such setting, or no run has scores.
@@ -80,6 +81,11 @@ def read_frame(runs: frames.Runs, x: str = '', color: str = '') -> pd.DataFrame:
   colours = runs.table[color] if color else series
   xs = runs.table[x] if x else pd.Series('', runs.table.index)
   found = {run.name: read_scores(run) for run in runs.runs}
+  if (runs.folder / records.SWEEP).exists():
+    joint = records.read_table(runs.folder, records.SWEEP_SCORES)
+    for name, rows in joint.groupby('run_dir'):
+      if name in found:
+        found[name] = pd.concat([found[name], rows.assign(joint=True)])
   nothing = pd.DataFrame(columns=list(records.COLUMNS[records.SCORES]))
   parts = []
   for name, *place in zip(runs.table['run'], xs, colours, series, strict=True):
@@ -90,7 +96,10 @@ def read_frame(runs: frames.Runs, x: str = '', color: str = '') -> pd.DataFrame:
     words = dict(
       zip(('x', 'color', 'series'), map(records.text, place), strict=True)
     )
-    parts.append(numbers.assign(panel=names, **words))
+    joint = rows.get('joint', pd.Series(0.0, rows.index)).eq(1.0)
+    parts.append(
+      numbers.assign(panel=names, joint=[*joint] or [False], **words)
+    )
   frame = pd.concat(parts, ignore_index=True)
   if frame['value'].isna().all():
     raise figures.FigureError(
@@ -116,7 +125,16 @@ def plot_scores(
     title: of the figure.
     width: of the figure, in inches.
   """
-  columns = ['panel', 'value', 'floor', 'exact', 'x', 'color', 'series']
+  columns = [
+    'panel',
+    'value',
+    'floor',
+    'exact',
+    'joint',
+    'x',
+    'color',
+    'series',
+  ]
   figures.check_columns(frame, columns)
   frame = frame.copy()
   levels, colour_levels = (
@@ -128,7 +146,10 @@ def plot_scores(
   if scored.empty:
     raise figures.FigureError('no run was scored yet')
   missing = int(frame['value'].isna().sum())
-  step = np.diff(np.sort(scored['place'].unique())).min(initial=1.0)
+  # About a column of the figure, also where some strengths are close together.
+  at = np.sort(scored['place'].unique())
+  step = max(np.diff(at).min(initial=np.inf), np.ptp(at) / 8)
+  step = step if 0 < step < np.inf else 1.0
   panels = list(scored['panel'].unique())
   marks = _marks(scored, panels, 0.4 * step)
   # Series stand beside each other.
@@ -153,32 +174,19 @@ def plot_scores(
   down = -(-len(panels) // across)
   legend_rows, legend = figures.legend(colour_levels, width)
   height = min(1.15, (figures.PAGE_HEIGHT - 0.8) / down)
-  nothing = gg.geom_blank()
   return (
     gg.ggplot(scored, gg.aes('place', 'value'))
     + gg.facet_wrap('panel', ncol=across, scales='free_y')
-    + (
-      gg.geom_line(
-        gg.aes(linetype='mark', group='mark'), marks, color='#595959', size=0.4
-      )
-      if len(marks)
-      else nothing
+    + gg.geom_line(
+      gg.aes(linetype='mark', group='mark'), marks, color='#595959', size=0.4
     )
-    + (
-      gg.geom_line(
-        gg.aes(y='mean', color='color', group='series'), lines, size=0.5
-      )
-      if len(lines)
-      else nothing
+    + gg.geom_line(
+      gg.aes(y='mean', color='color', group='series'), lines, size=0.5
     )
-    + (
-      gg.geom_linerange(
-        gg.aes(y='mean', ymin='low', ymax='high', color='color'),
-        intervals,
-        size=0.5,
-      )
-      if len(intervals)
-      else nothing
+    + gg.geom_linerange(
+      gg.aes(y='mean', ymin='low', ymax='high', color='color'),
+      intervals,
+      size=0.5,
     )
     + gg.geom_point(gg.aes(y='mean', color='color'), seeds, size=1.4, stroke=0)
     + gg.geom_point(
@@ -202,9 +210,18 @@ def plot_scores(
       title,
       'Small points: runs; large: their mean over seeds, with its 95% interval '
       "(Student's t) where there are several."
+      + (
+        ' UDR compares seeds with each other and has none.'
+        if scored['joint'].any()
+        else ''
+      )
       + (f' Not shown, without scores: {missing} runs.' if missing else ''),
     )
-    + gg.theme(axis_text=gg.element_text(size=6))
+    + gg.theme(
+      axis_text=gg.element_text(size=6),
+      legend_box='vertical',
+      legend_spacing=0.0,
+    )
   )
 
 
@@ -215,13 +232,16 @@ def over_seeds(scored: pd.DataFrame) -> pd.DataFrame:
     scored: rows of `read_frame` with a `place` on the horizontal axis.
 
   Returns:
-    Columns panel, series, color, place, mean, low and high; NaN for one seed.
+    Columns panel, series, color, place, mean, low and high; NaN for one seed,
+    and for joint scores.
   """
   import scipy.stats  # Slow, and --help has no use for it.
 
   keys = ['panel', 'series', 'color', 'place']
-  seeds = scored.groupby(keys, observed=True)['value']
-  result = seeds.agg(['mean', 'sem', 'count']).reset_index()
+  seeds = scored.groupby(keys, observed=True)
+  result = seeds['value'].agg(['mean', 'sem', 'count']).reset_index()
+  # Scores that compare seeds are not independent of each other.
+  result['sem'] = result['sem'].mask(seeds['joint'].any().to_numpy())
   freedom = np.maximum(1, result['count'] - 1)
   half = result['sem'] * scipy.stats.t.ppf(0.5 + _LEVEL / 2, freedom)
   low, high = result['mean'] - half, result['mean'] + half
@@ -299,15 +319,11 @@ def plot_run_scores(
   return (
     gg.ggplot(long, gg.aes('value', 'panel'))
     + gg.geom_line(gg.aes(group='panel'), color='#bfbfbf', size=0.4)
-    + (
-      gg.geom_segment(
-        gg.aes(x='low', xend='high', y='panel', yend='panel'),
-        intervals,
-        color=figures.PALETTE[0],
-        size=0.9,
-      )
-      if len(intervals)
-      else gg.geom_blank()
+    + gg.geom_segment(
+      gg.aes(x='low', xend='high', y='panel', yend='panel'),
+      intervals,
+      color=figures.PALETTE[0],
+      size=0.9,
     )
     + gg.geom_point(gg.aes(shape='mark', fill='mark', size='mark'), stroke=0.4)
     + (

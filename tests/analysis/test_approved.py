@@ -238,6 +238,7 @@ def scores_frame(xs=('0', '1', '4', '16'), colours=('',), seeds=3, panels=3):
         'se': 0.02,
         'floor': 0.02 * place,
         'exact': 0.9,
+        'joint': panel == 1,
         'x': x,
         'color': colour,
         'series': colour,

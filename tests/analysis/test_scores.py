@@ -7,7 +7,7 @@ import scipy.stats
 
 from analysis import factors, figures, frames, scores, sweep, traversals
 from launch import records
-from tests.analysis import builders, test_approved
+from tests.analysis import builders, test_approved, test_frames
 from vae.metrics import disentanglement
 
 
@@ -102,6 +102,42 @@ def test_a_union_of_grids_has_a_line_for_each_objective(tmp_path):
   }
   with pytest.raises(figures.FigureError, match='colour is no setting'):
     scores.read_frame(runs, 'beta', 'colour')
+
+
+def test_udr_of_a_sweep_is_drawn_without_an_interval(tmp_path):
+  folder = test_frames.write_sweep(tmp_path / 'sweep')
+  rows = [
+    {
+      'run_dir': f'beta=1/seed={seed}',
+      'step': 4,
+      'split': 'test',
+      'n': 10,
+      'score': 'udr',
+      'variant': 'lasso',
+      'draw_seed': 0,
+      'value': 0.5 + seed / 10,
+      'group': '',
+      'num_models': 2,
+      'settings': '',
+    }
+    for seed in (0, 1)
+  ]
+  records.write_table(folder, records.SWEEP_SCORES, rows)
+  for seed in (0, 1):
+    builders.write_scores(folder / f'beta=1/seed={seed}', {('mig', ''): seed})
+  frame = scores.read_frame(frames.read_sweep(folder), 'beta')
+  udr = frame[frame['panel'] == 'udr lasso']
+  assert udr['value'].tolist() == [0.5, 0.6] and udr['joint'].all()
+  means = scores.over_seeds(frame.dropna(subset='value').assign(place=1.0))
+  means = means.set_index('panel')
+  assert means['mean'].to_dict() == pytest.approx(
+    {'udr lasso': 0.55, 'mig': 0.5}
+  )
+  assert means['low'].isna().to_dict() == {'udr lasso': True, 'mig': False}
+  caption = scores.plot_scores(frame, 'beta').labels.caption
+  assert 'UDR compares seeds' in caption.replace('\n', ' ')
+  code, _, stderr = builders.analyse('scores', f'--sweep_dir={folder}')
+  assert code == 0, stderr
 
 
 def test_runs_without_scores_are_counted(tmp_path):
