@@ -1,8 +1,16 @@
-"""Density fit: a Gaussian p and the diagonal q nearest to it by each KL."""
+"""Density fit: a Gaussian p and the diagonal q nearest to it by each KL.
+
+Gradient descent from N(0, I) minimises KL(q||p), as variational inference does,
+and KL(p||q), as maximum likelihood does. At the optimum q has the mean of p,
+and the variances 1 / diag(S^-1) or diag(S), S being the covariance of p (Bishop
+2006, Pattern Recognition and Machine Learning, section 10.1.2). The first are
+never larger than the second: KL(q||p) underestimates the variance.
+"""
 
 import argparse
-import pathlib
-from collections.abc import Iterator
+import math
+import sys
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,72 +19,153 @@ import plotnine as gg
 from analysis import command, figures
 from launch import process, records
 
-_FITS = {'reverse': 'q by KL(q‖p)', 'forward': 'q by KL(p‖q)'}
+# What each minimises, and the name of the q that it finds.
+FITS = {'reverse': 'q by KL(q‖p)', 'forward': 'q by KL(p‖q)'}
 
-_LOC = ['loc_0', 'loc_1']
-_SCALE = ['scale_0', 'scale_1']
+_MOST_STEPS = 100_000
+
+# A fitted variance further than this from the closed form gets a warning.
+_TOLERANCE = 0.01
 
 # Contours, in standard deviations from the mean.
 _RADII = (1, 2)
 
 
-def _contours(
-  name: str, loc: np.ndarray, scale_tril: np.ndarray
+def triangle(parameters: Sequence[float]) -> np.ndarray:
+  """Returns the scale of p: T = [[softplus(c), 0], [b, softplus(a)]], [2, 2].
+
+  As TensorFlow Probability's `FillScaleTriL` builds it, which shifts the
+  diagonal by 1e-5.
+
+  Args:
+    parameters: a, b and c.
+  """
+  a, b, c = parameters
+  softplus = lambda x: np.logaddexp(0.0, x) + 1e-5
+  return np.array([[softplus(c), 0.0], [b, softplus(a)]])
+
+
+def kls(
+  scale_tril: np.ndarray, loc: np.ndarray, scale: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns KL(q||p) and KL(p||q) of p = N(0, T T'), in nats, [...] each.
+
+  Args:
+    scale_tril: T, [L, L].
+    loc: means of q, [..., L].
+    scale: standard deviations of q, [..., L].
+  """
+  covariance, precision = _moments(scale_tril)
+  log_ratio = np.log(np.diag(scale_tril)).sum() - np.log(scale).sum(-1)
+  shift = ((loc @ precision) * loc).sum(-1)
+  size = len(scale_tril)
+  reverse = (scale**2 * np.diag(precision)).sum(-1) + shift - size
+  forward = ((np.diag(covariance) + loc**2) / scale**2).sum(-1) - size
+  return reverse / 2 + log_ratio, forward / 2 - log_ratio
+
+
+def _moments(scale_tril: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """The covariance T T' and its inverse."""
+  # By the inverse of T, which is regular also where T T' is not in floats.
+  inverse = np.linalg.inv(scale_tril)
+  return scale_tril @ scale_tril.T, inverse.T @ inverse
+
+
+def best_variances(scale_tril: np.ndarray, direction: str) -> np.ndarray:
+  """Returns the variances of the best q in closed form, [L]."""
+  covariance, precision = _moments(scale_tril)
+  if direction == 'forward':
+    return np.diag(covariance)
+  return 1.0 / np.diag(precision)
+
+
+def fit(
+  scale_tril: np.ndarray, direction: str, learning_rate: float, num_steps: int
 ) -> pd.DataFrame:
+  """Fits q = N(loc, diag(scale^2)) to p = N(0, T T') by gradient descent.
+
+  What descends is loc and log(scale), from zeros, without noise: both KLs have
+  closed forms, and so do their gradients.
+
+  Args:
+    scale_tril: T, [2, 2].
+    direction: one of `FITS`, what is minimised.
+    learning_rate: of each step.
+    num_steps: K, the number of updates.
+
+  Returns:
+    q after 0, 1, ..., K updates: `step`, `direction`, `loc_0`, `loc_1`,
+    `scale_0`, `scale_1`, `kl_q_p_nats`, `kl_p_q_nats`.
+
+  Raises:
+    FigureError: a learning rate so large that q diverges.
+  """
+  covariance, precision = _moments(scale_tril)
+  loc, log_scale = np.zeros(2), np.zeros(2)
+  rows = []
+  with np.errstate(all='ignore'):
+    for step in range(num_steps + 1):
+      variance = np.exp(2 * log_scale)
+      both = kls(scale_tril, loc, np.exp(log_scale))
+      if not np.isfinite(both).all():
+        raise figures.FigureError(
+          f'--fit_learning_rate={learning_rate:g}: the {direction} fit has KLs '
+          f'of {both[0]} and {both[1]} at step {step}; give a smaller one, or '
+          'a --scale_tril nearer to zero'
+        )
+      rows.append((step, direction, *loc, *np.exp(log_scale), *both))
+      if direction == 'reverse':
+        gradients = precision @ loc, np.diag(precision) * variance - 1.0
+      else:
+        gradients = (
+          loc / variance,
+          1.0 - (np.diag(covariance) + loc**2) / variance,
+        )
+      loc = loc - learning_rate * gradients[0]
+      log_scale = log_scale - learning_rate * gradients[1]
+  columns = ['step', 'direction', 'loc_0', 'loc_1', 'scale_0', 'scale_1']
+  return pd.DataFrame(rows, columns=[*columns, 'kl_q_p_nats', 'kl_p_q_nats'])
+
+
+# -- The figure ---------------------------------------------------------------
+
+
+def _contours(name: str, loc: np.ndarray, scale_tril: np.ndarray):
   """Points on the contours of N(loc, T T'): loc + radius * T * circle."""
   angles = np.linspace(0.0, 2.0 * np.pi, 181)
   circle = np.stack([np.cos(angles), np.sin(angles)])  # [2, A]
-  return pd.concat(
-    [
-      pd.DataFrame(
-        (loc[:, None] + radius * scale_tril @ circle).T, columns=['x', 'y']
-      ).assign(density=name, radius=radius)
-      for radius in _RADII
-    ]
-  )
-
-
-def _label(name: str, scale_tril: np.ndarray) -> str:
   variances = (scale_tril**2).sum(axis=1)
-  return f'{name}: variances {variances[0]:.2f}, {variances[1]:.2f}'
+  label = f'{name}: variances {variances[0]:.2f}, {variances[1]:.2f}'
+  return [
+    pd.DataFrame(
+      (loc[:, None] + radius * scale_tril @ circle).T, columns=['x', 'y']
+    ).assign(density=label, radius=radius)
+    for radius in _RADII
+  ]
 
 
 def plot_density_fit(
-  frame: pd.DataFrame,
-  loc: np.ndarray,
-  scale_tril: np.ndarray,
-  title: str = '',
+  frame: pd.DataFrame, scale_tril: np.ndarray, title: str = ''
 ) -> gg.ggplot:
-  """Draws the target and both fits at their last step.
+  """Draws p = N(0, T T') and both fits at their last step.
 
   Args:
-    frame: rows of density_fit.csv.
-    loc: of the target, [2].
-    scale_tril: the target's lower triangle T, [2, 2].
+    frame: rows of `fit`, of both directions.
+    scale_tril: T, [2, 2].
     title: of the figure.
   """
-  figures.check_columns(frame, ['step', 'direction', *_LOC, *_SCALE])
-  densities = [('target p', np.asarray(loc), np.asarray(scale_tril))]
-  for direction, name in _FITS.items():
-    rows = frame[frame['direction'] == direction].sort_values('step')
-    if rows.empty:
-      raise figures.FigureError(f'the table has no rows of the {direction} fit')
-    last = rows.iloc[-1]
-    densities.append(
-      (
-        name,
-        last[_LOC].to_numpy(float),
-        np.diag(last[_SCALE].to_numpy(float)),
-      )
+  contours = _contours('target p', np.zeros(2), scale_tril)
+  for direction, name in FITS.items():
+    last = frame[frame['direction'] == direction].iloc[-1]
+    contours += _contours(
+      name,
+      last[['loc_0', 'loc_1']].to_numpy(float),
+      np.diag(last[['scale_0', 'scale_1']].to_numpy(float)),
     )
-  labels = [_label(name, triangle) for name, _, triangle in densities]
-  points = pd.concat(
-    [
-      _contours(label, centre, triangle)
-      for label, (_, centre, triangle) in zip(labels, densities, strict=True)
-    ]
+  points = pd.concat(contours)
+  points['density'] = pd.Categorical(
+    points['density'], points['density'].unique()
   )
-  points['density'] = pd.Categorical(points['density'], labels)
   colours = (figures.PALETTE[6], *figures.PALETTE[:2])
   return (
     gg.ggplot(points, gg.aes('x', 'y', color='density', linetype='density'))
@@ -100,48 +189,103 @@ def plot_density_fit(
   )
 
 
-def _draw(arguments: argparse.Namespace) -> Iterator[pathlib.Path]:
-  folder = process.user_path(arguments.run_dir)
-  path = folder / records.DENSITY_FIT_TARGET
-  if not path.exists():
-    raise records.RecordError(
-      f'{path} does not exist; python -m launch.fit_density '
-      f'--output_dir={folder} writes it'
+# -- The command --------------------------------------------------------------
+
+
+def _in_words(variances: np.ndarray, *kls: float) -> str:
+  words = 'variances ' + ', '.join(f'{variance:.4g}' for variance in variances)
+  if kls:
+    words += '; KL(q||p) {:.4f}, KL(p||q) {:.4f} nats'.format(*kls)
+  return words
+
+
+def _report(frame: pd.DataFrame, scale_tril: np.ndarray) -> Iterator[object]:
+  """Yields the numbers in lines; warns where a fit has not converged."""
+  yield f'target   {_in_words(best_variances(scale_tril, "forward"))}'
+  for direction in FITS:
+    rows = frame.loc[frame['direction'] == direction, 'scale_0':]
+    start, last = rows.iloc[0].to_numpy(), rows.iloc[-1].to_numpy()
+    if direction == 'reverse':
+      yield f'start    {_in_words(start[:2] ** 2, *start[2:])}'
+    best = best_variances(scale_tril, direction)
+    yield (
+      f'{direction}  {_in_words(last[:2] ** 2, *last[2:])}; closed form of the '
+      + _in_words(best)
     )
-  target = records.read_object(path)
-  try:
-    loc = np.array(target['loc'], float).reshape(2)
-    scale_tril = np.array(target['scale_tril'], float).reshape(2, 2)
-    commit = target['source']['commit']
-  except (KeyError, TypeError, ValueError) as error:
-    raise records.RecordError(f'{path} is damaged: {error!r}') from error
-  plot = plot_density_fit(
-    records.read_table(folder, records.DENSITY_FIT),
-    loc,
-    scale_tril,
-    'Contours at 1 and 2 standard deviations',
+    if max(abs(last[:2] ** 2 / best - 1.0)) > _TOLERANCE:
+      print(
+        f'warning: the {direction} fit has not converged; give more '
+        '--fit_steps, or another --fit_learning_rate',
+        file=sys.stderr,
+      )
+
+
+def _draw(arguments: argparse.Namespace) -> Iterator[object]:
+  parameters = arguments.scale_tril or [-0.5, 1.25, 1.0]
+  rate, steps = arguments.fit_learning_rate, arguments.fit_steps
+  for is_right, problem in (
+    (
+      len(parameters) == 3 and all(map(math.isfinite, parameters)),
+      '--scale_tril: must be three finite numbers',
+    ),
+    (
+      0 < rate < math.inf,
+      f'--fit_learning_rate={rate:g}: must be finite and greater than 0',
+    ),
+    (
+      1 <= steps <= _MOST_STEPS,
+      f'--fit_steps={steps}: must be at least 1 and at most {_MOST_STEPS:,}',
+    ),
+  ):
+    if not is_right:
+      raise figures.FigureError(problem)
+  scale_tril = triangle(parameters)
+  frame = pd.concat(
+    [fit(scale_tril, direction, rate, steps) for direction in FITS]
   )
+  stem = process.user_path(arguments.output)
+  plot = plot_density_fit(
+    frame, scale_tril, 'Contours at 1 and 2 standard deviations'
+  )
+  numbers = ','.join(f'{number:g}' for number in parameters)
+  yield from _report(frame, scale_tril)
   yield from figures.save(
     plot,
-    process.user_path(
-      arguments.output or folder / records.FIGURES / 'density_fit'
-    ),
+    stem,
     arguments.format or figures.FORMATS,
-    command.drawn_by(f'fit {folder.name}; commit {commit}'),
+    command.drawn_by(f'fit to --scale_tril={numbers}'),
   )
+  table = stem.with_name(f'{stem.name}.csv')
+  records.write_figure(table, frame.to_csv(index=False).encode())
+  yield table
 
 
 def main() -> None:
-  """Draws the fit of a folder."""
+  """Fits a Gaussian to another and draws both."""
   parser = command.Parser('density_fit', __doc__)
+  parser.add_list(
+    '--scale_tril',
+    'three numbers a,b,c from which FillScaleTriL builds the lower triangle T '
+    "of the target N(0, T T'): [[softplus(c), 0], [b, softplus(a)]]; by "
+    'default -0.5,1.25,1',
+    float,
+  )
   parser.add_argument(
-    '--run_dir',
-    default='runs/density_fit',
-    help='folder of the fit',
+    '--fit_learning_rate',
+    default=0.1,
+    type=float,
+    help='of gradient descent on the mean and the logarithm of the scale',
+  )
+  parser.add_argument(
+    '--fit_steps',
+    default=200,
+    type=int,
+    help='updates by gradient descent, for each direction',
   )
   parser.add_argument(
     '--output',
-    help='file without suffix; default: figures/density_fit in the folder',
+    default='runs/density_fit/density_fit',
+    help='file without suffix, for the figure and the table of trajectories',
   )
   command.add_format(parser)
   arguments = parser.parse_args()

@@ -31,8 +31,6 @@ EVAL = 'eval.csv'
 RATE_PER_LATENT = 'rate_per_latent.csv'
 SCORES = 'scores.csv'
 SWEEP_SCORES = 'scores of a sweep'
-DENSITY_FIT = 'density_fit.csv'
-DENSITY_FIT_TARGET = 'density_fit.json'
 BENCHMARK = 'benchmark.csv'
 SWEEP = 'sweep.csv'
 SWEEP_PLAN = 'sweep.json'
@@ -87,16 +85,6 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
   TIMING: ('step', 'seconds'),
   EVAL: ('step', 'split', 'n', 'metric', 'num_samples', 'value', 'se'),
   RATE_PER_LATENT: ('step', 'split', 'latent', 'rate_nats', 'mean_variance'),
-  DENSITY_FIT: (
-    'step',
-    'direction',
-    'loc_0',
-    'loc_1',
-    'scale_0',
-    'scale_1',
-    'kl_q_p_nats',
-    'kl_p_q_nats',
-  ),
   BENCHMARK: (
     'part',
     'network',
@@ -140,7 +128,6 @@ _WORDS = (
   'contestant',
   'version',
   'device',
-  'direction',
   'score',
   'variant',
   'settings',

@@ -1,7 +1,7 @@
 """Trains the runs behind the documents' figures, and redraws these.
 
-Runs that are there already are taken as they are, and the quick fit is made
-again; sweeps and timings, which take longer, are those whose records are kept.
+Runs that are there already are taken as they are; sweeps and timings, which
+take longer, are those whose records are kept.
 `python analysis/results/redraw.py`, in the root of the repository, puts figures
 beside itself; one whose picture is the same keeps its file, and so its commit.
 """
@@ -21,13 +21,11 @@ RESULTS = pathlib.Path('analysis', 'results')
 
 _MNIST = '--run_dir=runs/gallery/mnist'
 _TWO_LATENTS = '--run_dir=runs/gallery/two_latents'
-_DENSITY_FIT = 'runs/gallery/density_fit'
 
 RUNS: Sequence[str] = (
   f'launch.train --beta=0.01 --seed=0 --dataset=mnist --eval_every=64 {_MNIST}',
   'launch.train --latent_size=2 --reduction=sum --beta=1 --seed=0 '
   f'--dataset=mnist --training_steps=16384 {_TWO_LATENTS}',
-  f'launch.fit_density --output_dir={_DENSITY_FIT}',
 )
 
 # The command of each figure, by the name of its file.
@@ -39,7 +37,7 @@ FIGURES: Mapping[str, str] = {
   'rate_per_latent': f'analysis.rate_per_latent {_MNIST}',
   'manifold': f'analysis.manifold {_TWO_LATENTS}',
   'embedding': f'analysis.embedding {_TWO_LATENTS}',
-  'density_fit': f'analysis.density_fit --run_dir={_DENSITY_FIT}',
+  'density_fit': 'analysis.density_fit',
   'rate_distortion': 'analysis.rate_distortion '
   f'--sweep_dir={RESULTS}/sweeps/rate_distortion',
   'sweep_beta': f'analysis.sweep --sweep_dir={RESULTS}/sweeps/beta',

@@ -1,141 +1,251 @@
-import json
 import math
+import pathlib
 
 import matplotlib.colors
 import numpy as np
 import pandas as pd
 import PIL.Image
 import pytest
+import tensorflow_probability as tfp
 
 from analysis import density_fit, figures
-from launch import records
 from tests.analysis import builders, test_figures
 
-LOC = np.array([0.5, -1.0])
-TRIANGLE = np.array([[1.3, 0.0], [1.25, 0.5]])
+tfd = tfp.distributions
+
+PARAMETERS = (-0.5, 1.25, 1.0)
+OTHERS = (0.3, -0.7, -0.2)
+LOC = ['loc_0', 'loc_1']
+SCALE = ['scale_0', 'scale_1']
+KLS = ['kl_q_p_nats', 'kl_p_q_nats']
 
 
-def fit_frame():
-  rows = [
-    # The last step is what counts, wherever it stands.
-    (2, 'reverse', 0.5, -1.0, 0.4, 0.5, 1.0, 6.0),
-    (0, 'reverse', 0.0, 0.0, 1.0, 1.0, 3.0, 1.2),
-    (0, 'forward', 0.0, 0.0, 1.0, 1.0, 3.0, 1.2),
-    (2, 'forward', 0.6, -1.1, 1.2, 1.4, 6.0, 1.0),
-  ]
-  return pd.DataFrame(rows, columns=records.COLUMNS[records.DENSITY_FIT])
-
-
-def write_fit(folder):
-  folder.mkdir()
-  records.write_table(
-    folder, records.DENSITY_FIT, fit_frame().to_dict('records')
+def reference(parameters):
+  """p, by TensorFlow Probability."""
+  triangle = tfp.bijectors.FillScaleTriL(diag_shift=np.float64(1e-5)).forward(
+    np.array(parameters)
   )
-  target = {
-    'loc': LOC.tolist(),
-    'scale_tril': TRIANGLE.tolist(),
-    'source': {'commit': 'c0ffee', 'dirty': False},
+  return tfd.MultivariateNormalTriL(np.zeros(2), triangle)
+
+
+def reference_kls(parameters, loc, scale):
+  p, q = reference(parameters), tfd.MultivariateNormalDiag(loc, scale)
+  return float(tfd.kl_divergence(q, p)), float(tfd.kl_divergence(p, q))
+
+
+def both(parameters=PARAMETERS, rate=0.1, steps=300):
+  triangle = density_fit.triangle(parameters)
+  return triangle, {
+    direction: density_fit.fit(triangle, direction, rate, steps)
+    for direction in density_fit.FITS
   }
-  (folder / records.DENSITY_FIT_TARGET).write_text(json.dumps(target))
+
+
+# -- The fit ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('parameters', [PARAMETERS, OTHERS])
+def test_the_target_is_what_fill_scale_tril_makes(parameters):
+  np.testing.assert_allclose(
+    density_fit.triangle(parameters),
+    reference(parameters).scale.to_dense(),
+    rtol=1e-12,
+  )
+
+
+def test_the_first_kl_is_3_056_and_not_the_tutorials_0_428():
+  triangle = density_fit.triangle(PARAMETERS)
+  found, _ = density_fit.kls(triangle, np.zeros(2), np.ones(2))
+  assert found == pytest.approx(3.056, abs=5e-4)
+  points = np.random.default_rng(0).normal(size=(200_000, 2))
+  q = tfd.MultivariateNormalDiag(np.zeros(2), np.ones(2))
+  ratios = np.asarray(
+    q.log_prob(points) - reference(PARAMETERS).log_prob(points)
+  )
+  se = ratios.std(ddof=1) / np.sqrt(len(ratios))
+  assert se < 0.02
+  assert ratios.mean() == pytest.approx(found, abs=4 * se)
+  assert abs(ratios.mean() - 0.428) > 100 * se
+
+
+@pytest.mark.parametrize('direction', density_fit.FITS)
+def test_every_row_has_the_kls_of_its_own_q(direction):
+  fitted = both(OTHERS, steps=5)[1][direction]
+  assert fitted['step'].tolist() == [0, 1, 2, 3, 4, 5]
+  assert set(fitted['direction']) == {direction}
+  assert fitted.loc[0, [*LOC, *SCALE]].tolist() == [0, 0, 1, 1]
+  for _, row in fitted.iterrows():
+    want = reference_kls(
+      OTHERS, row[LOC].to_numpy(float), row[SCALE].to_numpy(float)
+    )
+    np.testing.assert_allclose(row[KLS].to_numpy(float), want, rtol=1e-9)
+  # Where the mean is not yet that of p.
+  loc, scale = np.array([0.5, -2.0]), np.array([0.3, 1.7])
+  np.testing.assert_allclose(
+    density_fit.kls(density_fit.triangle(OTHERS), loc, scale),
+    reference_kls(OTHERS, loc, scale),
+    rtol=1e-9,
+  )
+
+
+@pytest.mark.parametrize('direction', density_fit.FITS)
+def test_steps_go_down_the_gradient(direction):
+  which, rate, step = list(density_fit.FITS).index(direction), 0.1, 1e-6
+
+  def loss(x):
+    return reference_kls(OTHERS, x[:2], np.exp(x[2:]))[which]
+
+  x = np.zeros(4)
+  for _ in range(3):
+    gradient = [
+      (loss(x + step * unit) - loss(x - step * unit)) / (2 * step)
+      for unit in np.eye(4)
+    ]
+    x = x - rate * np.array(gradient)
+  last = both(OTHERS, rate, 3)[1][direction].iloc[-1]
+  np.testing.assert_allclose(last[LOC].to_numpy(float), x[:2], atol=1e-7)
+  np.testing.assert_allclose(
+    last[SCALE].to_numpy(float), np.exp(x[2:]), rtol=1e-6
+  )
+
+
+@pytest.mark.parametrize('parameters', [PARAMETERS, OTHERS])
+def test_the_fits_reach_the_closed_forms(parameters):
+  covariance = reference(parameters).covariance().numpy()
+  best = {
+    'reverse': 1.0 / np.diag(np.linalg.inv(covariance)),
+    'forward': np.diag(covariance),
+  }
+  triangle, fits = both(parameters)
+  for direction, fitted in fits.items():
+    last = fitted.iloc[-1]
+    variances = last[SCALE].to_numpy(float) ** 2
+    np.testing.assert_allclose(variances, best[direction], atol=1e-3)
+    np.testing.assert_allclose(last[LOC].to_numpy(float), 0.0, atol=1e-3)
+    np.testing.assert_allclose(
+      density_fit.best_variances(triangle, direction),
+      best[direction],
+      rtol=1e-9,
+    )
+  # In two dimensions by the factor 1 - correlation^2.
+  correlation = covariance[0, 1] / np.sqrt(np.diag(covariance).prod())
+  np.testing.assert_allclose(
+    best['reverse'] / best['forward'], 1 - correlation**2
+  )
+
+
+def test_a_target_without_correlation_is_fitted_the_same_both_ways():
+  triangle, fits = both((0.2, 0.0, -0.4))
+  for fitted in fits.values():
+    last = fitted.iloc[-1]
+    np.testing.assert_allclose(
+      last[SCALE].to_numpy(float), np.diag(triangle), atol=1e-4
+    )
+    assert last['kl_q_p_nats'] == pytest.approx(0.0, abs=1e-6)
+
+
+# -- The figure ---------------------------------------------------------------
+
+
+def plotted():
+  triangle, fits = both()
+  frame = pd.concat(fits.values())
+  return triangle, frame, density_fit.plot_density_fit(frame, triangle, 'A fit')
 
 
 def test_the_figure_draws_and_leaves_its_frame_alone(tmp_path):
-  frame = fit_frame()
-  plot = density_fit.plot_density_fit(frame, LOC, TRIANGLE, 'A fit')
+  _, frame, plot = plotted()
   picture = test_figures.draw(plot, tmp_path / 'x.png')[..., :3]
   for colour in (figures.PALETTE[6], *figures.PALETTE[:2]):
     near = np.abs(picture - matplotlib.colors.to_rgb(colour)).max(-1) < 0.02
     # Inside the panel, where no text is.
     assert near[100:800, 200:900].sum() > 50, colour
-  pd.testing.assert_frame_equal(frame, fit_frame())
+  pd.testing.assert_frame_equal(frame, plotted()[1])
 
 
 def test_contours_lie_one_and_two_standard_deviations_from_the_mean():
-  plot = density_fit.plot_density_fit(fit_frame(), LOC, TRIANGLE)
+  triangle, _, plot = plotted()
   want = {
-    'target p: variances 1.69, 1.81': (LOC, TRIANGLE @ TRIANGLE.T),
-    'q by KL(q‖p): variances 0.16, 0.25': (
-      [0.5, -1.0],
-      np.diag([0.16, 0.25]),
-    ),
-    'q by KL(p‖q): variances 1.44, 1.96': (
-      [0.6, -1.1],
-      np.diag([1.44, 1.96]),
-    ),
+    'target p: variances 1.72, 1.79': triangle @ triangle.T,
+    'q by KL(q‖p): variances 0.22, 0.22': np.diag([0.2169, 0.2248]),
+    'q by KL(p‖q): variances 1.72, 1.79': np.diag([1.7247, 1.7872]),
   }
   assert list(plot.data['density'].cat.categories) == list(want)
-  for label, (loc, covariance) in want.items():
+  for label, covariance in want.items():
     for radius in (1, 2):
       data = plot.data
       rows = data[(data['density'] == label) & (data['radius'] == radius)]
-      shift = rows[['x', 'y']].to_numpy() - loc
-      distance = (shift * np.linalg.solve(covariance, shift.T).T).sum(-1)
-      np.testing.assert_allclose(np.sqrt(distance), radius)
-      turned = np.unwrap(np.arctan2(shift[:, 1], shift[:, 0]))
+      points = rows[['x', 'y']].to_numpy()
+      distance = (points * np.linalg.solve(covariance, points.T).T).sum(-1)
+      np.testing.assert_allclose(np.sqrt(distance), radius, rtol=1e-3)
+      turned = np.unwrap(np.arctan2(points[:, 1], points[:, 0]))
       assert abs(turned[-1] - turned[0]) == pytest.approx(2 * math.pi)
 
 
-def test_frames_that_cannot_be_drawn_are_refused():
-  frame = fit_frame()
-  for bad, problem in (
-    (frame.drop(columns='scale_1'), 'lacks the columns scale_1'),
-    (frame[:0], 'no rows yet'),
-    (frame[:2], 'no rows of the forward fit'),
-  ):
-    with pytest.raises(figures.FigureError, match=problem):
-      density_fit.plot_density_fit(bad, LOC, TRIANGLE)
+# -- The command --------------------------------------------------------------
 
 
-def test_the_command_draws_the_same_bytes_with_their_origin(tmp_path):
-  write_fit(tmp_path / 'fit')
+def fit(stem, *arguments):
+  return builders.analyse('density_fit', f'--output={stem}', *arguments)
+
+
+def test_numbers_stand_beside_their_closed_forms_in_files_too(tmp_path):
+  stem = tmp_path / 'new' / 'fit'
   drawn = []
   for _ in range(2):
-    code, stdout, stderr = builders.analyse(
-      'density_fit', f'--run_dir={tmp_path / "fit"}'
-    )
+    code, stdout, stderr = fit(stem)
     assert (code, stderr) == (0, '')
-    stem = tmp_path / 'fit' / 'figures' / 'density_fit'
-    paths = [stem.with_suffix(f'.{suffix}') for suffix in figures.FORMATS]
-    assert stdout.split() == [str(path) for path in paths]
-    drawn.append([path.read_bytes() for path in paths])
+    *told, png, pdf, table = stdout.splitlines()
+    assert [png, pdf, table] == [
+      f'{stem}.{end}' for end in ('png', 'pdf', 'csv')
+    ]
+    drawn.append(
+      [pathlib.Path(path).read_bytes() for path in (png, pdf, table)]
+    )
   assert drawn[0] == drawn[1]
-  description = PIL.Image.open(paths[0]).text['Description']
-  for part in ('fit fit', 'commit c0ffee', 'python -m analysis.density_fit'):
+  lines = {line.split()[0]: line for line in told}
+  assert 'KL(q||p) 3.0561, KL(p||q) 1.2298 nats' in lines['start']
+  assert lines['reverse'].count('0.2169, 0.2248') == 2
+  assert lines['forward'].count('1.725, 1.787') == 2
+  description = PIL.Image.open(png).text['Description']
+  for part in ('--scale_tril=-0.5,1.25,1', 'python -m analysis.density_fit'):
     assert part in description
-  assert b'CreationDate' not in drawn[0][1]
+  frame = pd.read_csv(table)
+  pd.testing.assert_frame_equal(
+    frame,
+    pd.concat(both(steps=200)[1].values(), ignore_index=True),
+    check_exact=False,
+  )
 
 
-def test_the_folder_of_the_fit_is_the_default(tmp_path, monkeypatch):
-  monkeypatch.chdir(tmp_path)
-  code, _, stderr = builders.analyse('density_fit')
-  assert code == 1
-  assert stderr.startswith('analysis.density_fit: error: ')
-  assert len(stderr.splitlines()) == 1
-  assert 'runs/density_fit' in stderr
-  (tmp_path / 'runs').mkdir()
-  write_fit(tmp_path / 'runs' / 'density_fit')
-  code, _, stderr = builders.analyse('density_fit', '--format=png')
-  assert (code, stderr) == (0, '')
+def test_a_fit_that_has_not_converged_says_so(tmp_path):
+  code, _, stderr = fit(tmp_path / 'x', '--fit_steps=3', '--format=png')
+  assert code == 0
+  assert stderr.count('has not converged') == 2
 
 
-def test_a_damaged_target_is_refused(tmp_path):
-  folder = tmp_path / 'fit'
-  write_fit(folder)
-  path = folder / records.DENSITY_FIT_TARGET
-  good = json.loads(path.read_text())
-  for bad in (
-    {'loc': None},
-    {'loc': [0, 'x']},
-    {'loc': [0]},
-    {'source': None},
-    {'scale_tril': [[1], [0, 1]]},
-    {'scale_tril': [1, 0]},
-  ):
-    path.write_text(json.dumps(good | bad))
-    code, _, stderr = builders.analyse('density_fit', f'--run_dir={folder}')
-    assert (code, stderr.count('\n')) == (1, 1)
-    assert f'{path} is damaged' in stderr
-  path.unlink()
-  code, _, stderr = builders.analyse('density_fit', f'--run_dir={folder}')
-  assert (code, stderr.count('\n')) == (1, 1)
-  assert f'launch.fit_density --output_dir={folder}' in stderr
+@pytest.mark.parametrize(
+  'argument, problem',
+  [
+    ('--scale_tril=1,2', 'must be three finite numbers'),
+    ('--scale_tril=1,2,3,4', 'must be three finite numbers'),
+    ('--scale_tril=', 'scale_tril'),
+    ('--scale_tril=1,2,x', 'scale_tril'),
+    ('--scale_tril=1,2,nan', 'must be three finite numbers'),
+    ('--scale_tril=1,2,1e30', 'nearer to zero'),
+    ('--fit_learning_rate=0', 'must be finite and greater than 0'),
+    ('--fit_learning_rate=nan', 'must be finite and greater than 0'),
+    ('--fit_learning_rate=inf', 'must be finite and greater than 0'),
+    ('--fit_learning_rate=1e9', 'give a smaller one'),
+    ('--fit_steps=0', 'must be at least 1'),
+    ('--fit_steps=100001', 'at most 100,000'),
+    ('--fit_steps=1.5', 'fit_steps'),
+  ],
+)
+def test_bad_flags_are_refused_in_one_line(tmp_path, argument, problem):
+  code, _, stderr = fit(tmp_path / 'x', argument)
+  assert code in (1, 2)
+  assert stderr.count('\n') == 1, stderr
+  assert problem in stderr
+  assert argument.split('=')[0] in stderr
+  assert not list(tmp_path.iterdir())
