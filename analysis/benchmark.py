@@ -11,11 +11,6 @@ from analysis import command, figures
 from launch import process, records
 
 _METRIC = 'steps_per_second'
-_TASK = ['network', 'batch_size']
-
-_KINDS = (records.OURS, 'what a user would write', 'floor')
-_COLORS = (figures.PALETTE[0], figures.PALETTE[1], figures.PALETTE[6])
-_SHAPES = ('o', 's', 'D')
 
 
 def summarise(frame: pd.DataFrame) -> pd.DataFrame:
@@ -25,28 +20,28 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
     frame: rows of benchmark.csv.
 
   Returns:
-    A row for each contestant at each task: `network`, `batch_size`,
-    `contestant`; `steps_per_second`, the median; and `low`, `median` and
-    `high`, the quartiles over repeats of its speed over this project's.
+    A row for each contestant at each task: `task`, `contestant`;
+    `steps_per_second`, the median; and `low`, `median` and `high`, the
+    quartiles over repeats of its speed over this project's.
 
   Raises:
     FigureError: missing columns, or no speeds.
   """
   figures.check_columns(
-    frame, [*_TASK, 'contestant', 'repeat', 'metric', 'value']
+    frame, ['task', 'contestant', 'repeat', 'metric', 'value']
   )
   speeds = frame[frame['metric'] == _METRIC]
   ours = speeds.loc[
-    speeds['contestant'] == records.OURS, [*_TASK, 'repeat', 'value']
+    speeds['contestant'] == records.OURS, ['task', 'repeat', 'value']
   ]
-  pairs = speeds.merge(ours, on=[*_TASK, 'repeat'], suffixes=('', '_ours'))
+  pairs = speeds.merge(ours, on=['task', 'repeat'], suffixes=('', '_ours'))
   if pairs.empty:
     raise figures.FigureError(
       'the table has no training speeds; python -m launch.benchmark '
-      '--only=mlp,conv measures them'
+      '--only=mlp measures them'
     )
   pairs['relative'] = pairs['value'] / pairs['value_ours']
-  grouped = pairs.groupby([*_TASK, 'contestant'], sort=False)
+  grouped = pairs.groupby(['task', 'contestant'], sort=False)
   return pd.DataFrame(
     {
       'low': grouped['relative'].quantile(0.25),
@@ -65,31 +60,28 @@ def plot_benchmark(frame: pd.DataFrame) -> gg.ggplot:
   """
   figures.check_columns(frame, ['device'])
   summary = summarise(frame)
-  sizes = summary['batch_size'].astype(int).map('batch {:,}'.format)
-  tasks = summary['network'] + '\n' + sizes
+  tasks = summary['task'].str.replace(', ', '\n')
   summary['task'] = pd.Categorical(tasks, tasks.unique())
   # The slowest lies at the bottom, by the first task that has it.
   order = summary.drop_duplicates('contestant').sort_values('median')
   summary['contestant'] = pd.Categorical(
     summary['contestant'], order['contestant']
   )
-  kinds = {records.OURS: _KINDS[0], records.PRODUCTS: _KINDS[2]}
-  summary['kind'] = pd.Categorical(
-    [kinds.get(name, _KINDS[1]) for name in summary['contestant']], _KINDS
-  )
   summary['label'] = [
     f'{speed:,.0f}' if speed >= 10 else f'{speed:.2g}'
     for speed in summary[_METRIC]
   ]
   return (
-    gg.ggplot(summary, gg.aes('median', 'contestant', color='kind'))
+    gg.ggplot(summary, gg.aes('median', 'contestant'))
     + gg.facet_grid(cols='task')
     + gg.geom_vline(xintercept=1.0, color='#b3b3b3', size=0.5)
-    + gg.geom_segment(gg.aes(x='low', xend='high', yend='contestant'), size=0.8)
-    + gg.geom_point(gg.aes(shape='kind'), size=1.6)
-    + gg.geom_text(
-      gg.aes(label='label'), nudge_y=0.36, size=5.5, show_legend=False
+    + gg.geom_segment(
+      gg.aes(x='low', xend='high', yend='contestant'),
+      size=0.8,
+      color=figures.PALETTE[0],
     )
+    + gg.geom_point(size=1.6, color=figures.PALETTE[0])
+    + gg.geom_text(gg.aes(label='label'), nudge_y=0.36, size=5.5)
     + gg.scale_x_log10(
       name=f'speed over that of {records.OURS}: median and quartiles; '
       'numbers: steps per second',
@@ -97,17 +89,10 @@ def plot_benchmark(frame: pd.DataFrame) -> gg.ggplot:
       expand=(0.15, 0),  # Room for the numbers.
     )
     + gg.scale_y_discrete(name='')
-    + gg.scale_color_manual(_COLORS, limits=_KINDS)
-    + gg.scale_shape_manual(_SHAPES, limits=_KINDS)
     + figures.dress(
       figures.DOUBLE_COLUMN,
       0.85 + 0.21 * len(order),
       f'Training speed on {frame["device"].iloc[0]}',
-    )
-    + gg.theme(
-      legend_position='bottom',
-      legend_title=gg.element_blank(),
-      legend_box_spacing=0.02,
     )
   )
 

@@ -10,7 +10,7 @@ from absl import flags
 from launch import cli, records
 from launch.benchmarks import commands, races, results
 
-PARTS = (*races.PROBLEMS, *commands.COMMANDS, 'sweep')
+PARTS = (*races.PROBLEMS, 'startup', 'sweep')
 
 _REPEATS = flags.DEFINE_integer(
   'repeats', 5, 'timings of each contestant, taken in turn', 1, 10_000
@@ -39,14 +39,16 @@ _BENCHMARK_DIR = flags.DEFINE_string(
 _SUMMARY = f"""
 Measures this project beside loops that compute the same in other frameworks,
 on this machine, and writes every timing to {records.BENCHMARK}. Contestants are
-processes that take turns; tables show medians and quartiles. Parts:
+processes that take turns; tables show medians, and the ratios of the turns,
+with their quartiles in brackets. Parts:
   mlp         steps per second of the default model at three batch sizes
   conv        the same of two convolutional networks
+  study       the same of the convolutions that studies of disentanglement
+              train on sprites, and of FactorVAE with them
   evaluation  10,000 images, one posterior sample each
   importance  the importance-weighted bound of Burda et al.'s network, 200
-              samples for each of 500 images, beside its decoder's products
+              samples for each of 500 images
   startup     whole commands beside the bare import of their libraries
-  memory      the most memory that longer training takes, and other data
   sweep       eight betas by launch.sweep beside eight launches of launch.train,
               and its speed at 16,384 steps beside that of one run
 Draw it with python -m analysis.benchmark.
@@ -78,9 +80,7 @@ def main() -> int:
       elif part == 'sweep':
         commands.measure_sweeps(runner, table, repeats)
       else:
-        # Peaks of memory hardly vary.
-        count = 1 if part == 'memory' else repeats
-        commands.measure_commands(part, runner, table, count)
+        commands.measure_commands(runner, table, repeats)
   print(f'\nEvery timing is in {folder / records.BENCHMARK}')
   print(f'next: python -m analysis.benchmark --benchmark_dir={folder}')
   return 0

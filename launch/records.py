@@ -87,8 +87,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
   RATE_PER_LATENT: ('step', 'split', 'latent', 'rate_nats', 'mean_variance'),
   BENCHMARK: (
     'part',
-    'network',
-    'batch_size',
+    'task',
     'contestant',
     'version',
     'device',
@@ -98,9 +97,8 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
   ),
 }
 
-# Contestants of the benchmark that its figure tells from the others.
+# The contestant of the benchmark beside which the others are shown.
 OURS = 'this project'
-PRODUCTS = 'matrix products alone'
 
 # A column of sweep.csv that is no setting: the value of the one that differs
 # from objective to objective, where these have grids of their own.
@@ -124,7 +122,7 @@ _WORDS = (
   'term',
   'metric',
   'part',
-  'network',
+  'task',
   'contestant',
   'version',
   'device',

@@ -1,30 +1,72 @@
 """Times whole commands, beside the import of their libraries."""
 
+import os
 import pathlib
+import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-from launch.benchmarks import contest, results
+from launch.benchmarks import results
 
 IMPORTS = 'import of the libraries'
 TRAIN = ('-m', 'launch.train', '--beta=0.01')
 _SWEEP = ('-m', 'launch.sweep')
 
-# What Python is called with, by part and by name.
-COMMANDS: Mapping[str, Mapping[str, Sequence[str]]] = {
-  'startup': {
-    IMPORTS: ('-c', 'import tensorflow, sonnet, tensorflow_probability'),
-    'launch.train --beta=0.01': TRAIN,
-    'launch.train --help': ('-m', 'launch.train', '--help'),
-    'analysis.loss_curves --help': ('-m', 'analysis.loss_curves', '--help'),
-  },
-  'memory': {
-    '1,024 steps': TRAIN,
-    '16,384 steps': (*TRAIN, '--training_steps=16384'),
-    'all images, by the host': (*TRAIN, '--data_placement=host'),
-  },
+# What Python is called with, by name.
+COMMANDS: Mapping[str, Sequence[str]] = {
+  IMPORTS: ('-c', 'import tensorflow, sonnet, tensorflow_probability'),
+  'launch.train --beta=0.01': TRAIN,
+  'launch.train --help': ('-m', 'launch.train', '--help'),
+  'analysis.loss_curves --help': ('-m', 'analysis.loss_curves', '--help'),
 }
+
+
+class CommandError(ValueError):
+  """A command that was to be timed failed; one line says which and why."""
+
+
+class Measured(NamedTuple):
+  """The time and memory that a process took.
+
+  Attributes:
+    seconds: from its start to its end.
+    peak_mib: the most memory it had, in MiB.
+  """
+
+  seconds: float
+  peak_mib: float
+
+
+def measure(arguments: Sequence[str]) -> Measured:
+  """Runs Python with some arguments, to the end.
+
+  The caller must be small: what it holds itself is the least that Linux says
+  about the peak of the process that it starts.
+
+  Raises:
+    CommandError: it failed.
+  """
+  with tempfile.TemporaryFile('w+', errors='replace') as errors:
+    started = time.perf_counter()
+    process = subprocess.Popen(
+      [sys.executable, *arguments],
+      stdin=subprocess.DEVNULL,
+      stdout=subprocess.DEVNULL,
+      stderr=errors,
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - started
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+      errors.seek(0)
+      said = errors.read().strip().splitlines() or ['nothing']
+      raise CommandError(
+        f'{" ".join(arguments)}: failed, and said last: {said[-1]}'
+      )
+  return Measured(seconds, usage.ru_maxrss / 1024)
 
 
 class Runner:
@@ -35,11 +77,11 @@ class Runner:
     self._data = f'--dataset={dataset}', f'--data_dir={data_dir}'
     self._is_prepared = False
 
-  def run(self, name: str, arguments: Sequence[str]) -> contest.Measured:
+  def run(self, name: str, arguments: Sequence[str]) -> Measured:
     """Returns what a command takes.
 
     Raises:
-      ContestError: it failed.
+      CommandError: it failed.
     """
     if not self._is_prepared:
       # Prepares the data, and has the files read once.
@@ -53,35 +95,32 @@ class Runner:
         *(*arguments[:2], *self._data, *arguments[2:]),
         f'--{output}={folder}',
       ]
-    return contest.measure(arguments)
+    return measure(arguments)
 
 
 def measure_commands(
-  part: str, runner: Runner, table: results.Measurements, repeats: int
+  runner: Runner, table: results.Measurements, repeats: int
 ) -> None:
-  """Measures the commands of a part in turn.
+  """Measures the commands in turn.
 
   Args:
-    part: one of `COMMANDS`.
     runner: runs them.
     table: gets what they take.
     repeats: how often each is run.
 
   Raises:
-    ContestError: one of them failed.
+    CommandError: one of them failed.
   """
-  commands = COMMANDS[part]
-  measured: dict[str, list[contest.Measured]] = {name: [] for name in commands}
+  measured: dict[str, list[Measured]] = {name: [] for name in COMMANDS}
   for _ in range(repeats):
-    for name, arguments in commands.items():
+    for name, arguments in COMMANDS.items():
       measured[name].append(runner.run(name, arguments))
-  metrics = ('peak_mib',) if part == 'memory' else contest.Measured._fields
-  for metric in metrics:
+  for metric in Measured._fields:
     values = {
       name: [getattr(one, metric) for one in ones]
       for name, ones in measured.items()
     }
-    table.add(part, metric, values, next(iter(commands)))
+    table.add('startup', metric, values, next(iter(COMMANDS)))
 
 
 # -- Sweeps -------------------------------------------------------------------

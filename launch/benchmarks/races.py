@@ -2,11 +2,8 @@
 
 import contextlib
 import dataclasses
-import importlib.util
-import pathlib
 import sys
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from launch import records
@@ -14,54 +11,39 @@ from launch.benchmarks import contest, results
 from launch.settings import presets
 from launch.settings.config import Config
 
-PEERS_DIR = pathlib.Path(__file__).parent / 'peers'
+_OURS = 'launch.benchmarks.ours'
+_PEERS = 'launch.benchmarks.peers'
 
 
-class Entrant(NamedTuple):
-  """A loop that may take part.
+class Peer(NamedTuple):
+  """A loop of another framework.
 
   Attributes:
     name: in tables and figures.
-    arguments: of Python, which run the contestant.
-    networks: that it can train.
-    package: that it needs beyond this project's own; None for none.
+    module: that has it.
+    kind: which of the module's loops.
+    parts: of the benchmark, whose problems it can train.
   """
 
   name: str
-  arguments: tuple[str, ...]
-  networks: tuple[str, ...] = ('mlp',)
-  package: str | None = None
+  module: str
+  kind: str
+  parts: tuple[str, ...] = ('mlp',)
 
 
-_ALL = ('mlp', 'strided_conv', 'pooled_conv')
-
-
-def _own(which: str, *networks: str) -> Entrant:
-  name = records.PRODUCTS if which.endswith('products') else records.OURS
-  arguments = '-m', 'launch.benchmarks.contestants', which
-  return Entrant(name, arguments, networks or ('mlp',))
-
-
-def _peer(
-  name: str,
-  script: str,
-  kind: str,
-  networks: tuple[str, ...] = ('mlp',),
-  package: str | None = None,
-) -> Entrant:
-  return Entrant(name, (str(PEERS_DIR / script), kind), networks, package)
-
+_KERAS = ('mlp', 'conv')
+_TORCH = ('mlp', 'conv', 'study')
 
 PEERS = (
-  _peer('founding loop (TF eager)', 'founding_loop.py', 'eager'),
-  _peer('tf.function', 'founding_loop.py', 'function'),
-  _peer('tf.function, XLA', 'founding_loop.py', 'xla'),
-  _peer('Keras fit', 'keras_fit.py', '1', _ALL),
-  _peer('Keras fit, 32 a call', 'keras_fit.py', '32', _ALL),
-  _peer('PyTorch', 'torch_loop.py', 'eager', _ALL, 'torch'),
-  _peer('PyTorch, compiled', 'torch_loop.py', 'compiled', _ALL, 'torch'),
-  _peer('JAX jit', 'jax_loop.py', 'jit', package='jax'),
-  _peer('JAX scan', 'jax_loop.py', 'scan', package='jax'),
+  Peer('founding loop (TF eager)', f'{_PEERS}.founding_loop', 'eager'),
+  Peer('tf.function', f'{_PEERS}.founding_loop', 'function'),
+  Peer('tf.function, XLA', f'{_PEERS}.founding_loop', 'xla'),
+  Peer('Keras fit', f'{_PEERS}.keras_fit', '1', _KERAS),
+  Peer('Keras fit, 32 a call', f'{_PEERS}.keras_fit', '32', _KERAS),
+  Peer('PyTorch', f'{_PEERS}.torch_loop', 'eager', _TORCH),
+  Peer('PyTorch, compiled', f'{_PEERS}.torch_loop', 'compiled', _TORCH),
+  Peer('JAX jit', f'{_PEERS}.jax_loop', 'jit'),
+  Peer('JAX scan', f'{_PEERS}.jax_loop', 'scan'),
 )
 
 
@@ -70,16 +52,33 @@ def _preset(name: str) -> Config:
   return Config(**settings | {'training_steps': None, 'num_epochs': 1.0})
 
 
-# The problems of each part, by the name of their file.
+_STUDY = Config(
+  dataset='sprites',
+  network='burgess_conv',
+  init='he_uniform',
+  posterior_scale='log_variance',
+  reduction='sum',
+  beta=4.0,
+)
+
+# The problems of each part, by their name in tables and figures.
 PROBLEMS: Mapping[str, Mapping[str, Config]] = {
-  'mlp': {f'mlp{size}': Config(batch_size=size) for size in (64, 256, 1024)},
-  'conv': {
-    'strided_conv': _preset('conv_vae'),
-    'pooled_conv': _preset('conv_vae_dropout'),
+  'mlp': {
+    f'mlp, batch {size:,}': Config(batch_size=size) for size in (64, 256, 1024)
   },
-  'evaluation': {'evaluation': Config()},
+  'conv': {
+    'strided_conv, batch 64': _preset('conv_vae'),
+    'pooled_conv, batch 128': _preset('conv_vae_dropout'),
+  },
+  'study': {
+    'burgess_conv, batch 64': _STUDY,
+    'burgess_conv, FactorVAE, batch 64': dataclasses.replace(
+      _STUDY, objective='factor', beta=1.0, gamma=10.0
+    ),
+  },
+  'evaluation': {'10,000 images': Config()},
   'importance': {
-    'importance': Config(
+    '200 samples for 500 images': Config(
       objective='iwae',
       reduction='sum',
       beta=1.0,
@@ -93,88 +92,68 @@ PROBLEMS: Mapping[str, Mapping[str, Config]] = {
   },
 }
 
-
-def _say(line: str) -> None:
-  print(line, file=sys.stderr, flush=True)
-
-
-def _entrants(part: str) -> list[Entrant]:
-  """Returns who takes part and can run here; says what the others lack."""
-  if part == 'evaluation':
-    return [_own('evaluation')]
-  if part == 'importance':
-    return [_own('importance'), _own('importance_products')]
-  found = [_own('ours', *_ALL), _own('products')]
-  missing: dict[str, list[str]] = {}
-  for peer in PEERS:
-    if peer.package and not importlib.util.find_spec(peer.package):
-      missing.setdefault(peer.package, []).append(peer.name)
-    else:
-      found.append(peer)
-  for package, names in missing.items():
-    _say(
-      f'without {", ".join(names)}: {package} is not installed; '
-      "pip install -e '.[benchmark]' does so"
-    )
-  networks = {config.network for config in PROBLEMS[part].values()}
-  return [one for one in found if networks & set(one.networks)]
+# Those that train.
+TRAINING = ('mlp', 'conv', 'study')
 
 
-@dataclasses.dataclass
-class _Racer:
-  """A contestant, its steps in one timing, and its speeds so far."""
-
-  contestant: contest.Contestant
-  version: str = ''
-  steps: int = 1
-  steps_per_second: list[float] = dataclasses.field(default_factory=list)
-
-  def load(self, problem: pathlib.Path) -> None:
-    """Waits until the contestant has started and has the problem."""
-    self.version = self.contestant.load(problem)
-
-  def warm_up(self, block_seconds: float) -> None:
-    """Finds how many steps one timing is to take."""
-    while True:
-      self.contestant.run(self.steps)  # May compile.
-      seconds = min(self.contestant.run(self.steps)[0] for _ in range(2))
-      factor = block_seconds / seconds
-      if factor < 4:
-        break
-      self.steps *= min(10, int(factor))
-    self.steps = max(1, round(self.steps * factor))
-    self.contestant.run(self.steps)
-
-  def time(self) -> None:
-    """Adds one timing."""
-    seconds, _ = self.contestant.run(self.steps)
-    self.steps_per_second.append(self.steps / seconds)
+def _steps_of(contestant: contest.Contestant, block_seconds: float) -> int:
+  """Returns how many steps take so long, once compiled."""
+  steps = 1
+  while True:
+    # The first may compile.
+    seconds = min(contestant.run(steps)[0] for _ in range(3))
+    if seconds > block_seconds / 4:
+      return max(1, round(steps * block_seconds / seconds))
+    steps *= min(10, int(block_seconds / seconds))
 
 
 def _race(
-  problem: pathlib.Path,
+  problem: contest.Problem,
   contestants: Sequence[contest.Contestant],
   repeats: int,
   block_seconds: float,
-) -> list[_Racer]:
-  """Times contestants in turn; leaves out those that fail."""
-  racers = [_Racer(contestant) for contestant in contestants]
+) -> tuple[dict[str, list[float]], dict[str, str]]:
+  """Times contestants in turn; leaves out peers that fail.
 
-  def each(function: Callable[[_Racer], None]) -> None:
-    for racer in list(racers):
+  Returns:
+    Of each, the steps per second of the repeats, and the version.
+  """
+  speeds: dict[str, list[float]] = {c.name: [] for c in contestants}
+  versions: dict[str, str] = {}
+  steps: dict[str, int] = {}
+
+  def load(one: contest.Contestant) -> None:
+    versions[one.name] = one.load(problem)
+
+  def warm_up(one: contest.Contestant) -> None:
+    steps[one.name] = _steps_of(one, block_seconds)
+    one.run(steps[one.name])  # May compile, for so many.
+
+  def take_turn(one: contest.Contestant) -> None:
+    seconds, _ = one.run(steps[one.name])
+    speeds[one.name].append(steps[one.name] / seconds)
+
+  # Nobody is timed before all have started: none disturbs another.
+  for turn in (load, warm_up, *[take_turn] * repeats):
+    for one in contestants:
+      if one.name not in speeds:
+        continue
       try:
-        function(racer)
-      except contest.ContestError as error:
-        _say(f'without {error}')
-        racers.remove(racer)
+        turn(one)
+      except Exception as error:  # A framework's own, of any kind.
+        if one.name == records.OURS:
+          raise
+        cure = ''
+        if isinstance(error, ModuleNotFoundError):
+          cure = "; pip install -e '.[benchmark]' installs it"
+        lines = str(error).strip().splitlines() or [repr(error)]
+        _say(f'without {one.name}: {lines[-1]}{cure}')
+        del speeds[one.name]
+  return speeds, versions
 
-  _say(f'{problem.stem}: {", ".join(c.name for c in contestants)}')
-  each(lambda racer: racer.load(problem))
-  # All have started by now: none disturbs another.
-  each(lambda racer: racer.warm_up(block_seconds))
-  for _ in range(repeats):
-    each(_Racer.time)
-  return racers
+
+def _say(line: str) -> None:
+  print(line, file=sys.stderr, flush=True)
 
 
 def compete(
@@ -184,35 +163,27 @@ def compete(
   repeats: int,
   block_seconds: float,
 ) -> None:
-  """Races the problems of a part.
+  """Races the problems of a part; leaves out contestants that fail.
 
   Args:
     part: one of `PROBLEMS`.
-    data: name of the dataset, and TFDS's data folder.
+    data: the dataset where a problem names none, and TFDS's data folder.
     table: gets every timing.
     repeats: timings of each contestant.
     block_seconds: about how long one timing takes.
-
-  Raises:
-    ContestError: the data cannot be had.
   """
   with contextlib.ExitStack() as stack:
-    folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
-    for name, config in PROBLEMS[part].items():
-      (folder / f'{name}.json').write_text(config.to_json())
-    make = '-m', 'launch.benchmarks.contestants', 'problems', str(folder)
-    contest.measure([*make, *data])
-    contestants = [
-      (entrant, stack.enter_context(contest.start(*entrant[:2])))
-      for entrant in _entrants(part)
-    ]
-    for name, config in PROBLEMS[part].items():
-      able = [one for who, one in contestants if config.network in who.networks]
-      racers = _race(folder / f'{name}.npz', able, repeats, block_seconds)
-      speeds = {r.contestant.name: r.steps_per_second for r in racers}
+    enter = lambda *who: stack.enter_context(contest.Contestant(*who))
+    ours = enter(records.OURS, _OURS, 'training' if part in TRAINING else part)
+    rivals = [ours, *(enter(*peer[:3]) for peer in PEERS if part in peer.parts)]
+    for task, config in PROBLEMS[part].items():
+      if config.dataset == 'auto':
+        config = dataclasses.replace(config, dataset=data[0])
+      problem = ours.call('open_problem', config, data[1])
+      _say(f'{task}: {", ".join(one.name for one in rivals)}')
+      speeds, versions = _race(problem, rivals, repeats, block_seconds)
       metric = 'steps_per_second'
-      if part not in ('mlp', 'conv'):
+      if part not in TRAINING:
         metric = 'seconds'
         speeds = {name: [1 / s for s in speeds[name]] for name in speeds}
-      versions = {racer.contestant.name: racer.version for racer in racers}
-      table.add(part, metric, speeds, records.OURS, versions, config)
+      table.add(part, metric, speeds, records.OURS, versions, task)

@@ -1,7 +1,6 @@
 """The benchmark's results: rows of its file, and tables to read."""
 
 import pathlib
-import sys
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -9,7 +8,6 @@ import numpy as np
 from launch import records
 from launch.benchmarks import contest
 from launch.rundir import provenance
-from launch.settings.config import Config
 
 
 class Measurements:
@@ -33,9 +31,9 @@ class Measurements:
     measured: Mapping[str, Sequence[float]],
     reference: str,
     versions: Mapping[str, str] | None = None,
-    config: Config | None = None,
+    task: str = '',
   ) -> None:
-    """Appends a row for each value; prints medians, quartiles and ratios.
+    """Appends a row for each value; prints medians and ratios with quartiles.
 
     Args:
       part: of the benchmark.
@@ -44,36 +42,32 @@ class Measurements:
       reference: the contestant beside which the others are shown, each repeat
         beside the same one of its own.
       versions: of the packages that were measured, by contestant.
-      config: what was trained or evaluated.
+      task: of the part, where it has several.
     """
-    title = part
-    if config:
-      title = f'{part}: {config.network}, batch {config.batch_size}'
-    print(f'\n{title:28} {metric:>16}   {"quartiles":20} of {reference}')
+    print(f'\n{f"{part}: {task}" if task else part}, {metric}:')
     for name, values in measured.items():
       for repeat, value in enumerate(values):
-        records.append(
-          self._folder,
-          records.BENCHMARK,
-          {
-            'part': part,
-            'network': config.network if config else '',
-            'batch_size': config.batch_size if config else None,
-            'contestant': name,
-            'version': (versions or {}).get(name, ''),
-            'device': self.device,
-            'repeat': repeat,
-            'metric': metric,
-            'value': value,
-          },
-        )
-      low, median, high = map(_number, np.percentile(values, [25, 50, 75]))
-      ratio = ''
+        row = {
+          'part': part,
+          'task': task,
+          'contestant': name,
+          'version': (versions or {}).get(name, ''),
+          'device': self.device,
+          'repeat': repeat,
+          'metric': metric,
+          'value': value,
+        }
+        records.append(self._folder, records.BENCHMARK, row)
+      line = f'{name:28} {_quartiles(values)}'
       if name != reference and reference in measured:
-        ratio = f'{np.median(np.divide(values, measured[reference])):.2f} ×'
-      print(f'{name:28} {median:>16}   {f"{low} to {high}":20} {ratio}')
-    sys.stdout.flush()
+        ratios = np.divide(values, measured[reference])
+        line += f' {_quartiles(ratios)} × {reference}'
+      print(line, flush=True)
 
 
-def _number(value: float) -> str:
-  return f'{value:,.0f}' if value >= 100 else f'{value:.3g}'
+def _quartiles(values: Sequence[float]) -> str:
+  low, median, high = (
+    f'{value:,.0f}' if value >= 100 else f'{value:.3g}'
+    for value in np.percentile(values, [25, 50, 75])
+  )
+  return f'{median:>8} {f"({low} to {high})":20}'

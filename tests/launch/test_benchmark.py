@@ -6,24 +6,34 @@ import numpy as np
 import pytest
 
 from launch import benchmark, records
-from launch.benchmarks import commands, contest, races
+from launch.benchmarks import commands, contest, races, results
 from launch.settings.config import Config
 from tests.launch import conftest
 
-# Echoes what it is asked, and sleeps a millisecond a step.
+# A module that echoes what it is asked, and sleeps a millisecond a step.
 COUNTER = """
-import sys, time
-from launch.benchmarks import commands, contest, races
-def load(problem):
+import os, time
+VERSION = 'counter 1.0'
+def load(problem, kind):
   print('noise on the standard output')
   def loop(steps):
+    if kind == 'mortal':
+      os._exit(1)
     if steps > 9000:
       raise RuntimeError('too many')
     time.sleep(1e-3 * steps)
     return [problem.settings['beta'], steps]
   return loop
-contest.serve(load, 'counter 1.0')
 """
+
+
+@pytest.fixture
+def counter(tmp_path, monkeypatch):
+  """The name of a module that contestants can import."""
+  (tmp_path / 'modules').mkdir()
+  (tmp_path / 'modules' / 'bench_counter.py').write_text(COUNTER)
+  monkeypatch.syspath_prepend(tmp_path / 'modules')
+  return 'bench_counter'
 
 
 def small_problem(recorded=None):
@@ -34,6 +44,7 @@ def small_problem(recorded=None):
     np.arange(20, dtype=np.uint8).reshape(5, 2, 2, 1),
     [layer],
     [layer, layer],
+    [],
     recorded,
   )
 
@@ -48,21 +59,7 @@ def flags(folder, data_dir, *arguments):
   ]
 
 
-# -- The protocol -------------------------------------------------------------
-
-
-def test_a_task_comes_back_from_its_file(tmp_path):
-  recorded = contest.Recorded(
-    np.array([[0, 1], [4, 2]]), np.ones((2, 2, 2)), np.zeros((2, 2, 4))
-  )
-  problem = small_problem(recorded)
-  contest.write_problem(tmp_path / 'a.npz', problem)
-  read = contest.read_problem(tmp_path / 'a.npz')
-  assert read.settings == problem.settings
-  np.testing.assert_array_equal(read.images, problem.images)
-  assert [len(read.encoder), len(read.decoder)] == [1, 2]
-  np.testing.assert_array_equal(read.decoder[1].w, problem.decoder[1].w)
-  np.testing.assert_array_equal([*read.batches()], recorded.batches)
+# -- Contestants -------------------------------------------------------------
 
 
 def test_batches_hold_every_image_before_any_comes_again():
@@ -81,23 +78,26 @@ def test_the_weights_of_the_terms_are_those_of_the_reduction():
   assert problem.rate_weight == 0.5
 
 
-def test_a_contestant_answers_and_says_why_it_failed(tmp_path):
-  contest.write_problem(tmp_path / 'a.npz', small_problem())
-  with contest.start('counter', ['-c', COUNTER]) as contestant:
-    assert contestant.load(tmp_path / 'a.npz') == 'counter 1.0'
+def test_a_contestant_answers_and_says_why_it_failed(counter):
+  with contest.Contestant('counter', counter, '') as contestant:
+    assert contestant.load(small_problem()) == 'counter 1.0'
     seconds, losses = contestant.run(20)
     assert seconds >= 0.02
     assert losses == [0.5, 20.0]
     for _ in range(2):
-      with pytest.raises(contest.ContestError, match='too many'):
+      with pytest.raises(RuntimeError, match='too many'):
         contestant.run(9001)
+  with contest.Contestant('counter', counter, 'mortal') as contestant:
+    contestant.load(small_problem())
+    with pytest.raises(Exception, match='terminated abruptly'):
+      contestant.run(1)
 
 
 def measured(code):
   # By a small process, as Linux counts what the caller holds.
   script = (
-    'from launch.benchmarks import contest\n'
-    f'print(*contest.measure(["-c", {code!r}]))'
+    'from launch.benchmarks import commands\n'
+    f'print(*commands.measure(["-c", {code!r}]))'
   )
   output = subprocess.run(
     [sys.executable, '-c', script],
@@ -115,45 +115,56 @@ def test_a_command_is_measured():
   assert small < 200
   _, large = measured('b"x" * 2**29')
   assert large > 512
-  with pytest.raises(contest.ContestError, match='said last: no'):
-    contest.measure(['-c', 'import sys; sys.exit("no")'])
+  with pytest.raises(commands.CommandError, match='said last: no'):
+    commands.measure(['-c', 'import sys; sys.exit("no")'])
 
 
 # -- The command --------------------------------------------------------------
 
 
-def test_contestants_are_measured_beside_ours(monkeypatch, tmp_path, data_dir):
-  def peer(name, script, package=None):
-    return races.Entrant(name, ('-c', script), ('mlp',), package)
-
-  monkeypatch.setattr(
-    races,
-    'PEERS',
-    (
-      peer('counter', COUNTER),
-      peer('broken', 'raise SystemExit("broken")'),
-      peer('elsewhere', '', 'no_such_package'),
-    ),
+def test_contestants_are_measured_beside_ours(
+  counter, monkeypatch, tmp_path, data_dir
+):
+  peers = (
+    races.Peer('counter', counter, ''),
+    races.Peer('mortal', counter, 'mortal'),
+    races.Peer('elsewhere', 'no_such_package', ''),
+    races.Peer('of another part', counter, '', ('conv',)),
   )
+  monkeypatch.setattr(races, 'PEERS', peers)
   config = Config(hidden_sizes=(8,), latent_size=3)
   monkeypatch.setattr(races, 'PROBLEMS', {'mlp': {'tiny': config}})
   result = conftest.call(
     benchmark.main, flags(tmp_path, data_dir, '--only=mlp', '--repeats=2')
   )
   assert result.code == 0, result.stderr
-  assert 'elsewhere: no_such_package is not installed' in result.stderr
-  assert 'without broken: failed, and said last: broken' in result.stderr
-  for name in ('this project', 'matrix products alone', 'counter'):
-    assert f'\n{name} ' in result.stdout
+  assert (
+    "without elsewhere: No module named 'no_such_package'; pip install"
+    in (result.stderr)
+  )
+  assert 'without mortal: A process in the process pool was' in result.stderr
+  lines = {line[:28].strip(): line for line in result.stdout.splitlines()}
+  assert 'x this project' not in lines['this project']
+  assert lines['counter'].endswith('× this project')
   frame = records.read_table(tmp_path, records.BENCHMARK)
   assert frame['contestant'].value_counts().to_dict() == {
     'this project': 2,
-    'matrix products alone': 2,
     'counter': 2,
   }
   assert set(frame['metric']) == {'steps_per_second'}
   assert (frame['value'] > 0).all()
-  assert set(frame['batch_size']) == {64}
+  assert set(frame['task']) == {'tiny'}
+  version = frame.set_index('contestant')['version']
+  assert set(version['counter']) == {'counter 1.0'}
+
+
+def test_ratios_are_of_turns_and_their_quartiles_are_shown(tmp_path, capsys):
+  table = results.Measurements(tmp_path)
+  values = {'a': [1.0, 2.0, 4.0], 'b': [2.0, 2.0, 12.0]}
+  table.add('mlp', 'seconds', values, 'a')
+  *_, a, b = capsys.readouterr().out.splitlines()
+  assert a.split() == ['a', '2', '(1.5', 'to', '3)']
+  assert ' '.join(b.split()) == 'b 2 (2 to 7) 2 (1.5 to 2.5) × a'
 
 
 def test_commands_are_measured_beside_the_import(
@@ -163,13 +174,16 @@ def test_commands_are_measured_beside_the_import(
     commands.IMPORTS: ('-c', 'import json'),
     'training': (*commands.TRAIN, '--training_steps=2', '--hidden_sizes=4'),
   }
-  monkeypatch.setattr(commands, 'COMMANDS', {'memory': few})
+  monkeypatch.setattr(commands, 'COMMANDS', few)
   result = conftest.call(
-    benchmark.main, flags(tmp_path, data_dir, '--only=memory')
+    benchmark.main,
+    flags(tmp_path, data_dir, '--only=startup', '--repeats=1'),
   )
   assert result.code == 0, result.stderr
   frame = records.read_table(tmp_path, records.BENCHMARK)
   assert frame[['contestant', 'metric']].to_numpy().tolist() == [
+    [commands.IMPORTS, 'seconds'],
+    ['training', 'seconds'],
     [commands.IMPORTS, 'peak_mib'],
     ['training', 'peak_mib'],
   ]
@@ -207,11 +221,7 @@ def test_the_real_command_runs(tmp_path, data_dir):
     text=True,
   )
   assert result.returncode == 0, result.stderr
-  lines = result.stdout.splitlines()
-  assert lines[2].split() == [
-    *('evaluation:', 'mlp,', 'batch', '64', 'seconds', 'quartiles'),
-    *('of', 'this', 'project'),
-  ]
+  assert 'evaluation: 10,000 images, seconds:' in result.stdout
   frame = records.read_table(tmp_path / 'out', records.BENCHMARK)
   assert frame['contestant'].tolist() == ['this project']
 

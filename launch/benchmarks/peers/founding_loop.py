@@ -5,15 +5,14 @@ one Python call for each step.
 """
 
 import itertools
-import sys
 
 import sonnet as snt
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from launch.benchmarks import contest
-
 tfd = tfp.distributions
+
+VERSION = f'tensorflow {tf.__version__}'
 
 
 class VAE(snt.Module):
@@ -81,11 +80,3 @@ def load(problem, kind):
 
   data = iter(batches(problem))
   return lambda steps: [step(*b) for b in itertools.islice(data, steps)]
-
-
-if __name__ == '__main__':
-  tf.config.threading.set_intra_op_parallelism_threads(contest.threads())
-  tf.config.threading.set_inter_op_parallelism_threads(contest.threads())
-  contest.serve(
-    lambda problem: load(problem, sys.argv[1]), f'tensorflow {tf.__version__}'
-  )

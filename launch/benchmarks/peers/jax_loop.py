@@ -3,13 +3,14 @@
 import functools
 import itertools
 import os
-import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from launch.benchmarks import contest
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+
+VERSION = f'jax {jax.__version__}'
 
 
 def mlp(layers, inputs):
@@ -100,10 +101,3 @@ def load(problem, kind):
       return jax.block_until_ready(losses)
 
   return run
-
-
-if __name__ == '__main__':
-  os.environ.setdefault('JAX_PLATFORMS', 'cpu')
-  contest.serve(
-    lambda problem: load(problem, sys.argv[1]), f'jax {jax.__version__}'
-  )

@@ -1,7 +1,6 @@
 """Keras: a model with a `train_step` of its own, trained by `fit`."""
 
 import itertools
-import sys
 import time
 
 import keras
@@ -9,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from launch.benchmarks import contest
+VERSION = f'keras {keras.__version__}'
 
 
 def mlp(latents):
@@ -130,8 +129,25 @@ def copy_weights(model, problem):
       module.set_weights(layer)
 
 
-class Clock(keras.callbacks.Callback):
-  """Times an epoch, without what `fit` does before the first."""
+class Fit(keras.callbacks.Callback):
+  """The loop; times an epoch, without what `fit` does before the first."""
+
+  def __init__(self, problem, steps_per_execution):
+    super().__init__()
+    keras.backend.clear_session()
+    self.problem = problem
+    self.images = problem.float_images()
+    self.vae = VAE(problem)
+    if problem.recorded:
+      steps_per_execution = min(steps_per_execution, 4)
+    self.vae.compile(
+      # Keras adds epsilon before the bias correction, Kingma & Ba's epsilon
+      # hat.
+      keras.optimizers.Adam(problem.settings['learning_rate'], epsilon=1e-8),
+      steps_per_execution=steps_per_execution,
+    )
+    self.vae.head.build((None, *self.vae.encoder.output_shape[1:]))
+    copy_weights(self.vae, problem)
 
   def on_epoch_begin(self, epoch, logs=None):
     self.began = time.perf_counter()
@@ -139,48 +155,26 @@ class Clock(keras.callbacks.Callback):
   def on_epoch_end(self, epoch, logs=None):
     self.seconds = time.perf_counter() - self.began
 
+  def on_train_batch_end(self, batch, logs=None):
+    if self.problem.recorded:
+      self.losses.append(logs['loss'])
 
-def load(problem, steps_per_execution, clock):
-  keras.backend.clear_session()
-  size = problem.settings['batch_size']
-  model = VAE(problem)
-  model.compile(
-    # Keras adds epsilon before the bias correction, Kingma & Ba's epsilon hat.
-    keras.optimizers.Adam(problem.settings['learning_rate'], epsilon=1e-8),
-    steps_per_execution=min(steps_per_execution, 4)
-    if problem.recorded
-    else steps_per_execution,
-  )
-  model.head.build((None, *model.encoder.output_shape[1:]))
-  copy_weights(model, problem)
-  images = problem.float_images()
-
-  def run(steps):
-    losses = []
-    if problem.recorded:
-      batches = images[problem.recorded.batches]
-      data = tf.data.Dataset.from_tensor_slices(
-        (batches, problem.recorded.noise, problem.recorded.dropout)
-      )
-      collect = keras.callbacks.LambdaCallback(
-        on_train_batch_end=lambda batch, logs: losses.append(logs['loss'])
-      )
-      model.fit(data, callbacks=[clock, collect], verbose=0)
+  def __call__(self, steps):
+    self.losses = []
+    if self.problem.recorded:
+      _, noise, uniform, _ = self.problem.recorded
+      batches = self.images[self.problem.recorded.batches]
+      data = tf.data.Dataset.from_tensor_slices((batches, noise, uniform))
+      self.vae.fit(data, callbacks=[self], verbose=0)
     else:
       # One epoch that is as long as asked for.
-      rows = np.concatenate([*itertools.islice(problem.batches(), steps)])
-      model.fit(images[rows], batch_size=size, callbacks=[clock], verbose=0)
-    return losses
+      rows = np.concatenate([*itertools.islice(self.problem.batches(), steps)])
+      size = self.problem.settings['batch_size']
+      self.vae.fit(
+        self.images[rows], batch_size=size, callbacks=[self], verbose=0
+      )
+    return self.losses
 
-  return run
 
-
-if __name__ == '__main__':
-  tf.config.threading.set_intra_op_parallelism_threads(contest.threads())
-  tf.config.threading.set_inter_op_parallelism_threads(contest.threads())
-  clock = Clock()
-  contest.serve(
-    lambda problem: load(problem, int(sys.argv[1]), clock),
-    f'keras {keras.__version__}',
-    lambda: clock.seconds,
-  )
+def load(problem, kind):
+  return Fit(problem, int(kind))

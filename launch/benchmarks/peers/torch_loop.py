@@ -1,7 +1,7 @@
 """PyTorch, eager and compiled."""
 
+import functools
 import itertools
-import sys
 
 import numpy as np
 import torch
@@ -9,6 +9,8 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from launch.benchmarks import contest
+
+VERSION = f'torch {torch.__version__}'
 
 
 class MLP(nn.Module):
@@ -94,7 +96,58 @@ class PooledConv(nn.Module):
     return (0.5 * raw).exp()
 
 
-NETWORKS = {'mlp': MLP, 'strided_conv': StridedConv, 'pooled_conv': PooledConv}
+class BurgessConv(nn.Module):
+  def __init__(self, latents):
+    super().__init__()
+    down = [
+      layer
+      for channels in (1, 32, 32, 32)
+      for layer in (nn.Conv2d(channels, 32, 4, 2, padding=1), nn.ReLU())
+    ]
+    up = [
+      layer
+      for channels in (32, 32, 32, 1)
+      for layer in (nn.ReLU(), nn.ConvTranspose2d(32, channels, 4, 2, 1))
+    ]
+    self.encoder = nn.Sequential(
+      *down,
+      nn.Flatten(),
+      nn.Linear(512, 256),
+      nn.ReLU(),
+      nn.Linear(256, 256),
+      nn.ReLU(),
+    )
+    self.head = nn.Linear(256, 2 * latents)
+    self.decoder = nn.Sequential(
+      nn.Linear(latents, 256),
+      nn.ReLU(),
+      nn.Linear(256, 256),
+      nn.ReLU(),
+      nn.Linear(256, 512),
+      nn.Unflatten(1, (32, 4, 4)),
+      *up,
+    )
+
+  def scale(self, raw):
+    return (0.5 * raw).exp()
+
+
+NETWORKS = {
+  'mlp': MLP,
+  'strided_conv': StridedConv,
+  'pooled_conv': PooledConv,
+  'burgess_conv': BurgessConv,
+}
+
+
+def discriminator(latents):
+  sizes = (latents, *[1000] * 6)
+  layers = [
+    layer
+    for inputs, outputs in itertools.pairwise(sizes)
+    for layer in (nn.Linear(inputs, outputs), nn.LeakyReLU(0.2))
+  ]
+  return nn.Sequential(*layers, nn.Linear(1000, 2))
 
 
 def drop(features, rate, uniform):
@@ -113,12 +166,13 @@ def channels_first(model):
   return order.reshape(height, width, channels).transpose(2, 0, 1).ravel()
 
 
-def copy_weights(model, problem):
+def copy_weights(model, own, problem):
   """Gives layers the values of the problem, in PyTorch's layouts."""
   order = channels_first(model)
   for modules, layers in (
     ([*model.encoder, model.head], problem.encoder),
     (model.decoder, problem.decoder),
+    (own, problem.discriminator),
   ):
     with_weights = [m for m in modules if hasattr(m, 'weight')]
     for module, (w, b) in zip(with_weights, layers, strict=True):
@@ -142,53 +196,85 @@ def batches(problem, model):
     if not problem.recorded:
       yield (batch,)
       continue
-    uniform = problem.recorded.dropout[index]
+    draws = [problem.recorded[k][index] for k in (1, 2, 3)]
     if problem.settings['dropout']:
-      uniform = uniform[:, channels_first(model)]
-    noise = problem.recorded.noise[index]
-    yield batch, torch.from_numpy(noise), torch.from_numpy(uniform)
+      draws[1] = draws[1][:, channels_first(model)]
+    yield batch, *map(torch.from_numpy, draws)
+
+
+def looped(step, data):
+  return lambda steps: [step(*b) for b in itertools.islice(data, steps)]
 
 
 def load(problem, kind):
   torch.set_num_threads(contest.threads())
   settings = problem.settings
   model = NETWORKS[settings['network']](settings['latent_size'])
-  copy_weights(model, problem)
+  own = []
+  if settings['objective'] == 'factor':
+    own = discriminator(settings['latent_size'])
+  copy_weights(model, own, problem)
   # Faster than the default layout for convolutions on CPUs.
   model.to(memory_format=torch.channels_last)
-  optimizer = torch.optim.Adam(
-    model.parameters(), settings['learning_rate'], fused=True
-  )
+  adam = functools.partial(torch.optim.Adam, fused=True)
+  optimizer = adam(model.parameters(), settings['learning_rate'])
 
-  def loss_of(images, noise=None, uniform=None):
+  def elbo(images, noise=None, uniform=None, draws=None):
+    """Returns the loss and the latents."""
     features = drop(model.encoder(images), settings['dropout'], uniform)
     loc, raw = model.head(features).chunk(2, dim=1)
     scale = model.scale(raw) + 1e-6
     noise = torch.randn_like(loc) if noise is None else noise
-    logits = model.decoder(loc + scale * noise)
+    latents = loc + scale * noise
+    logits = model.decoder(latents)
     distortion = F.binary_cross_entropy_with_logits(
       logits, images, reduction='none'
     ).sum((1, 2, 3))
     rate = 0.5 * (scale**2 + loc**2 - 1 - 2 * scale.log()).sum(1)
-    return (
-      problem.distortion_weight * distortion + problem.rate_weight * rate
-    ).mean()
+    loss = problem.distortion_weight * distortion + problem.rate_weight * rate
+    return loss.mean(), latents
 
-  if kind == 'compiled':
-    loss_of = torch.compile(loss_of)
+  wrap = torch.compile if kind == 'compiled' else lambda function: function
+  elbo = wrap(elbo)
 
   def step(*batch):
     optimizer.zero_grad()
-    loss = loss_of(*batch)
+    loss, _ = elbo(*batch)
     loss.backward()
     optimizer.step()
     return loss.detach()
 
-  data = batches(problem, model)
-  return lambda steps: [step(*b) for b in itertools.islice(data, steps)]
-
-
-if __name__ == '__main__':
-  contest.serve(
-    lambda problem: load(problem, sys.argv[1]), f'torch {torch.__version__}'
+  if not own:
+    return looped(step, batches(problem, model))
+  own_optimizer = adam(
+    own.parameters(), settings['discriminator_learning_rate'], (0.5, 0.9)
   )
+  frozen = {name: value.detach() for name, value in own.named_parameters()}
+
+  @wrap
+  def factor(*batch):
+    """Returns FactorVAE's loss, whose gradient passes the discriminator by."""
+    loss, latents = elbo(*batch)
+    real = torch.func.functional_call(own, frozen, latents)
+    total_correlation = (real[:, 0] - real[:, 1]).mean()
+    return loss + settings['gamma'] * total_correlation, latents.detach()
+
+  @wrap
+  def adversary(latents, draws):
+    permuted = latents.gather(0, draws.argsort(0))
+    real, permuted = own(torch.cat([latents, permuted])).chunk(2)
+    real, permuted = F.log_softmax(real, 1), F.log_softmax(permuted, 1)
+    return -0.5 * (real[:, 0] + permuted[:, 1]).mean()
+
+  def factor_step(*batch):
+    optimizer.zero_grad()
+    own_optimizer.zero_grad()
+    loss, latents = factor(*batch)
+    loss.backward()
+    draws = batch[3] if problem.recorded else torch.rand_like(latents)
+    adversary(latents, draws).backward()
+    optimizer.step()
+    own_optimizer.step()
+    return loss.detach()
+
+  return looped(factor_step, batches(problem, model))

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from launch.benchmarks import contest, contestants, races
+from launch.benchmarks import contest, ours, races
 from launch.experiment import build
 from launch.settings.config import Config
 
@@ -20,50 +20,65 @@ MLP = Config(seed=1)
 # times as large, neither counts.
 MLP_IN_NATS = dataclasses.replace(MLP, reduction='sum', beta=0.784)
 CONFIGS = {
-  'mlp': MLP,
-  'mlp_in_nats': MLP_IN_NATS,
-  **races.PROBLEMS['conv'],
+  'mlp': {'mlp': MLP},
+  'mlp_in_nats': {'mlp_in_nats': MLP_IN_NATS},
+  'conv': races.PROBLEMS['conv'],
+  'study': races.PROBLEMS['study'],
 }
 
 
 @pytest.fixture(scope='module')
-def problems(tmp_path_factory, data_dir):
-  """Each config's problem with recorded draws, and our own losses."""
-  folder = tmp_path_factory.mktemp('problems')
+def problems(data_dir):
+  """Of each part, its problems with recorded draws, and our own losses."""
   data = build.open_dataset(
     Config(dataset='mnist_5k'), data_dir, report=lambda line: None
   )
+  digits = np.asarray(data.splits['train'].examples)
+  # Binary, of 64x64, as in the studies.
+  sprites = np.pad(
+    digits[:1000] // 128 * 255, [(0, 0), (18, 18), (18, 18), (0, 0)]
+  )
   made = {}
-  for name, config in CONFIGS.items():
-    problem = contestants.make_problem(
-      config, data.splits['train'].examples, STEPS
-    )
-    contest.write_problem(folder / f'{name}.npz', problem)
-    losses = contestants.load_ours(problem)(STEPS)
-    assert len(losses) == STEPS
-    assert losses[-1] < 0.97 * losses[0]
-    made[name] = folder / f'{name}.npz', losses
+  for part, configs in CONFIGS.items():
+    images = sprites if part == 'study' else digits
+    made[part] = []
+    for config in configs.values():
+      problem = ours.make_problem(config, images, STEPS)
+      losses = ours.load(problem, 'training')(STEPS)
+      assert len(losses) == STEPS
+      assert losses[-1] < 0.97 * losses[0]
+      made[part].append((problem, losses))
   return made
 
 
-def problems_of(peer):
-  names = list(peer.networks)
+def parts_of(peer):
+  parts = list(peer.parts)
   if peer.name.startswith('Keras'):
-    names[0] = 'mlp_in_nats'
-  return names
+    parts[0] = 'mlp_in_nats'
+  return parts
 
 
 @pytest.mark.parametrize('peer', races.PEERS, ids=lambda peer: peer.name)
 def test_a_peer_has_our_losses(peer, problems):
-  if peer.package:
-    pytest.importorskip(peer.package)
-  with contest.start(peer.name, peer.arguments) as contestant:
-    for name in problems_of(peer):
-      path, ours = problems[name]
-      assert contestant.load(path)
-      _, losses = contestant.run(STEPS)
-      # Keras tells the last loss alone of the steps that one call runs.
-      told = STEPS // len(losses)
-      np.testing.assert_allclose(
-        losses, ours[told - 1 :: told], rtol=TOLERANCE, err_msg=name
-      )
+  for package in ('torch', 'jax'):
+    if package in peer.module:
+      pytest.importorskip(package)
+  with contest.Contestant(*peer[:3]) as contestant:
+    for part in parts_of(peer):
+      for problem, own in problems[part]:
+        assert contestant.load(problem)
+        _, losses = contestant.run(STEPS)
+        # Keras tells the last loss alone of the steps that one call runs.
+        told = STEPS // len(losses)
+        np.testing.assert_allclose(
+          losses, own[told - 1 :: told], rtol=TOLERANCE, err_msg=part
+        )
+
+
+def test_the_study_has_the_parameters_of_its_papers(problems):
+  count = lambda layers: sum(w.size + b.size for w, b in layers)
+  (vae, _), (factor, _) = problems['study']
+  for problem in (vae, factor):
+    assert count([*problem.encoder, *problem.decoder]) == 502_005
+  assert count(vae.discriminator) == 0
+  assert count(factor.discriminator) == 5_018_002
