@@ -87,4 +87,4 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-  cli.start(main, _SUMMARY)
+  cli.start(main, _SUMMARY, without=('run_dir',))

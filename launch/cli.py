@@ -65,7 +65,10 @@ def _print_help(summary: str) -> None:
 
 
 def start(
-  main: Callable[..., int | None], summary: str, arguments: Sequence[str] = ()
+  main: Callable[..., int | None],
+  summary: str,
+  arguments: Sequence[str] = (),
+  without: Sequence[str] = (),
 ) -> typing.NoReturn:
   """Runs a command as this process's only purpose, as `run` does.
 
@@ -73,7 +76,10 @@ def start(
     main: takes the arguments and returns an exit code.
     summary: what --help prints first.
     arguments: names of what the command takes beside flags.
+    without: flags of this module that the command does not take.
   """
+  for name in without:
+    delattr(FLAGS, name)
   try:
     run(main, summary, arguments)
   except SystemExit as end:

@@ -17,4 +17,9 @@ def main(old: str, new: str) -> int:
 
 
 if __name__ == '__main__':
-  cli.start(main, _SUMMARY, arguments=('RUN_A', 'RUN_B'))
+  cli.start(
+    main,
+    _SUMMARY,
+    arguments=('RUN_A', 'RUN_B'),
+    without=('run_dir', 'data_dir'),
+  )
