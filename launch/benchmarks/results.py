@@ -61,7 +61,7 @@ class Measurements:
       line = f'{name:28} {_quartiles(values)}'
       if name != reference and reference in measured:
         ratios = np.divide(values, measured[reference])
-        line += f' {_quartiles(ratios)} × {reference}'
+        line += f' {_quartiles(ratios.tolist())} × {reference}'
       print(line, flush=True)
 
 

@@ -156,7 +156,7 @@ class Fit(keras.callbacks.Callback):
     self.seconds = time.perf_counter() - self.began
 
   def on_train_batch_end(self, batch, logs=None):
-    if self.problem.recorded:
+    if logs and self.problem.recorded:
       self.losses.append(logs['loss'])
 
   def __call__(self, steps):

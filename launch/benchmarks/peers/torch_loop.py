@@ -210,7 +210,7 @@ def load(problem, kind):
   torch.set_num_threads(contest.threads())
   settings = problem.settings
   model = NETWORKS[settings['network']](settings['latent_size'])
-  own = []
+  own = nn.Sequential()
   if settings['objective'] == 'factor':
     own = discriminator(settings['latent_size'])
   copy_weights(model, own, problem)
