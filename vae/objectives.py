@@ -11,7 +11,7 @@ the loss's `adversary`, by the optimizer that its method `make_optimizer`
 returns.
 
 Where an objective takes `reduction`, its loss is under it; else it is in nats.
-What more there is to know of it, `terms.declare` says.
+What more there is to know of it, `@terms.objective` says.
 """
 
 import math
@@ -23,7 +23,7 @@ import tensorflow as tf
 from vae import distributions, errors, models, networks, randomness, terms
 
 
-@terms.declare(rate_weight='beta', needs=('rate',))
+@terms.objective(rate_weight='beta', needs=('rate',))
 def elbo(
   model: models.VAE,
   batch: terms.Batch,
@@ -62,14 +62,14 @@ def elbo(
     latents = distributions.sample(sampled.posterior, kl_samples, own)
   rate = terms.rate(model, sampled.posterior, latents, kl)
   distortion = tf.reduce_mean(sampled.distortions, axis=0)
-  values, size = terms.units(
+  values, size = terms.divisors(
     reduction, math.prod(batch.images.shape[1:]), model.prior.event_shape[0]
   )
   loss = tf.reduce_mean(distortion / values + beta * (rate / size))
   return terms.Loss(loss, terms.Terms(rate, distortion))
 
 
-@terms.declare(needs=('code',))
+@terms.objective(needs=('code',))
 def reconstruction(
   model: models.VAE, batch: terms.Batch, *, reduction: str = 'mean'
 ) -> terms.Loss:
@@ -84,7 +84,7 @@ def reconstruction(
   """
   sampled = terms.sample(model, batch.images, batch.key, is_training=True)
   distortion = sampled.distortions[0]
-  values, _ = terms.units(reduction, math.prod(batch.images.shape[1:]), 1)
+  values, _ = terms.divisors(reduction, math.prod(batch.images.shape[1:]), 1)
   loss = tf.reduce_mean(distortion / values)
   return terms.Loss(loss, terms.Terms(tf.zeros_like(distortion), distortion))
 
@@ -96,7 +96,7 @@ def _monte_carlo_terms(
   return terms.Terms(rate, tf.reduce_mean(sampled.distortions, axis=0))
 
 
-@terms.declare(rate_weight='one', needs=('rate', 'density'))
+@terms.objective(rate_weight='one', needs=('rate', 'density'))
 def iwae(
   model: models.VAE, batch: terms.Batch, *, num_samples: int
 ) -> terms.Loss:
@@ -116,7 +116,7 @@ def iwae(
   return terms.Loss(-tf.reduce_mean(bound), _monte_carlo_terms(model, sampled))
 
 
-@terms.declare(rate_weight='one', needs=('rate', 'density'))
+@terms.objective(rate_weight='one', needs=('rate', 'density'))
 def dreg(
   model: models.VAE, batch: terms.Batch, *, num_samples: int
 ) -> terms.Loss:
@@ -174,7 +174,7 @@ def _elbo_terms(
   return sampled, terms.Terms(rate, sampled.distortions[0])
 
 
-@terms.declare(needs=('rate',))
+@terms.objective(needs=('rate',))
 def annealed(
   model: models.VAE,
   batch: terms.Batch,
@@ -205,7 +205,7 @@ def annealed(
   return terms.Loss(loss, elbo_terms, {'capacity_nats': capacity})
 
 
-@terms.declare(needs=('rate', 'marginals'))
+@terms.objective(needs=('rate', 'marginals'))
 def beta_tc(
   model: models.VAE,
   batch: terms.Batch,
@@ -265,7 +265,7 @@ def _dip(
   return terms.Loss(loss, elbo_terms, {'penalty_nats': penalty})
 
 
-@terms.declare(rate_weight='beta', needs=('rate', 'marginals'))
+@terms.objective(rate_weight='beta', needs=('rate', 'marginals'))
 def dip_i(
   model: models.VAE,
   batch: terms.Batch,
@@ -297,7 +297,7 @@ def dip_i(
   return _dip(model, batch, beta, dip_weight, dip_diagonal_weight, kl, False)
 
 
-@terms.declare(rate_weight='beta', needs=('rate', 'marginals'))
+@terms.objective(rate_weight='beta', needs=('rate', 'marginals'))
 def dip_ii(
   model: models.VAE,
   batch: terms.Batch,
@@ -324,7 +324,7 @@ def dip_ii(
   return _dip(model, batch, beta, dip_weight, dip_diagonal_weight, kl, True)
 
 
-@terms.declare(rate_weight='beta', needs=('rate',))
+@terms.objective(rate_weight='beta', needs=('rate',))
 def info(
   model: models.VAE,
   batch: terms.Batch,
@@ -365,7 +365,7 @@ def info(
   return terms.Loss(loss, elbo_terms, {'mmd': discrepancy})
 
 
-@terms.declare(rate_weight='beta', needs=('rate',))
+@terms.objective(rate_weight='beta', needs=('rate',))
 class Factor(snt.Module):
   """FactorVAE: the elbo, and the total correlation that a network estimates.
 

@@ -26,8 +26,8 @@ KL_METHODS = ('exact', 'monte_carlo')
 
 Function = TypeVar('Function', bound=Callable)
 
-# The attribute of an objective that says what it is.
-_NATURE = 'nature'
+# The attribute of an objective that holds its traits.
+_TRAITS = 'traits'
 
 
 class Terms(NamedTuple):
@@ -90,8 +90,8 @@ class Loss(NamedTuple):
   adversary: tf.Tensor | None = None
 
 
-class Nature(NamedTuple):
-  """The nature of an objective, for those who check, name and draw its runs.
+class Traits(NamedTuple):
+  """The traits of an objective, for those who check, name and draw its runs.
 
   Attributes:
     rate_weight: what weighs the rate against the distortion in the loss:
@@ -107,19 +107,19 @@ class Nature(NamedTuple):
   needs: tuple[str, ...] = ()
 
 
-def declare(**nature: Any) -> Callable[[Function], Function]:
-  """Returns a decorator that says what an objective is, as `Nature` does."""
+def objective(**traits: Any) -> Callable[[Function], Function]:
+  """Returns a decorator that gives an objective its `Traits`."""
 
-  def mark(objective: Function) -> Function:
-    setattr(objective, _NATURE, Nature(**nature))
-    return objective
+  def mark(function: Function) -> Function:
+    setattr(function, _TRAITS, Traits(**traits))
+    return function
 
   return mark
 
 
-def nature_of(objective: Callable) -> Nature:
-  """Returns what an objective says that it is."""
-  return getattr(objective, _NATURE, Nature())
+def traits_of(objective: Callable) -> Traits:
+  """Returns the traits of an objective; the defaults where it names none."""
+  return getattr(objective, _TRAITS, Traits())
 
 
 class Sampled(NamedTuple):
@@ -221,7 +221,9 @@ def has_closed_form(
   return True
 
 
-def units(reduction: str, num_values: int, latent_size: int) -> tuple[int, int]:
+def divisors(
+  reduction: str, num_values: int, latent_size: int
+) -> tuple[int, int]:
   """Returns what a reduction divides the distortion and the rate by.
 
   Args:
@@ -257,7 +259,7 @@ def effective_beta(
   Raises:
     ValueError: a reduction that does not exist.
   """
-  values, latents = units(reduction, num_values, latent_size)
+  values, latents = divisors(reduction, num_values, latent_size)
   return beta * values / latents
 
 

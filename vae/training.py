@@ -33,14 +33,15 @@ class Objective(NamedTuple):
   """A loss to minimise, with the network and optimizer that it may own.
 
   Attributes:
-    loss: from a model, a batch and the weights of this step, by name.
+    loss: the objective itself, with its settings: called with a model, a batch
+      and the weights of this step by their names.
     weights: the names of what weighs its terms, such as beta.
     measured: the names of what its losses measure besides.
     module: that owns variables, which minimise its losses' `adversary`.
     optimizer: of those variables, with its slots.
   """
 
-  loss: Callable[[models.VAE, terms.Batch, Mapping[str, tf.Tensor]], terms.Loss]
+  loss: Callable[..., terms.Loss]
   weights: tuple[str, ...] = ()
   measured: tuple[str, ...] = ()
   module: snt.Module | None = None
@@ -212,7 +213,7 @@ def train_step(
   own = objective.module.trainable_variables if objective.module else ()
   with tf.GradientTape(bool(own), watch_accessed_variables=False) as tape:
     tape.watch((*parameters, *own))
-    loss = objective.loss(model, batch, weights)
+    loss = objective.loss(model, batch, **weights)
   gradients = tape.gradient(loss.value, parameters)
   if objective.optimizer:
     objective.optimizer.apply(tape.gradient(loss.adversary, own), own)

@@ -129,7 +129,7 @@ def _make(config: Config, kind: str, **provided: Any) -> Any:
 
 
 class Properties(NamedTuple):
-  """A run's nature, as its parts say it; part of its manifest.
+  """What a run is, as its parts say it; part of its manifest.
 
   Attributes:
     has_elbo: whether there are a rate and a distortion in nats; there are none
@@ -174,7 +174,7 @@ def properties(config: Config, examples: batches.Examples) -> Properties:
       f'{levels}: the Bernoulli log-likelihood is a negative cross-entropy, no '
       'log-density of the image'
     )
-  weight = terms.nature_of(_find(config, 'objective')).rate_weight
+  weight = terms.traits_of(_find(config, 'objective')).rate_weight
   effective_beta = None
   if has_elbo and weight == 'beta':
     effective_beta = terms.effective_beta(
@@ -205,7 +205,7 @@ def _check(config: Config) -> None:
     _find(config, 'posterior'),
     _find(config, 'likelihood'),
   )
-  needs = terms.nature_of(_find(config, 'objective')).needs
+  needs = terms.traits_of(_find(config, 'objective')).needs
   has_rate = getattr(posterior, 'has_rate', True)
   density_of = getattr(likelihood, 'density_of', 'any')
   is_grey = config.binarize == 'none'
@@ -273,22 +273,13 @@ def objective(config: Config, model: models.VAE) -> training.Objective:
     ConfigError: settings that the objective refuses.
     TypeError: an objective that breaks its contract.
   """
-  part = _find(config, 'objective')
-  settings = _settings(config, 'objective')
-  for name in parts.weights(config.objective):  # Come with every step.
-    settings.pop(name, None)
-  module = None
-  if inspect.isclass(part):
+  loss, module = _find(config, 'objective'), None
+  if inspect.isclass(loss):
     w_init = networks.Initializer(config.init, config.seed, _OWN_WEIGHTS)
-    part = module = _make(config, 'objective', w_init=w_init)
+    loss = module = _make(config, 'objective', w_init=w_init)
     snt.allow_empty_variables(module)
-    settings = {}
-
-  def loss(
-    model: models.VAE, batch: terms.Batch, weights: Mapping[str, tf.Tensor]
-  ) -> terms.Loss:
-    return part(model, batch, **settings, **weights)
-
+  else:  # The weights among its settings give way to those of each step.
+    loss = functools.partial(loss, **_settings(config, 'objective'))
   # Two images make the variables, and show what is measured.
   before = [tf.identity(variable) for variable in model.variables]
   shape = model.decode(tf.zeros([2, config.latent_size])).mean().shape
@@ -300,7 +291,9 @@ def objective(config: Config, model: models.VAE) -> training.Objective:
   )
   try:
     first = loss(
-      model, batch, {n: tf.constant(getattr(config, n)) for n in config.weights}
+      model,
+      batch,
+      **{name: tf.constant(getattr(config, name)) for name in config.weights},
     )
   except errors.PartError as error:
     raise config_lib.ConfigError(

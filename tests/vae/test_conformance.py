@@ -62,7 +62,7 @@ class Made(NamedTuple):
   def loss(self, model, images):
     batch = terms.Batch(images, key(), tf.constant(1, tf.int64), 100)
     weights = {name: tf.constant(0.5) for name in self.objective.weights}
-    return self.objective.loss(model, batch, weights)
+    return self.objective.loss(model, batch, **weights)
 
 
 def make(channels=1, **parts):

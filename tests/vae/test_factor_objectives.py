@@ -404,13 +404,7 @@ def trained(objective, weights, jit=False, steps=6):
   engine = training.Engine(
     model,
     optimizer,
-    training.Objective(
-      lambda model, batch, weights: objective(model, batch, **weights),
-      tuple(weights),
-      (),
-      module,
-      own,
-    ),
+    training.Objective(objective, tuple(weights), (), module, own),
     builders.byte_images(30),
     seed=0,
     batch_size=8,

@@ -25,10 +25,7 @@ def make(
   engine = training.Engine(
     model,
     optimizer,
-    training.Objective(
-      lambda model, batch, weights: objective(model, batch, **weights),
-      ('beta',),
-    ),
+    training.Objective(objective, ('beta',)),
     builders.byte_images(30) if images is None else images,
     seed=seed,
     batch_size=8,

@@ -266,5 +266,5 @@ def test_a_module_may_own_nothing_and_an_optimizer_keep_nothing(monkeypatch):
 
 
 def test_an_objective_says_what_it_is_by_a_decorator_or_not_at_all():
-  assert terms.nature_of(_ELBO) == terms.Nature('beta', ('rate',))
-  assert terms.nature_of(lambda model, batch: None) == terms.Nature()
+  assert terms.traits_of(_ELBO) == terms.Traits('beta', ('rate',))
+  assert terms.traits_of(lambda model, batch: None) == terms.Traits()

@@ -26,7 +26,7 @@ ADVERSARIAL = '''
 import sonnet as snt
 
 
-@terms.declare(rate_weight='beta', needs=('rate', 'marginals'))
+@terms.objective(rate_weight='beta', needs=('rate', 'marginals'))
 class Adversarial(snt.Module):
   """The elbo, and the encoder against a critic of its latents."""
 
