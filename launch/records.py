@@ -41,68 +41,42 @@ FIGURES = 'figures'
 SAVED_MODEL = 'saved_model'
 TENSORBOARD = 'tensorboard'
 
+# The columns of each table, in their order.
 COLUMNS: Mapping[str, tuple[str, ...]] = {
-  TRAIN: (
-    'step',
-    'epoch',
-    'beta',
-    'learning_rate',
-    'total',
-    'reconstruction',
-    'kl',
-    'distortion_nats',
-    'rate_nats',
-    'elbo_nats',
-  ),
-  TERMS: ('step', 'term', 'value'),
-  SCORES: (
-    'step',
-    'split',
-    'n',
-    'score',
-    'variant',
-    'draw_seed',
-    'value',
-    'se',
-    'floor',
-    'exact',
-    'active',
+  name: tuple(columns.split())
+  for name, columns in {
+    TRAIN: 'step epoch beta learning_rate total reconstruction kl '
+    'distortion_nats rate_nats elbo_nats',
+    TERMS: 'step term value',
+    TIMING: 'step seconds',
+    EVAL: 'step split n metric num_samples value se',
+    RATE_PER_LATENT: 'step split latent rate_nats mean_variance',
+    SCORES: 'step split n score variant draw_seed value se floor exact active '
     'settings',
-  ),
-  SWEEP_SCORES: (
-    'run_dir',
-    'step',
-    'split',
-    'n',
-    'score',
-    'variant',
-    'draw_seed',
-    'value',
-    'group',
-    'num_models',
-    'settings',
-  ),
-  TIMING: ('step', 'seconds'),
-  EVAL: ('step', 'split', 'n', 'metric', 'num_samples', 'value', 'se'),
-  RATE_PER_LATENT: ('step', 'split', 'latent', 'rate_nats', 'mean_variance'),
-  BENCHMARK: (
-    'part',
-    'task',
-    'contestant',
-    'version',
-    'device',
-    'repeat',
-    'metric',
-    'value',
-  ),
+    SWEEP_SCORES: 'run_dir step split n score variant draw_seed value group '
+    'num_models settings',
+    BENCHMARK: 'part task contestant version device repeat metric value',
+  }.items()
 }
 
-# The contestant of the benchmark beside which the others are shown.
-OURS = 'this project'
+# What a column holds where it is not a number, or none.
+_CONTENTS: Mapping[str, str] = {
+  column: content
+  for content, columns in {
+    'words': 'split term metric part task contestant version device score '
+    'variant settings run_dir group',
+    'counts': 'step n num_samples latent draw_seed active num_models',
+  }.items()
+  for column in columns.split()
+}
 
-# A column of sweep.csv that is no setting: the value of the one that differs
-# from objective to objective, where these have grids of their own.
-STRENGTH = 'strength'
+# What identifies a row that a later write replaces.
+KEYS: Mapping[str, tuple[str, ...]] = {
+  EVAL: ('step', 'split', 'metric', 'num_samples'),
+  RATE_PER_LATENT: ('step', 'split', 'latent'),
+  SCORES: ('step', 'split', 'score', 'variant', 'draw_seed'),
+  SWEEP_SCORES: ('run_dir', 'score', 'variant', 'draw_seed'),
+}
 
 # The tables of a run; the others stand alone.
 RUN_TABLES = (TRAIN, TERMS, TIMING, EVAL, RATE_PER_LATENT)
@@ -113,33 +87,15 @@ _LATER_TABLES = (TERMS, SCORES, SWEEP_SCORES)
 # The file of a table whose name is not that.
 _FILES = {SWEEP_SCORES: SCORES}
 
+# The contestant of the benchmark beside which the others are shown.
+OURS = 'this project'
+
+# A column of sweep.csv that is no setting: the value of the one that differs
+# from objective to objective, where these have grids of their own.
+STRENGTH = 'strength'
+
 # What every figure says of itself, before the name of its command.
 DRAWN_BY = 'drawn by: python -m analysis.'
-
-# Columns that hold words.
-_WORDS = (
-  'split',
-  'term',
-  'metric',
-  'part',
-  'task',
-  'contestant',
-  'version',
-  'device',
-  'score',
-  'variant',
-  'settings',
-  'run_dir',
-  'group',
-)
-
-# What identifies a row that a later write replaces.
-KEYS: Mapping[str, tuple[str, ...]] = {
-  EVAL: ('step', 'split', 'metric', 'num_samples'),
-  RATE_PER_LATENT: ('step', 'split', 'latent'),
-  SCORES: ('step', 'split', 'score', 'variant', 'draw_seed'),
-  SWEEP_SCORES: ('run_dir', 'score', 'variant', 'draw_seed'),
-}
 
 STATUSES = ('running', 'finished', 'failed', 'interrupted')
 
@@ -256,22 +212,11 @@ def _check(
       raise RecordError(f'{path} is damaged: its {key} is {shown[:100]}')
 
 
-_COUNTS = (
-  'step',
-  'n',
-  'num_samples',
-  'latent',
-  'draw_seed',
-  'active',
-  'num_models',
-)
-
-
 def _is_cell(column: str, text: str) -> bool:
   """Returns whether a text may stand in a column of a table."""
-  if column in _WORDS:
+  if _CONTENTS.get(column) == 'words':
     return True
-  if column in _COUNTS:
+  if _CONTENTS.get(column) == 'counts':
     return text.isascii() and text.isdigit() and len(text) < 19
   try:
     return not text or not math.isnan(float(text))
@@ -382,14 +327,13 @@ def to_csv(lines: Iterable[Sequence[Any]]) -> str:
   return buffer.getvalue()
 
 
-def _lines(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
+def _cells(name: str, row: Mapping[str, Any]) -> list[Any]:
   columns = COLUMNS[name]
-  for row in rows:
-    if row.keys() != set(columns):
-      raise ValueError(
-        f'{name} has the columns {columns}, got a row with {tuple(row)}'
-      )
-  return to_csv([row[column] for column in columns] for row in rows)
+  if row.keys() != set(columns):
+    raise ValueError(
+      f'{name} has the columns {columns}, got a row with {tuple(row)}'
+    )
+  return [row[column] for column in columns]
 
 
 def _path(folder: str | os.PathLike, name: str) -> pathlib.Path:
@@ -397,9 +341,9 @@ def _path(folder: str | os.PathLike, name: str) -> pathlib.Path:
 
 
 def write_table(
-  run_dir: pathlib.Path, name: str, rows: Sequence[Mapping[str, Any]]
+  run_dir: pathlib.Path, name: str, rows: Iterable[Mapping[str, Any]] = ()
 ) -> None:
-  """Replaces a table.
+  """Replaces a table, or makes it, of its header alone where there are no rows.
 
   Args:
     run_dir: the run.
@@ -409,13 +353,8 @@ def write_table(
   Raises:
     ValueError: a key that is unknown or missing.
   """
-  content = ','.join(COLUMNS[name]) + '\n' + _lines(name, rows)
-  files.replace_file(_path(run_dir, name), content.encode())
-
-
-def create_table(run_dir: pathlib.Path, name: str) -> None:
-  """Creates a table that holds its header alone."""
-  write_table(run_dir, name, [])
+  lines = [COLUMNS[name], *(_cells(name, row) for row in rows)]
+  files.replace_file(_path(run_dir, name), to_csv(lines).encode())
 
 
 def append(run_dir: pathlib.Path, name: str, *rows: Mapping[str, Any]) -> None:
@@ -430,7 +369,8 @@ def append(run_dir: pathlib.Path, name: str, *rows: Mapping[str, Any]) -> None:
   Raises:
     ValueError: a key that is unknown or missing.
   """
-  files.append_text(_path(run_dir, name), _lines(name, rows))
+  content = to_csv(_cells(name, row) for row in rows)
+  files.append_text(_path(run_dir, name), content)
 
 
 def read_lines(path: pathlib.Path) -> list[list[str]]:
@@ -481,7 +421,9 @@ def read_table(run_dir: str | os.PathLike, name: str) -> 'pd.DataFrame':
   import pandas as pd
 
   frame = pd.DataFrame(read_rows(run_dir, name), columns=list(COLUMNS[name]))
-  for column in frame.columns.difference([*_WORDS]):
+  for column in frame.columns:
+    if _CONTENTS.get(column) == 'words':
+      continue
     try:
       frame[column] = pd.to_numeric(frame[column].replace('', None))
     except (ValueError, TypeError) as error:

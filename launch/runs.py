@@ -7,7 +7,7 @@ import functools
 import os
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -24,8 +24,11 @@ from vae import models
 from vae.data import datasets
 from vae.metrics import evaluation
 
-if TYPE_CHECKING:
-  import pandas as pd
+
+def _table(name: str) -> property:
+  """A table of a run as a data frame, read when it is asked for."""
+  read = lambda run: records.read_table(run.path, name)
+  return property(read, doc=f'The rows of {name}.')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +42,8 @@ class Run:
     step: of the checkpoint that `model` holds.
     model: the VAE, with the checkpoint's variables.
     data_dir: where its dataset is looked for.
+    train, terms, eval, rate_per_latent, scores: the rows of these tables, data
+      frames.
   """
 
   path: pathlib.Path
@@ -48,30 +53,11 @@ class Run:
   model: models.VAE
   data_dir: str
 
-  @property
-  def train(self) -> 'pd.DataFrame':
-    """The rows of train.csv."""
-    return records.read_table(self.path, records.TRAIN)
-
-  @property
-  def terms(self) -> 'pd.DataFrame':
-    """The rows of terms.csv: what the objective measures besides."""
-    return records.read_table(self.path, records.TERMS)
-
-  @property
-  def scores(self) -> 'pd.DataFrame':
-    """The rows of scores.csv: scores of disentanglement."""
-    return records.read_table(self.path, records.SCORES)
-
-  @property
-  def eval(self) -> 'pd.DataFrame':
-    """The rows of eval.csv."""
-    return records.read_table(self.path, records.EVAL)
-
-  @property
-  def rate_per_latent(self) -> 'pd.DataFrame':
-    """The rows of rate_per_latent.csv."""
-    return records.read_table(self.path, records.RATE_PER_LATENT)
+  train = _table(records.TRAIN)
+  terms = _table(records.TERMS)
+  eval = _table(records.EVAL)
+  rate_per_latent = _table(records.RATE_PER_LATENT)
+  scores = _table(records.SCORES)
 
   @functools.cached_property
   def dataset(self) -> datasets.Dataset:

@@ -20,7 +20,7 @@ class Measurements:
   def __init__(self, folder: pathlib.Path):
     """Starts the file anew, in a folder that is made where it is missing."""
     folder.mkdir(parents=True, exist_ok=True)
-    records.create_table(folder, records.BENCHMARK)
+    records.write_table(folder, records.BENCHMARK)
     self._folder = folder
     self.device = f'{provenance.cpu_name()}, {contest.threads()} threads'
 

@@ -128,7 +128,7 @@ def _begin(
     'training_steps': schedule.last,
   }
   for name in records.RUN_TABLES:
-    records.create_table(path, name)
+    records.write_table(path, name)
   records.write_manifest(path, manifest)
   files.replace_file(path / records.CONFIG, config.to_json().encode())
   return State(path, config, dataset, program, schedule, manifest)

@@ -42,7 +42,7 @@ def write_run(
   )
   (run / records.CONFIG).write_text(json.dumps(config))
   for name in (records.TRAIN, records.EVAL, records.RATE_PER_LATENT):
-    records.create_table(run, name)
+    records.write_table(run, name)
   for step in steps:
     row = {
       'step': step,

@@ -62,7 +62,7 @@ def test_a_table_without_speeds_is_refused():
 
 
 def test_the_command_draws_what_the_benchmark_wrote(tmp_path):
-  records.create_table(tmp_path, records.BENCHMARK)
+  records.write_table(tmp_path, records.BENCHMARK)
   command = [
     *(sys.executable, '-m', 'analysis.benchmark', f'--benchmark_dir={tmp_path}')
   ]

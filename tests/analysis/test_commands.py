@@ -191,7 +191,7 @@ def test_a_plain_autoencoder_has_what_needs_no_rate(tmp_path):
     run, {'effective_beta': None}, posterior='deterministic', latent_size=2
   )
   for name in (records.EVAL, records.RATE_PER_LATENT):
-    records.create_table(run, name)
+    records.write_table(run, name)
   for name in ('samples', 'latent_grid'):
     (run / records.ARRAYS / f'{name}.npz').unlink()
   drawn = ('loss_curves', 'reconstructions', 'traversals', 'manifold')

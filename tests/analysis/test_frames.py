@@ -146,7 +146,7 @@ def test_a_run_that_was_killed_at_once_has_a_row(tmp_path):
   (tmp_path / 'run' / records.EVAL).unlink()
   table = frames.read_runs([str(tmp_path / 'run')]).table
   assert len(table) == 1
-  records.create_table(tmp_path / 'run', records.EVAL)
+  records.write_table(tmp_path / 'run', records.EVAL)
   assert frames.read_runs([str(tmp_path / 'run')]).metrics == []
 
 
@@ -229,7 +229,7 @@ def write_early_stopped(run, **manifest):
   manifest = {'best_step': 2, **manifest}
   builders.write_run(run, manifest, False, latent_size=2)
   for name in (records.EVAL, records.RATE_PER_LATENT):
-    records.create_table(run, name)
+    records.write_table(run, name)
   for step in (1, 2, 3, 4):
     for split in ('test', 'validation'):
       common = {'step': step, 'split': split}

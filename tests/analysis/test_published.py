@@ -44,7 +44,7 @@ def test_steps_take_the_mean_of_those_that_a_source_logs(tmp_path):
   run = tmp_path / 'run'
   builders.write_run(run, steps=(1, 2, 4, 50, 64, 100, 128, 150), log_every=50)
   for name in (records.TERMS, records.TIMING):
-    records.create_table(run, name)
+    records.write_table(run, name)
   for step in (1, 2, 50, 100, 150):
     row = {'step': step, 'term': 'total_correlation_nats', 'value': step / 10}
     records.append(run, records.TERMS, row)
@@ -63,7 +63,7 @@ def test_missing_runs_and_metrics_are_refused(tmp_path):
   with pytest.raises(figures.FigureError, match='no run iwae-k5'):
     published.obtained(result, tmp_path)
   shutil.copytree(published._RUNS / 'iwae-k5', tmp_path / 'iwae-k5')
-  records.create_table(tmp_path / 'iwae-k5', records.EVAL)
+  records.write_table(tmp_path / 'iwae-k5', records.EVAL)
   with pytest.raises(figures.FigureError, match='no rows yet'):
     published.obtained(result, tmp_path)
 

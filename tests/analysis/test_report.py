@@ -114,7 +114,7 @@ def test_a_run_killed_early_gets_what_its_files_allow(tmp_path):
   run = tmp_path / 'run'
   builders.write_run(run, {'status': 'running'}, with_arrays=False)
   for name in (records.EVAL, records.RATE_PER_LATENT):
-    records.create_table(run, name)
+    records.write_table(run, name)
   code, _, _ = builders.analyse('report', f'--run_dir={run}')
   assert code == 0
   page = Page(run / 'figures/report.html')

@@ -18,7 +18,7 @@ def write_run(path, settings=None, manifest=None, rows=()):
   records.write_manifest(path, manifest)
   base = {'beta': 0.5, 'latent_size': 2, 'reduction': 'sum', 'seed': 0}
   (path / records.CONFIG).write_text(json.dumps(base | (settings or {})))
-  records.create_table(path, records.EVAL)
+  records.write_table(path, records.EVAL)
   records.upsert(path, records.EVAL, rows)
   return path
 
@@ -200,7 +200,7 @@ def test_both_runs_of_real_training_compare_while_one_is_unfinished(
   shutil.copytree(one, two)
   manifest = records.read_manifest(two)
   records.write_manifest(two, manifest | {'status': 'running'})
-  records.create_table(two, records.EVAL)
+  records.write_table(two, records.EVAL)
   found = columns(call(one, two))
   assert found['status'] == ['finished', 'running']
   assert found['evaluated step'] == ['20', '-']

@@ -39,7 +39,7 @@ def eval_row(**changes):
 
 
 def test_rows_come_back_with_their_types(tmp_path):
-  records.create_table(tmp_path, records.EVAL)
+  records.write_table(tmp_path, records.EVAL)
   records.upsert(
     tmp_path, records.EVAL, [eval_row(), eval_row(step=8, se=None)]
   )
@@ -52,7 +52,7 @@ def test_rows_come_back_with_their_types(tmp_path):
 
 def test_float32_comes_back_exactly(tmp_path):
   value = np.float32(0.1)
-  records.create_table(tmp_path, records.TIMING)
+  records.write_table(tmp_path, records.TIMING)
   records.append(tmp_path, records.TIMING, {'step': 1, 'seconds': value})
   frame = records.read_table(tmp_path, records.TIMING)
   assert np.float32(frame['seconds'][0]) == value
@@ -60,14 +60,14 @@ def test_float32_comes_back_exactly(tmp_path):
 
 @pytest.mark.parametrize('row', [{'step': 1}, {**ROW, 'extra': 2}])
 def test_unknown_and_missing_keys_raise(tmp_path, row):
-  records.create_table(tmp_path, records.TIMING)
+  records.write_table(tmp_path, records.TIMING)
   with pytest.raises(ValueError, match='has the columns'):
     records.append(tmp_path, records.TIMING, row)
   assert records.read_rows(tmp_path, records.TIMING) == []
 
 
 def test_a_half_written_row_is_left_out(tmp_path):
-  records.create_table(tmp_path, records.TIMING)
+  records.write_table(tmp_path, records.TIMING)
   records.append(tmp_path, records.TIMING, ROW)
   with (tmp_path / records.TIMING).open('a') as file:
     file.write('2,0.')
@@ -85,7 +85,7 @@ def test_damaged_tables_are_refused(tmp_path, content):
 
 
 def test_evaluating_again_replaces_the_row_of_the_same_key(tmp_path):
-  records.create_table(tmp_path, records.EVAL)
+  records.write_table(tmp_path, records.EVAL)
   records.upsert(tmp_path, records.EVAL, [eval_row(), eval_row(split='train')])
   records.upsert(tmp_path, records.EVAL, [eval_row(value=-1.0)])
   frame = records.read_table(tmp_path, records.EVAL)
@@ -110,7 +110,7 @@ def test_evaluating_again_replaces_the_row_of_the_same_key(tmp_path):
 def test_one_rule_says_which_step_is_the_result(
   tmp_path, manifest, rows, step, status
 ):
-  records.create_table(tmp_path, records.EVAL)
+  records.write_table(tmp_path, records.EVAL)
   manifest = {
     'status': status,
     'dataset': {'num_images': {'test': 9}},
@@ -124,7 +124,7 @@ def test_one_rule_says_which_step_is_the_result(
 
 
 def test_keep_rows_cuts_what_comes_after(tmp_path):
-  records.create_table(tmp_path, records.TIMING)
+  records.write_table(tmp_path, records.TIMING)
   for step in (1, 2, 4):
     records.append(tmp_path, records.TIMING, {'step': step, 'seconds': 0})
   records.keep_rows(tmp_path, records.TIMING, lambda step, row: step <= 2)

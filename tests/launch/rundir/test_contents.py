@@ -19,7 +19,7 @@ def write_run(run, **manifest):
   """Writes one file of each kind that a run holds."""
   run.mkdir(exist_ok=True)
   for name in records.RUN_TABLES:
-    records.create_table(run, name)
+    records.write_table(run, name)
   checkpoints.save(run, 4, {'x': np.zeros(2)})
   records.write_arrays(run, 'latents', 4, {'means': np.zeros(2)})
   for name, origin in (('a.png', b'\0latin '), ('b.pdf', b''), ('c.html', b'')):
@@ -201,7 +201,7 @@ def test_a_start_that_was_cut_short_is_begun_again(tmp_path):
     with opening.opened(str(tmp_path), False, lambda _: config.Config()):
       pass
     if name:
-      records.create_table(tmp_path, name)
+      records.write_table(tmp_path, name)
   records.write_manifest(tmp_path, test_records.MANIFEST)
   (tmp_path / records.LOG).write_text('a line')
   with opening.opened(str(tmp_path), False, lambda _: config.Config()):
