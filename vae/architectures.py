@@ -95,13 +95,30 @@ class _Layers(snt.Module):
     return tf.reshape(inputs, [-1, *self._output_shape])
 
 
+def _transposed(
+  channels: int,
+  kernel: int | tuple[int, int],
+  w_init: networks.Initializer | None,
+  stride: int = 1,
+  padding: str = 'SAME',
+  output_shape: tuple[int, int] | None = None,
+) -> snt.Module:
+  """A transposed convolution, whose weights have their axes swapped."""
+  return snt.Conv2DTranspose(
+    channels,
+    kernel,
+    output_shape,
+    stride,
+    padding=padding,
+    w_init=w_init and w_init.transposed(),
+  )
+
+
 def _strided_sizes(
   size: tuple[int, int], num_layers: int
 ) -> list[tuple[int, int]]:
   """The sizes before and after each 5x5 convolution of stride 2, VALID."""
-  smallest = 1
-  for _ in range(num_layers):
-    smallest = 2 * (smallest - 1) + 5
+  smallest = 4 * 2**num_layers - 3
   if min(size) < smallest:
     raise _refuse(
       size,
@@ -149,14 +166,7 @@ def strided_conv_decoder(
   ]
   for count, size in zip(reversed(channels), sizes[1:], strict=True):
     layers += [
-      snt.Conv2DTranspose(
-        count,
-        5,
-        size,
-        2,
-        padding='VALID',
-        w_init=w_init and w_init.transposed(),
-      ),
+      _transposed(count, 5, w_init, 2, 'VALID', output_shape=size),
       activation,
     ]
   layers.append(snt.Conv2D(output_shape[-1], 3, w_init=w_init))
@@ -169,23 +179,15 @@ def _pooled_size(size: tuple[int, int], num_layers: int) -> tuple[int, int]:
   The decoder doubles and adds two as often, and adds two more; only where that
   leads back to the image's size does the pair fit.
   """
-  small, back = list(size), list(size)
-  for axis in range(2):
-    for _ in range(num_layers):
-      small[axis] = (small[axis] - 2) // 2
-    back[axis] = small[axis]
-    for _ in range(num_layers):
-      back[axis] = 2 * back[axis] + 2
-    back[axis] += 2
-  if min(small) < 1 or tuple(back) != tuple(size):
-    smallest = 1
-    for _ in range(num_layers):
-      smallest = 2 * smallest + 2
+  small = list(size)
+  for _ in range(num_layers):
+    small = [(side - 2) // 2 for side in small]
+  scale = 2**num_layers
+  if min(small) < 1 or [scale * (side + 2) for side in small] != list(size):
     raise _refuse(
       size,
       f'{num_layers} convolutions of 3×3 with pooling',
-      f'a side must be {smallest + 2}, or more by a multiple of '
-      f'{2**num_layers}',
+      f'a side must be {3 * scale}, or more by a multiple of {scale}',
     )
   return small[0], small[1]
 
@@ -227,11 +229,6 @@ def pooled_conv_decoder(
   """
   small = _pooled_size(_image_size(output_shape), len(channels))
 
-  def transpose(size: int) -> snt.Module:
-    return snt.Conv2DTranspose(
-      size, 3, padding='VALID', w_init=w_init and w_init.transposed()
-    )
-
   def double(inputs: tf.Tensor) -> tf.Tensor:
     return tf.repeat(tf.repeat(inputs, 2, axis=1), 2, axis=2)
 
@@ -239,8 +236,8 @@ def pooled_conv_decoder(
     networks.MLP([], (*small, channels[-1]), w_init=w_init)
   ]
   for size in reversed(channels):
-    layers += [double, transpose(size), activation]
-  layers.append(transpose(output_shape[-1]))
+    layers += [double, _transposed(size, 3, w_init, 1, 'VALID'), activation]
+  layers.append(_transposed(output_shape[-1], 3, w_init, 1, 'VALID'))
   return _Layers(layers, output_shape, 'upsampled_conv_decoder')
 
 
@@ -289,32 +286,17 @@ def deep_conv_decoder(
 ) -> snt.Module:
   """The mirror of `deep_conv_encoder`, with one more layer at full size."""
   extent = _deep_extent(_image_size(output_shape), len(channels))
-
-  def transpose(
-    size: int, kernel: int | tuple[int, int], stride: int, padding: str
-  ) -> list[Callable]:
-    return [
-      snt.Conv2DTranspose(
-        size,
-        kernel,
-        stride=stride,
-        padding=padding,
-        w_init=w_init and w_init.transposed(),
-      ),
-      activation,
-    ]
-
-  def as_pixel(latents: tf.Tensor) -> tf.Tensor:
-    return latents[:, None, None, :]
-
   layers: list[Callable] = [
-    as_pixel,
-    *transpose(channels[-1], extent, 1, 'VALID'),
+    lambda latents: latents[:, None, None, :],  # As a pixel.
+    _transposed(channels[-1], extent, w_init, 1, 'VALID'),
+    activation,
   ]
   for size in reversed(channels):
-    layers += transpose(size, 5, 1, 'SAME') + transpose(size, 5, 2, 'SAME')
+    for stride in (1, 2):
+      layers += [_transposed(size, 5, w_init, stride), activation]
   layers += [
-    *transpose(channels[0], 5, 1, 'SAME'),
+    _transposed(channels[0], 5, w_init),
+    activation,
     snt.Conv2D(output_shape[-1], 5, w_init=w_init),
   ]
   return _Layers(layers, output_shape, 'deep_conv_decoder')
@@ -380,12 +362,7 @@ def _upwards(
   """Dense layers to `start`, then doublings by transposed 4x4 convolutions."""
   layers: list[Callable] = [networks.MLP(hidden_sizes, start, w_init=w_init)]
   for size in channels:
-    layers += [
-      tf.nn.relu,
-      snt.Conv2DTranspose(
-        size, 4, stride=2, w_init=w_init and w_init.transposed()
-      ),
-    ]
+    layers += [tf.nn.relu, _transposed(size, 4, w_init, 2)]
   return layers
 
 

@@ -163,18 +163,8 @@ class ProgramCache:
     report: Callable[[str], None],
     manifest: Mapping[str, Any] | None,
   ) -> datasets.Dataset:
-    static = config.binarize == 'static'
-    cut = build.cut_of(manifest)
-    key = (
-      config.dataset,
-      config.image_size,
-      config.label_column,
-      config.test_share,
-      data_dir,
-      config.num_validation,
-      static,
-      cut,
-    )
+    settings = (getattr(config, name) for name in config_lib.names_of('Data'))
+    key = data_dir, build.cut_of(manifest), *settings
     if not self._dataset or self._dataset[0] != key:
       self._dataset = self._program = None
       dataset = build.open_dataset(config, data_dir, report, manifest)

@@ -29,39 +29,29 @@ def log(
     reconstruction /= state.num_values
     kl /= config.latent_size
   # float32 prints in as many digits as it has.
-  row = {'total': np.float32(measured.loss)}
-  nats: dict[str, Any] = {
-    'beta': None,
-    'kl': None,
-    'distortion_nats': None,
-    'rate_nats': None,
-    'elbo_nats': None,
+  printed = {'total': np.float32(measured.loss)}
+  if state.manifest['has_elbo']:
+    printed['kl'] = np.float32(kl)
+  printed['reconstruction'] = np.float32(reconstruction)
+  if last or state.schedule.is_printed(step):
+    shown.print(
+      str({'step': step} | {name: float(str(v)) for name, v in printed.items()})
+    )
+  epoch = step * config.batch_size / state.schedule.num_train
+  row: dict[str, Any] = dict.fromkeys(records.COLUMNS[records.TRAIN])
+  row |= printed | {
+    'step': step,
+    'epoch': f'{epoch:.6g}',
+    'learning_rate': state.schedule.learning_rates(step, 1)[0],
   }
   if state.manifest['has_elbo']:
-    row['kl'] = np.float32(kl)
-    nats = {
+    row |= {
       'beta': _beta(state),
       'distortion_nats': np.float32(measured.distortion),
       'rate_nats': np.float32(measured.rate),
       'elbo_nats': -np.float32(measured.distortion + measured.rate),
     }
-  row['reconstruction'] = np.float32(reconstruction)
-  if last or state.schedule.is_printed(step):
-    shown.print(
-      str({'step': step} | {name: float(str(v)) for name, v in row.items()})
-    )
-  epoch = step * config.batch_size / state.schedule.num_train
-  records.append(
-    state.path,
-    records.TRAIN,
-    nats
-    | row
-    | {
-      'step': step,
-      'epoch': f'{epoch:.6g}',
-      'learning_rate': state.schedule.learning_rates(step, 1)[0],
-    },
-  )
+  records.append(state.path, records.TRAIN, row)
   records.append(
     state.path,
     records.TERMS,

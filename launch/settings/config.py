@@ -585,6 +585,11 @@ class Config:
     return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True) + '\n'
 
 
+def names_of(group: str) -> list[str]:
+  """Returns the names of the settings of a group."""
+  return [f.name for f in fields() if f.metadata['group'] == group]
+
+
 def field_of(name: str) -> dataclasses.Field:
   return next(field for field in fields() if field.name == name)
 
