@@ -187,14 +187,12 @@ class Normal(snt.Module):
 
   def __call__(self, parameters: tf.Tensor) -> tfd.Distribution:
     """Maps parameters [..., *parameter_shape] to a distribution."""
-    rank = len(self.data_shape)
+    scale = self.scale
     if self._kind == 'per_output':
       parameters, raw_scale = tf.split(parameters, 2, axis=-1)
       scale = tf.nn.softplus(raw_scale) + distributions.SCALE_FLOOR
-      normal = tfd.Normal(self._activation(parameters), scale)
-      return tfd.Independent(normal, rank)
-    normal = tfd.Normal(self._activation(parameters), self.scale)
-    return tfd.Independent(normal, rank)
+    normal = tfd.Normal(self._activation(parameters), scale)
+    return tfd.Independent(normal, len(self.data_shape))
 
   def fit(
     self, distribution: tfd.Distribution, images: tf.Tensor

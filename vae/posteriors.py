@@ -62,15 +62,11 @@ class Normal:
     self.parameter_shape = (2 * latent_size,)
     self._scale = SCALES[posterior_scale]
 
-  def _loc_and_scale(
-    self, parameters: tf.Tensor
-  ) -> tuple[tf.Tensor, tf.Tensor]:
-    loc, raw_scale = tf.split(parameters, 2, axis=-1)
-    return loc, self._scale(raw_scale) + distributions.SCALE_FLOOR
-
   def __call__(self, parameters: tf.Tensor) -> tfd.Distribution:
     """Maps parameters [..., 2 L] to a distribution over [L]."""
-    return tfd.Independent(tfd.Normal(*self._loc_and_scale(parameters)), 1)
+    loc, raw_scale = tf.split(parameters, 2, axis=-1)
+    scale = self._scale(raw_scale) + distributions.SCALE_FLOOR
+    return tfd.Independent(tfd.Normal(loc, scale), 1)
 
 
 class FullCovariance:

@@ -219,10 +219,8 @@ def train_step(
     objective.optimizer.apply(tape.gradient(loss.adversary, own), own)
   optimizer.apply(gradients, parameters)
   loss.terms.check_shapes()
-  distortion, rate = (
-    tf.reduce_mean(loss.terms.distortion),
-    tf.reduce_mean(loss.terms.rate),
-  )
+  distortion = tf.reduce_mean(loss.terms.distortion)
+  rate = tf.reduce_mean(loss.terms.rate)
   adversary = tf.zeros([]) if loss.adversary is None else loss.adversary
   measured = [loss.measured[name] for name in objective.measured]
   return tf.stack([loss.value, distortion, rate, adversary, *measured])

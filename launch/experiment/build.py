@@ -129,7 +129,7 @@ def _make(config: Config, kind: str, **provided: Any) -> Any:
 
 
 class Properties(NamedTuple):
-  """What a run is, as its parts say it; part of its manifest.
+  """The properties of a run, as its parts say them; part of its manifest.
 
   Attributes:
     has_elbo: whether there are a rate and a distortion in nats; there are none

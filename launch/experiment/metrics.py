@@ -461,12 +461,10 @@ def in_words(
     sentence = f'{active} of {latents} latents {verb} active'
   if bounds:
     bound = bounds[-1]
-    return (
-      f'{sentence}; the bound at {bound.num_samples:,} samples is '
-      f'{bound.log_p.value:.1f} ± {bound.log_p.se:.1f} nats '
-      f'(ESS {bound.ess:,.0f}).'
-    ).replace('-', '−')
-  return (
-    f'{sentence}; the elbo is {result.elbo.value:.1f} ± {result.elbo.se:.1f} '
-    'nats.'
-  ).replace('-', '−')
+    measured = (
+      f'bound at {bound.num_samples:,} samples is {bound.log_p.value:.1f} ± '
+      f'{bound.log_p.se:.1f} nats (ESS {bound.ess:,.0f})'
+    )
+  else:
+    measured = f'elbo is {result.elbo.value:.1f} ± {result.elbo.se:.1f} nats'
+  return f'{sentence}; the {measured}.'.replace('-', '−')

@@ -58,12 +58,6 @@ class Schedule:
     number, unit = config_lib.parse_interval(self.config.checkpoint_every)
     return seconds > number if unit == 'seconds' else step % number == 0
 
-  @property
-  def _checkpoint_steps(self) -> int:
-    """Returns the steps between checkpoints; 0 where time decides."""
-    number, unit = config_lib.parse_interval(self.config.checkpoint_every)
-    return int(number) if unit == 'steps' else 0
-
   def _epoch_end(self, epochs_before: int) -> int:
     """Returns the step that presents the last example of an epoch."""
     return -(-(epochs_before + 1) * self.num_train // self.config.batch_size)
@@ -75,12 +69,12 @@ class Schedule:
   def next_stop(self, step: int) -> int:
     """Returns the next step after which something happens."""
     config = self.config
+    intervals = [config.log_every, config.eval_every]
+    number, unit = config_lib.parse_interval(config.checkpoint_every)
+    if unit == 'steps':
+      intervals.append(int(number))
     stops = [self.last, 1 << step.bit_length()]
-    stops += [
-      (step // every + 1) * every
-      for every in (config.log_every, config.eval_every, self._checkpoint_steps)
-      if every
-    ]
+    stops += [(step // every + 1) * every for every in intervals if every]
     if config.patience:
       stops.append(self._epoch_end(self.epochs(step)))
     return min(stops)

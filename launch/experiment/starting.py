@@ -1,7 +1,6 @@
 """Starting a run, or taking it up where its files end."""
 
 import dataclasses
-import math
 import pathlib
 import secrets
 import sys
@@ -55,11 +54,6 @@ class State:
   def seconds(self) -> float:
     """Returns the seconds that all processes of this run have trained."""
     return time.monotonic() - self._clock_zero
-
-  @property
-  def num_values(self) -> int:
-    """The number of values in an example, H W C."""
-    return math.prod(self.dataset.shape)
 
   def write_status(self, status: str, **entries: Any) -> None:
     """Writes manifest.json with a status and new values of some entries."""

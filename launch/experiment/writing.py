@@ -9,7 +9,7 @@ from launch import records
 from launch.experiment import build, metrics, progress, scores
 from launch.experiment.starting import State
 from launch.rundir import checkpoints
-from vae import training
+from vae import terms, training
 
 
 def log(
@@ -24,15 +24,14 @@ def log(
     last: whether training ends with it.
   """
   config, step = state.config, state.step
-  reconstruction, kl = measured.distortion, measured.rate
-  if config.reduction == 'mean':
-    reconstruction /= state.num_values
-    kl /= config.latent_size
+  values, latents = terms.divisors(
+    config.reduction, math.prod(state.dataset.shape), config.latent_size
+  )
   # float32 prints in as many digits as it has.
   printed = {'total': np.float32(measured.loss)}
   if state.manifest['has_elbo']:
-    printed['kl'] = np.float32(kl)
-  printed['reconstruction'] = np.float32(reconstruction)
+    printed['kl'] = np.float32(measured.rate / latents)
+  printed['reconstruction'] = np.float32(measured.distortion / values)
   if last or state.schedule.is_printed(step):
     shown.print(
       str({'step': step} | {name: float(str(v)) for name, v in printed.items()})

@@ -62,14 +62,9 @@ def settings(
   return _differing(_with_defaults(old), _with_defaults(new))
 
 
-def _with_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _with_defaults(settings: Mapping[str, Any]) -> dict[str, str]:
   values = dataclasses.asdict(config.Config()) | dict(settings)
-  return {
-    name: ','.join(map(str, value))
-    if isinstance(value, list | tuple)
-    else value
-    for name, value in sorted(values.items())
-  }
+  return {name: records.text(value) for name, value in sorted(values.items())}
 
 
 # -- Where numbers come from --------------------------------------------------
@@ -80,12 +75,11 @@ def origin(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Difference]:
 
   Changes that were not committed are not known to be the same.
   """
-  found = _differing(_origin(old), _origin(new))
-  commits = _origin(old)['commit'], _origin(new)['commit']
-  if commits[0] == commits[1] and any(
-    doubt in commits[0] for doubt in (_UNKNOWN, _CHANGED)
-  ):
-    found.append(Difference('commit', *commits, 'which may differ'))
+  first, second = _origin(old), _origin(new)
+  found = _differing(first, second)
+  commit = first['commit']
+  if commit == second['commit'] and (_UNKNOWN in commit or _CHANGED in commit):
+    found.append(Difference('commit', commit, commit, 'which may differ'))
   return found
 
 
@@ -174,16 +168,12 @@ def results(old_dir: pathlib.Path, new_dir: pathlib.Path) -> list[Difference]:
     {
       'status': manifest['status'],
       'evaluated step': '-' if step is None else step,
-      'metrics of its own': len(mine.keys() - other.keys()),
+      'metrics of its own': len(mine.keys() - (old.keys() & new.keys())),
     }
-    for manifest, step, mine, other in zip(
-      manifests, steps, measured, (new, old), strict=True
-    )
+    for manifest, step, mine in zip(manifests, steps, measured, strict=True)
   ]
   found = _differing(*states)
-  same_data = (
-    manifests[0]['dataset']['sha256'] == manifests[1]['dataset']['sha256']
-  )
+  data, other_data = (manifest['dataset']['sha256'] for manifest in manifests)
   # Of grey pixels, some likelihoods have a density and others none.
   targets = {
     (_with_defaults(records.read_config(path))['binarize'], m['has_density'])
@@ -194,7 +184,7 @@ def results(old_dir: pathlib.Path, new_dir: pathlib.Path) -> list[Difference]:
       continue
     if len(targets) > 1:
       remark = 'not comparable: other targets'
-    elif not same_data or old[name].num_images != new[name].num_images:
+    elif data != other_data or old[name].num_images != new[name].num_images:
       remark = 'not comparable: other images'
     else:
       remark = _remark(old[name], new[name])

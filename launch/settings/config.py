@@ -590,10 +590,6 @@ def names_of(group: str) -> list[str]:
   return [f.name for f in fields() if f.metadata['group'] == group]
 
 
-def field_of(name: str) -> dataclasses.Field:
-  return next(field for field in fields() if field.name == name)
-
-
 def fields() -> tuple[dataclasses.Field, ...]:
   """Returns the fields of `Config`, in the order of the help."""
   return dataclasses.fields(Config)

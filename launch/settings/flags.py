@@ -136,9 +136,10 @@ def make(given: Mapping[str, Any], stored: Config | None = None) -> Config:
   elif settings.get('num_epochs') is not None:
     settings['training_steps'] = None
   config = Config(**settings)
+  offs = {field.name: field.metadata['off'] for field in config_lib.fields()}
   for name, instead in config.unused().items():
-    value = given.get(name, off := config_lib.field_of(name).metadata['off'])
-    if value != off:
+    value = given.get(name, offs[name])
+    if value != offs[name]:
       raise ConfigError(
         f'--{name}={records.text(value)}: does nothing in this run; it goes '
         f'with {instead}'

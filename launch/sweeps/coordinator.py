@@ -1,6 +1,7 @@
 """Carries out a plan of runs: who trains what next, and what came of it."""
 
 import dataclasses
+import itertools
 import json
 import os
 import pathlib
@@ -46,19 +47,13 @@ class SweepTable:
 
   def add(self, values: Mapping[str, Any], ended: Outcome) -> None:
     """Adds a run that ended."""
-    row = self._rows[ended.name] = _row(values, ended)
-    if row.keys() - set(self._columns):
-      self._write()
-      return
-    files.append_text(self._path, records.to_csv([self._cells(row)]))
-
-  def _cells(self, row: Mapping[str, Any]) -> list[Any]:
-    return [row.get(name) for name in self._columns]
+    self._rows[ended.name] = _row(values, ended)
+    self._write()
 
   def _write(self) -> None:
-    for row in self._rows.values():
-      self._columns += [name for name in row if name not in self._columns]
-    lines = [self._columns, *map(self._cells, self._rows.values())]
+    rows = self._rows.values()
+    columns = [*dict.fromkeys([*self._columns, *itertools.chain(*rows)])]
+    lines = [columns, *([row.get(name) for name in columns] for row in rows)]
     files.replace_file(self._path, records.to_csv(lines).encode())
 
 

@@ -94,14 +94,13 @@ def find(folder: pathlib.Path) -> dict[str, pathlib.Path] | None:
 
 
 def check(name: str, files: Mapping[str, pathlib.Path]) -> None:
-  for (role, path), expected in zip(
-    ((role, files[role]) for role in FILES), MD5[name], strict=True
-  ):
-    del role
-    digest = hashlib.md5(read_bytes(path), usedforsecurity=False).hexdigest()
+  for role, expected in zip(FILES, MD5[name], strict=True):
+    content = read_bytes(files[role])
+    digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if digest != expected:
       raise sources.DamagedError(
-        f'{path} is not the file of {name}: MD5 {digest}, expected {expected}'
+        f'{files[role]} is not the file of {name}: MD5 {digest}, expected '
+        f'{expected}'
       )
 
 

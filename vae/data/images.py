@@ -176,9 +176,8 @@ def _guarded(path: pathlib.Path, function):
           )
         return function(image)
   except Exception as error:  # PIL's readers raise dozens of kinds.
-    reason = ' '.join(str(error).split()) or type(error).__name__
     raise sources.SourceError(
-      f'{path} is no readable image: {reason[:200]}'
+      f'{path} is no readable image: {sources.one_line(error)}'
     ) from error
 
 

@@ -95,8 +95,9 @@ def _run(arguments: list[str], seconds: float) -> str:
       with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
   if process.returncode:
-    reason = ' '.join(complaint.split())
-    raise sources.SourceError(f'npm failed: {reason[:200]}')
+    raise sources.SourceError(
+      f'npm failed: {sources.one_line(complaint or "without a word")}'
+    )
   return output.strip()
 
 

@@ -37,6 +37,11 @@ class DamagedError(ValueError):
   """
 
 
+def one_line(error: Exception | str) -> str:
+  """Returns what an error says, on one line of at most 200 characters."""
+  return ' '.join(str(error).split())[:200] or type(error).__name__
+
+
 @contextlib.contextmanager
 def reading(path: pathlib.Path) -> Iterator[None]:
   """Turns whatever goes wrong while a file is read into a `DamagedError`.
@@ -52,8 +57,7 @@ def reading(path: pathlib.Path) -> Iterator[None]:
   except (SourceError, DamagedError):
     raise
   except Exception as error:
-    reason = ' '.join(str(error).split()) or type(error).__name__
-    raise DamagedError(f'{path} cannot be read: {reason[:200]}') from error
+    raise DamagedError(f'{path} cannot be read: {one_line(error)}') from error
 
 
 class Options(NamedTuple):

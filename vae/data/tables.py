@@ -51,9 +51,8 @@ def read(path: pathlib.Path, label_column: str | None) -> sources.SourceData:
   except (ValueError, csv.Error) as error:  # pandas' errors are ValueErrors.
     if isinstance(error, sources.SourceError):
       raise
-    reason = ' '.join(str(error).split())
     raise sources.SourceError(
-      f'{path} is no readable table: {reason}'
+      f'{path} is no readable table: {sources.one_line(error)}'
     ) from error
   frame.columns = names or [f'{n + 1}' for n in range(frame.shape[1])]
   if '' in frame.columns:

@@ -53,9 +53,8 @@ def builder_of(
   except tfds.core.DatasetNotFoundError:
     raise sources.SourceError(f'TFDS has no dataset named {name!r}') from None
   except (ValueError, AssertionError, RuntimeError) as error:
-    reason = ' '.join(str(error).split())
     raise sources.SourceError(
-      f'TFDS refuses {name!r}: {reason[:200]}'
+      f'TFDS refuses {name!r}: {sources.one_line(error)}'
     ) from error
   features = builder.info.features
   is_dict = isinstance(features, tfds.features.FeaturesDict)
@@ -63,7 +62,7 @@ def builder_of(
   if not isinstance(image, tfds.features.Image) or image.shape[-1] is None:
     raise sources.SourceError(
       f'the TFDS dataset {name!r} does not hold images '
-      f'(its features: {" ".join(str(features).split())[:200]})'
+      f'(its features: {sources.one_line(str(features))})'
     )
   if None in image.shape and image_size is None:
     raise sources.SourceError(
@@ -109,10 +108,9 @@ def _from_builder(
     try:
       yield from tfds.as_numpy(dataset)
     except tf.errors.OpError as error:
-      reason = ' '.join(str(error).split())
       raise sources.DamagedError(
-        f'{builder.data_path} is damaged: {reason[:200]}; delete it to have it '
-        'prepared again'
+        f'{builder.data_path} is damaged: {sources.one_line(error)}; delete it '
+        'to have it prepared again'
       ) from error
 
   def read_images(split: str) -> Iterator[np.ndarray]:
@@ -261,7 +259,6 @@ def download(
     tfds.download.DownloadError,
     download_manager.NonMatchingChecksumError,
   ) as error:
-    reason = ' '.join(str(error).split())
     raise sources.SourceError(
-      f'{type(error).__name__}: {reason[:200]}'
+      f'{type(error).__name__}: {sources.one_line(error)}'
     ) from error
