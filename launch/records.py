@@ -238,8 +238,7 @@ def text(value: Any) -> str:
 
 def write_manifest(run_dir: pathlib.Path, manifest: Mapping[str, Any]) -> None:
   """Replaces manifest.json."""
-  text = json.dumps(manifest, indent=2, sort_keys=True) + '\n'
-  files.replace_file(run_dir / MANIFEST, text.encode())
+  write_object(run_dir / MANIFEST, manifest)
 
 
 def read_manifest(run_dir: str | os.PathLike) -> dict[str, Any]:
@@ -295,6 +294,12 @@ def read_config(run_dir: str | os.PathLike) -> dict[str, Any]:
   return settings
 
 
+def write_object(path: pathlib.Path, content: Mapping[str, Any]) -> None:
+  """Replaces a file of JSON that holds one object, with its keys sorted."""
+  text = json.dumps(content, indent=2, sort_keys=True) + '\n'
+  files.replace_file(path, text.encode())
+
+
 def read_object(path: pathlib.Path) -> dict[str, Any]:
   """Reads a file of JSON that holds one object.
 
@@ -313,7 +318,7 @@ def read_object(path: pathlib.Path) -> dict[str, Any]:
 # -- Tables -------------------------------------------------------------------
 
 
-def _text(value: Any) -> str:
+def _cell(value: Any) -> str:
   if value is None or value != value:
     return ''  # An empty cell is a number that does not exist.
   return str(value)
@@ -323,7 +328,7 @@ def to_csv(lines: Iterable[Sequence[Any]]) -> str:
   """Returns lines as CSV; None and NaN are numbers that do not exist."""
   buffer = io.StringIO()
   writer = csv.writer(buffer, lineterminator='\n')
-  writer.writerows([_text(cell) for cell in line] for line in lines)
+  writer.writerows([_cell(cell) for cell in line] for line in lines)
   return buffer.getvalue()
 
 
@@ -550,7 +555,7 @@ def upsert(
   Safe beside other processes that do the same to the same run, which is to be
   the one that `held` expects.
   """
-  key = lambda row: tuple(_text(row[column]) for column in KEYS[name])
+  key = lambda row: tuple(_cell(row[column]) for column in KEYS[name])
   with held(run_dir, expected):
     merged: dict[tuple[str, ...], Mapping[str, Any]] = {
       key(row): row for row in read_rows(run_dir, name)

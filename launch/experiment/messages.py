@@ -41,12 +41,8 @@ def start(
   else:
     what = f'{shape[0]} columns'
   splits = ', '.join(
-    f'{counts[split]:,} {name}'
-    for split, name in (
-      ('train', 'training'),
-      ('validation', 'validation'),
-      ('test', 'test'),
-    )
+    f'{counts[split]:,} {"training" if split == "train" else split}'
+    for split in ('train', 'validation', 'test')
     if split in counts
   )
   if not manifest['has_elbo']:
@@ -110,13 +106,9 @@ def result(evaluated: evaluation.Evaluation) -> str:
       f'squared error {error.value:.5f} ± {error.se:.5f}, mean over the values '
       'of an example'
     )
-  return ', '.join(
-    f'{name} {nats(estimate)}'
-    for name, estimate in (
-      ('elbo', evaluated.elbo),
-      ('distortion', evaluated.distortion),
-      ('rate', evaluated.rate),
-    )
+  return (
+    f'elbo {nats(evaluated.elbo)}, distortion {nats(evaluated.distortion)}, '
+    f'rate {nats(evaluated.rate)}'
   )
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from launch import files, records
+from launch import records
 from launch.experiment import build, metrics, programs
 from launch.experiment.schedule import Schedule
 from launch.rundir import checkpoints, opening, provenance
@@ -124,8 +124,8 @@ def _begin(
   for name in records.RUN_TABLES:
     records.write_table(path, name)
   records.write_manifest(path, manifest)
-  files.replace_file(path / records.CONFIG, config.to_json().encode())
-  return State(path, config, dataset, program, schedule, manifest)
+  records.write_object(path / records.CONFIG, dataclasses.asdict(config))
+  return State(path, *prepared, schedule, manifest)
 
 
 def _resume(
@@ -135,15 +135,15 @@ def _resume(
   session: Mapping[str, Any],
 ) -> State | None:
   """Loads the newest checkpoint and cuts the tables back to it."""
-  config, dataset, program = prepared
+  config = prepared.config
   stored = config_lib.load(path / records.CONFIG)
   opening.check_same(path, stored, config)
   manifest = records.read_manifest(path)
-  state = State(path, config, dataset, program, schedule, manifest)
+  state = State(path, *prepared, schedule, manifest)
   loaded = checkpoints.load_newest(path, report)
   if loaded is not None:
     state.step, tensors = loaded
-    build.assign(program.variables, tensors)
+    build.assign(state.program.variables, tensors)
   if manifest['status'] == 'finished' and (
     state.step >= schedule.last or manifest.get('stopped_early')
   ):
@@ -170,7 +170,7 @@ def _resume(
       manifest.pop('best_step', None)
   manifest.setdefault('resumed', []).append({'step': state.step, **session})
   state.write_status('running', training_steps=schedule.last)
-  files.replace_file(path / records.CONFIG, config.to_json().encode())
+  records.write_object(path / records.CONFIG, dataclasses.asdict(config))
   print(f'resuming {path} after step {state.step:,}')
   return state
 

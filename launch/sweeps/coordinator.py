@@ -85,20 +85,12 @@ def _check_same(folder: pathlib.Path, plan: grid.Plan) -> None:
       )
   free = {*plan.axes, 'training_steps', 'num_epochs'}
   shared = dataclasses.asdict(plan.runs[0].config)
-  content = json.dumps(
-    {
-      'axes': list(plan.axes),
-      **{name: shared[name] for name in shared.keys() - free},
-    },
-    indent=2,
-    sort_keys=True,
-  )
+  settings = {name: shared[name] for name in shared.keys() - free}
+  # As it comes back from the file: with lists for tuples.
+  content = json.loads(json.dumps({'axes': [*plan.axes], **settings}))
   if not path.exists():
-    files.replace_file(path, content.encode() + b'\n')
-    return
-  if differing := config_lib.differences(
-    records.read_object(path), json.loads(content)
-  ):
+    records.write_object(path, content)
+  elif differing := config_lib.differences(records.read_object(path), content):
     raise records.RecordError(
       f'{folder} holds another sweep ({"; ".join(differing)}); give another '
       '--sweep_dir'

