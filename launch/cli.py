@@ -39,20 +39,21 @@ def data_dir() -> str:
 def _print_help(summary: str) -> None:
   """Prints a command's own flags in groups, and where to find absl's."""
   print(f'{summary.strip()}\n')
-  groups: dict[str, list[flags.Flag]] = {}
+  groups: dict[str, list[flags.Flag]] = {
+    group: [] for group in ('Command', *config.GROUPS)
+  }
   by_name = {field.name: field for field in config.fields()}
   own = FLAGS.flags_by_module_dict()
   # absl files the flags of a module that runs as a program under its path.
   for module in ('launch.cli', sys.argv[0], setting_flags.__name__):
     for flag in own.get(module, ()):
       field = by_name.get(flag.name)
-      group = field.metadata['group'] if field else 'Command'
-      groups.setdefault(group, []).append(flag)
-  for group in ('Command', *config.GROUPS):
-    if group not in groups:
+      groups[field.metadata['group'] if field else 'Command'].append(flag)
+  for group, members in groups.items():
+    if not members:
       continue
     print(f'{group}:')
-    for flag in groups[group]:
+    for flag in members:
       field = by_name.get(flag.name)
       choices = field.metadata['choices'] if field else None
       print(

@@ -135,7 +135,12 @@ class ProgramCache:
     """
     threads = set_threads(config.threads)
     tf.config.experimental.enable_op_determinism()
-    dataset = self._open(config, data_dir, report, manifest)
+    data = data_dir, build.cut_of(manifest), config_lib.data_settings(config)
+    if not self._dataset or self._dataset[0] != data:
+      self._dataset = self._program = None
+      dataset = build.open_dataset(config, data_dir, report, manifest)
+      self._dataset = data, dataset
+    dataset = self._dataset[1]
     if manifest:
       build.check_dataset(dataset, manifest, data_dir)
     config = _resolve(dataclasses.replace(config, threads=threads), dataset)
@@ -155,21 +160,6 @@ class ProgramCache:
     else:
       self._program = key, program
     return Prepared(config, dataset, self._program[1])
-
-  def _open(
-    self,
-    config: Config,
-    data_dir: str,
-    report: Callable[[str], None],
-    manifest: Mapping[str, Any] | None,
-  ) -> datasets.Dataset:
-    settings = (getattr(config, name) for name in config_lib.names_of('Data'))
-    key = data_dir, build.cut_of(manifest), *settings
-    if not self._dataset or self._dataset[0] != key:
-      self._dataset = self._program = None
-      dataset = build.open_dataset(config, data_dir, report, manifest)
-      self._dataset = key, dataset
-    return self._dataset[1]
 
 
 def _resolve(config: Config, dataset: datasets.Dataset) -> Config:

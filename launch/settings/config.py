@@ -585,11 +585,6 @@ class Config:
     return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True) + '\n'
 
 
-def names_of(group: str) -> list[str]:
-  """Returns the names of the settings of a group."""
-  return [f.name for f in fields() if f.metadata['group'] == group]
-
-
 def fields() -> tuple[dataclasses.Field, ...]:
   """Returns the fields of `Config`, in the order of the help."""
   return dataclasses.fields(Config)
@@ -690,6 +685,15 @@ def compiled_settings(config: Config) -> tuple[tuple[str, Any], ...]:
     if field.metadata['compiled'] == 'whether':
       values[field.name] = values[field.name] != field.metadata['off']
   return tuple(values.items())
+
+
+def data_settings(config: Config) -> tuple[Any, ...]:
+  """Returns the values of the settings that the data of a run follow from."""
+  return tuple(
+    getattr(config, field.name)
+    for field in fields()
+    if field.metadata['group'] == 'Data'
+  )
 
 
 # -- config.json --------------------------------------------------------------
