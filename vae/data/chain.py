@@ -83,6 +83,8 @@ def find(
   size = options.image_size
   if size and data.splits['train'].shape[:2] != (size, size):
     data = images.resized(data, size)
+  if path.is_absolute() and cut > 2:
+    data = images.as_binary(data)
   return data
 
 

@@ -282,6 +282,8 @@ def _prepare(
       'nor the name of a TFDS dataset (such as mnist, fashion_mnist, kmnist), '
       'nor the path of a folder or a file'
     )
+  if not is_path(name):
+    cut = min(cut, 2)  # What is prepared of these has not changed since.
   if cut > 1:  # The key was the name alone before.
     key = f'{key}@{cut}'
     if options != sources.OPTIONS:

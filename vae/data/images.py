@@ -129,6 +129,24 @@ def resized(data: sources.SourceData, image_size: int) -> sources.SourceData:
   return data._replace(source=data.source + resizing(image_size), splits=splits)
 
 
+def as_binary(data: sources.SourceData) -> sources.SourceData:
+  """Returns a dataset whose bytes, where all are 0 or 1, are black and white.
+
+  Args:
+    data: images or rows; others stay as they are.
+  """
+  parts = data.splits.values()
+  if not all(
+    part.dtype == np.uint8 and all(batch.max() <= 1 for batch in part.batches())
+    for part in parts
+  ):
+    return data
+  return data._replace(
+    source=f'{data.source}; all values are 0 or 1, taken as black and white',
+    splits={s: p._replace(dtype=np.bool_) for s, p in data.splits.items()},
+  )
+
+
 def fitted(image: np.ndarray, image_size: int) -> np.ndarray:
   """Crops an image to its middle square and resizes it, by Lanczos' filter.
 

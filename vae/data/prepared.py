@@ -57,6 +57,8 @@ def write(
     raise sources.SourceError(
       f'--test_share={share:g}: {name} has a test split of its own'
     )
+  provenance['source'] += _missing(data)
+  data = data._replace(source=provenance['source'])
   plan = _plan(data, share)
   dtype = data.splits['train'].dtype
   packed = dtype == np.bool_
@@ -141,6 +143,24 @@ def _plan(
   except sources.SourceError as error:
     raise sources.SourceError(f'--test_share={share:g}: {error}') from error
   return plan | {'train': ('train', train), 'test': ('train', test)}
+
+
+def _missing(data: sources.SourceData) -> str:
+  """Says which classes a split lacks that the source itself cut."""
+  notes = ''
+  labels = {s: p.labels for s, p in data.splits.items() if p.labels is not None}
+  if labels:
+    classes = np.unique(np.concatenate([*labels.values()]))
+    for split, held in labels.items():
+      missing = np.setdiff1d(classes, held)
+      if missing.size:
+        names = data.label_names or ()
+        first = names[missing[0]] if missing[0] < len(names) else missing[0]
+        notes += (
+          f'; WARNING: its {split} split lacks {missing.size} of '
+          f'{classes.size} classes, such as {first}'
+        )
+  return notes
 
 
 def _standardised(

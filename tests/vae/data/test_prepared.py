@@ -2,6 +2,7 @@ import errno
 import os
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from vae.data import bits, datasets, prepared, sources
@@ -67,3 +68,43 @@ def test_black_and_white_images_are_packed_and_keep_their_factors(tmp_path):
     np.testing.assert_array_equal(split['examples'], images[rows] * 255)
     seen += [*rows]
   assert sorted(seen) == [*range(60)]
+
+
+@pytest.mark.parametrize('kind', ['npy', 'npz', 'folder'])
+def test_images_of_zeros_and_ones_are_binary_and_said_to_be(tmp_path, kind):
+  masks = np.random.default_rng(0).integers(0, 2, [20, 5, 6], np.uint8)
+  path = tmp_path / f'masks.{kind}'
+  if kind == 'npy':
+    np.save(path, masks)
+  elif kind == 'npz':
+    np.savez(path, images=masks)
+  else:
+    path.mkdir()
+    for number, mask in enumerate(masks):
+      PIL.Image.fromarray(mask).save(path / f'{number:02}.png')
+  found = datasets.load(str(path), tmp_path / 'data', quiet)
+  assert found.provenance['pixels'] == 'binary'
+  assert '0 or 1, taken as black and white' in found.provenance['source']
+  held = np.concatenate([np.asarray(s.examples) for s in found.splits.values()])
+  assert sorted(map(bytes, held)) == sorted(map(bytes, masks * np.uint8(255)))
+  # A run that an older version started finds its data as they were.
+  older = datasets.load(str(path), tmp_path / 'data', quiet, cut=2)
+  assert 'pixels' not in older.provenance
+  np.testing.assert_array_equal(
+    older.splits['test'].examples, found.splits['test'].examples
+  )
+
+
+def test_a_given_split_that_lacks_a_class_says_so(tmp_path):
+  images = np.random.default_rng(0).integers(0, 256, [9, 4, 4, 1], np.uint8)
+  labels = np.arange(9) % 3
+  splits = {
+    'train': sources.in_memory(images, labels),
+    'test': sources.in_memory(images[:2], labels[:2]),
+  }
+  data = sources.SourceData('1', 'here', splits, label_names=('a', 'b', 'c'))
+  prepared.write('test', data, tmp_path, sources.OPTIONS, sources.CUT)
+  _, provenance = prepared.read(tmp_path)
+  assert provenance['source'] == (
+    'here; WARNING: its test split lacks 1 of 3 classes, such as c'
+  )
