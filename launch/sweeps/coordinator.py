@@ -90,7 +90,12 @@ def _check_same(folder: pathlib.Path, plan: grid.Plan) -> None:
   content = json.loads(json.dumps({'axes': [*plan.axes], **settings}))
   if not path.exists():
     records.write_object(path, content)
-  elif differing := config_lib.differences(records.read_object(path), content):
+    return
+  # A setting that is newer than the sweep had its default there.
+  defaults = json.loads(json.dumps(dataclasses.asdict(Config())))
+  old = {n: defaults[n] for n in content.keys() & defaults.keys()}
+  old |= records.read_object(path)
+  if differing := config_lib.differences(old, content):
     raise records.RecordError(
       f'{folder} holds another sweep ({"; ".join(differing)}); give another '
       '--sweep_dir'

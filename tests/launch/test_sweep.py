@@ -329,6 +329,17 @@ def test_strength_is_a_column_that_analysis_takes_for_an_axis(tmp_path):
   assert 'strength' not in swept.metrics
 
 
+def test_a_sweep_that_is_older_than_a_setting_goes_on(tmp_path):
+  carry_out(tmp_path, finish, beta=[0.5, 2.0])
+  path = tmp_path / records.SWEEP_PLAN
+  noted = records.read_object(path)
+  del noted['hidden_sizes'], noted['dropout']
+  path.write_text(json.dumps(noted))
+  assert carry_out(tmp_path, finish, beta=[0.5, 4.0]) == 0
+  with pytest.raises(records.RecordError, match=r'dropout: 0\S* -> 0\.5'):
+    carry_out(tmp_path, finish, beta=[0.5, 4.0], dropout=[0.5])
+
+
 @pytest.mark.parametrize('content', ['place,time\nhere,1\n', '', '\0'])
 def test_a_table_that_no_sweep_wrote_is_kept(tmp_path, content):
   (tmp_path / records.SWEEP).write_text(content)
