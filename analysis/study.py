@@ -236,10 +236,9 @@ def plot_correlations(
   frame = frame.assign(
     first=pd.Categorical(frame['first'], first[::-1]),
     second=pd.Categorical(frame['second'], second),
-    label=frame['value'].map(lambda v: '' if np.isnan(v) else f'{v:.2f}'),
+    label=frame['value'].map(_number(2), na_action='ignore').fillna(''),
     ink=np.where(frame['value'].abs() > 0.6, 'white', 'black'),
   )
-  frame['label'] = frame['label'].str.replace('-', '−')
   return (
     gg.ggplot(frame, gg.aes('second', 'first', fill='value'))
     + gg.geom_tile(color='white', size=0.5)

@@ -11,6 +11,7 @@ PATHS = (
   ROOT / 'launch' / 'benchmarks' / 'README.md',
   ROOT / 'analysis' / 'README.md',
   ROOT / 'analysis' / 'results' / 'answers.md',
+  ROOT / 'analysis' / 'results' / 'disentanglement.md',
   ROOT / 'analysis' / 'results' / 'published.md',
 )
 TEXTS = {path: path.read_text('utf-8') for path in PATHS}

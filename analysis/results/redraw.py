@@ -22,6 +22,8 @@ RESULTS = pathlib.Path('analysis', 'results')
 _MNIST = '--run_dir=runs/gallery/mnist'
 _TWO_LATENTS = '--run_dir=runs/gallery/two_latents'
 
+_DISENTANGLEMENT = f'--sweep_dir={RESULTS}/sweeps/disentanglement'
+
 RUNS: Sequence[str] = (
   f'launch.train --beta=0.01 --seed=0 --dataset=mnist --eval_every=64 {_MNIST}',
   'launch.train --latent_size=2 --reduction=sum --beta=1 --seed=0 '
@@ -43,6 +45,15 @@ FIGURES: Mapping[str, str] = {
   'sweep_beta': f'analysis.sweep --sweep_dir={RESULTS}/sweeps/beta',
   'sweep_latent_size': 'analysis.sweep '
   f'--sweep_dir={RESULTS}/sweeps/latent_size',
+  'disentanglement_curves': f'analysis.loss_curves {_DISENTANGLEMENT} '
+  '--color=objective',
+  'disentanglement_scores': f'analysis.scores {_DISENTANGLEMENT} '
+  '--x=strength --color=objective',
+  'disentanglement_elbo': f'analysis.sweep {_DISENTANGLEMENT} '
+  '--x=strength --color=objective --metric=elbo_nats',
+  'disentanglement_variance': f'analysis.study {_DISENTANGLEMENT}',
+  'disentanglement_correlations': f'analysis.study {_DISENTANGLEMENT} '
+  '--correlations',
   'benchmark': f'analysis.benchmark --benchmark_dir={RESULTS}/benchmark',
 }
 
