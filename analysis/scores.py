@@ -209,7 +209,7 @@ def plot_scores(
       down * height + 0.5 + 0.16 * (legend_rows + 1),
       title,
       'Small points: runs; large: their mean over seeds, with its 95% interval '
-      "(Student's t) where there are several."
+      "(Student's t) where there are three or more."
       + (
         ' UDR compares seeds with each other and has none.'
         if scored['joint'].any()
@@ -232,8 +232,8 @@ def over_seeds(scored: pd.DataFrame) -> pd.DataFrame:
     scored: rows of `read_frame` with a `place` on the horizontal axis.
 
   Returns:
-    Columns panel, series, color, place, mean, low and high; NaN for one seed,
-    and for joint scores.
+    Columns panel, series, color, place, mean, low and high; NaN for one seed or
+    two, and for joint scores.
   """
   import scipy.stats  # Slow, and --help has no use for it.
 
@@ -241,7 +241,9 @@ def over_seeds(scored: pd.DataFrame) -> pd.DataFrame:
   seeds = scored.groupby(keys, observed=True)
   result = seeds['value'].agg(['mean', 'sem', 'count']).reset_index()
   # Scores that compare seeds are not independent of each other.
-  result['sem'] = result['sem'].mask(seeds['joint'].any().to_numpy())
+  joint = seeds['joint'].any().to_numpy()
+  # From two seeds it reaches over 12 standard errors, and hides all else.
+  result['sem'] = result['sem'].mask(joint | (result['count'] < 3))
   freedom = np.maximum(1, result['count'] - 1)
   half = result['sem'] * scipy.stats.t.ppf(0.5 + _LEVEL / 2, freedom)
   low, high = result['mean'] - half, result['mean'] + half

@@ -86,6 +86,14 @@ def test_intervals_are_those_of_the_mean_over_seeds(tmp_path):
   )
 
 
+def test_two_seeds_give_no_interval(tmp_path):
+  write_grid(tmp_path)
+  frame = scores.read_frame(runs_of(tmp_path / '*-*'), 'beta')
+  frame = frame.assign(place=frame['x'])
+  few = frame.groupby('x').head(2)
+  assert scores.over_seeds(few)[['low', 'high']].isna().all(axis=None)
+
+
 def test_a_union_of_grids_has_a_line_for_each_objective(tmp_path):
   write_grid(tmp_path)
   runs = runs_of(tmp_path / '*-*')
@@ -105,7 +113,7 @@ def test_a_union_of_grids_has_a_line_for_each_objective(tmp_path):
 
 
 def test_udr_of_a_sweep_is_drawn_without_an_interval(tmp_path):
-  folder = test_frames.write_sweep(tmp_path / 'sweep')
+  folder = test_frames.write_sweep(tmp_path / 'sweep', ['finished'] * 3)
   rows = [
     {
       'run_dir': f'beta=1/seed={seed}',
@@ -117,21 +125,21 @@ def test_udr_of_a_sweep_is_drawn_without_an_interval(tmp_path):
       'draw_seed': 0,
       'value': 0.5 + seed / 10,
       'group': '',
-      'num_models': 2,
+      'num_models': 3,
       'settings': '',
     }
-    for seed in (0, 1)
+    for seed in (0, 1, 2)
   ]
   records.write_table(folder, records.SWEEP_SCORES, rows)
-  for seed in (0, 1):
+  for seed in (0, 1, 2):
     builders.write_scores(folder / f'beta=1/seed={seed}', {('mig', ''): seed})
   frame = scores.read_frame(frames.read_sweep(folder), 'beta')
   udr = frame[frame['panel'] == 'udr lasso']
-  assert udr['value'].tolist() == [0.5, 0.6] and udr['joint'].all()
+  assert udr['value'].tolist() == [0.5, 0.6, 0.7] and udr['joint'].all()
   means = scores.over_seeds(frame.dropna(subset='value').assign(place=1.0))
   means = means.set_index('panel')
   assert means['mean'].to_dict() == pytest.approx(
-    {'udr lasso': 0.55, 'mig': 0.5}
+    {'udr lasso': 0.6, 'mig': 1.0}
   )
   assert means['low'].isna().to_dict() == {'udr lasso': True, 'mig': False}
   caption = scores.plot_scores(frame, 'beta').labels.caption
