@@ -115,7 +115,8 @@ def run(
       sys.exit(0)
     try:
       rest = FLAGS(argv)
-    except flags.Error as error:
+    # A flag of absl's own, as --stderrthreshold, raises a bare ValueError.
+    except (flags.Error, ValueError) as error:
       _refuse(name, ' '.join(str(error).split()))
     given = rest[1:]
     if len(given) > len(arguments):

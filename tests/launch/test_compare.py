@@ -183,6 +183,7 @@ def test_what_a_run_holds_cannot_steer_the_terminal(tmp_path):
     (['a'], 'missing RUN_B'),
     (['a', 'b', 'c'], "unexpected argument 'c'"),
     (['a', 'b'], 'a is no run directory'),
+    (['--stderrthreshold=x', 'a', 'b'], '--stderrthreshold must be one of'),
   ],
 )
 def test_other_arguments_are_refused(arguments, message):
