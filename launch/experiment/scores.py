@@ -277,6 +277,10 @@ def missing(path: pathlib.Path, of: Codes, names: Iterable[str]) -> list[str]:
   return [name for name in names if name not in have]
 
 
+def _show(line: str) -> None:
+  print(line, flush=True)
+
+
 def record(
   path: pathlib.Path,
   of: Codes,
@@ -284,7 +288,7 @@ def record(
   *,
   marks: Marks | None = None,
   pool: concurrent.futures.Executor | None = None,
-  report: Callable[[str], None] = print,
+  report: Callable[[str], None] = _show,
   in_training: bool = False,
 ) -> None:
   """Scores a split's codes into scores.csv and arrays/scores.npz.
