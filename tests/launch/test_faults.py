@@ -195,13 +195,13 @@ def test_a_step_that_fits_into_no_memory_ends_in_one_line(
     pytest.skip('this system grants any memory')
   result = launch_train(
     run_dir=tmp_path / 'run',
-    batch_size=4000,
-    num_samples=16_384,  # Of 16,000 units each: 4 TB.
-    hidden_sizes=16_000,
+    batch_size=160,
+    num_samples=16_384,  # Of 784 units each: 8 GB a layer.
+    hidden_sizes=','.join(['784'] * 40),
     latent_size=1,
     jit='on',
   )
-  assert_one_line_error(result, 'out of memory', '--batch_size=4000')
+  assert_one_line_error(result, 'out of memory', '--batch_size=160')
   assert records.read_manifest(tmp_path / 'run')['status'] == 'failed'
 
 
