@@ -102,10 +102,13 @@ def tick_labels(breaks: Sequence[float]) -> list[str]:
   return [f'{value:zg}'.replace('-', '−') for value in breaks]
 
 
+NATS = ', nats per image'
+
+
 def in_words(name: str) -> str:
   """Returns what a column or metric is called in a figure, with its unit."""
   words = name.removesuffix('_nats').replace('_', ' ')
-  return f'{words}, nats per image' if name.endswith('_nats') else words
+  return f'{words}{NATS}' if name.endswith('_nats') else words
 
 
 def dress(

@@ -153,9 +153,7 @@ def _numbers(runs: frames.Runs) -> str:
   """Results: of one run with errors over images, else over seeds."""
   if len(runs.table) > 1:
     try:
-      means = table.summarise(
-        runs.table[['seed', *runs.varying, *runs.metrics]], runs.varying
-      )
+      means = table.means(runs, runs.metrics)
     except figures.FigureError as error:
       return _note(error)
     shown = table.cells(means, ['configuration'])

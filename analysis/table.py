@@ -7,6 +7,7 @@ Holm's correction for the number of differences of a metric.
 
 import argparse
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -17,10 +18,11 @@ from launch import process, records
 
 _LEVEL = 0.05
 
-_NOTE = (
-  '± is one standard error over seeds. * marks a difference, first minus '
-  'second, that is larger than chance: paired by seed, t-test at 5%, '
-  "Holm's correction."
+_MEANS = 'Mean ± one standard error over seeds'
+_OWN = '† of one seed, whose error is over images.'
+_PAIRS = (
+  'Differences, first minus second, ± one standard error over seeds. * marks '
+  "what is larger than chance: paired by seed, t-test at 5%, Holm's correction."
 )
 
 
@@ -94,6 +96,43 @@ def holm(p_values: pd.Series) -> pd.Series:
   return steps.cummax().clip(upper=1.0).reindex(p_values.index)
 
 
+def means(runs: frames.Runs, metrics: Sequence[str]) -> pd.DataFrame:
+  """Returns what `summarise` says of runs, with one seed's error over images.
+
+  Args:
+    runs: the runs.
+    metrics: of eval.csv.
+
+  Returns:
+    As of `summarise`, and `mark`, ' †' where the error is over images.
+  """
+  settings = runs.varying
+  result = summarise(runs.table[['seed', *settings, *metrics]], settings)
+  result['mark'] = ''
+  alone = result['num_seeds'] == 1
+  if not alone.any():
+    return result
+  configurations = dict(
+    zip(
+      runs.table['run'],
+      frames.configuration(runs.table, settings),
+      strict=True,
+    )
+  )
+  errors = {}
+  for run in runs.runs:
+    own = records.read_results(run.path, run.manifest, 'se')
+    for metric, error in own.items():
+      errors[configurations[run.name], metric] = error
+  keys = zip(result['configuration'], result['metric'], strict=True)
+  found = pd.Series([errors.get(key, np.nan) for key in keys], result.index)
+  marked = alone & found.notna()
+  return result.assign(
+    se=result['se'].where(~marked, found),
+    mark=marked.map({True: ' †', False: ''}),
+  )
+
+
 def _tidy(table: pd.DataFrame, settings: Sequence[str]) -> pd.DataFrame:
   """A row for each run and result: configuration, seed, metric, value.
 
@@ -123,19 +162,16 @@ def show(value: float, se: float) -> str:
   return f'{figures.number(value, digits)} ± {figures.number(se, digits)}'
 
 
-def cells(
-  frame: pd.DataFrame, keys: Sequence[str], star: str | None = None
-) -> pd.DataFrame:
+def cells(frame: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
   """Returns a table of text, with a column for each metric.
 
   Args:
-    frame: from `summarise` or `differences`.
+    frame: from `means`, `summarise` or `differences`; `mark` ends a cell.
     keys: the columns that name a row.
-    star: the column that marks a cell where it is true.
   """
   text = pd.Series([*map(show, frame['value'], frame['se'])], frame.index)
-  if star:
-    text += frame[star].map({True: ' *', False: ''})
+  if 'mark' in frame:
+    text += frame['mark']
   rows = frame.assign(text=text).groupby([*keys, 'metric'], sort=False)
   wide = rows['text'].first().unstack(sort=False, fill_value='')
   seeds = frame.groupby([*keys], sort=False)['num_seeds']
@@ -167,32 +203,96 @@ _LATEX = {
   '−': '$-$',
   '–': '--',
   '±': r'$\pm$',
+  '†': r'$\dagger$',
+  '_': ' ',  # Names as one writes them.
   '~': r'\textasciitilde{}',
   '^': r'\textasciicircum{}',
-} | {letter: f'\\{letter}' for letter in '&%$#_{}'}
+} | {letter: f'\\{letter}' for letter in '&%$#{}'}
+
+_NUMBER = re.compile(r'(−?\d+)(\.\d+)?(?: ± (\d+)(\.\d+)?)?( \*| †)?')
 
 
-def latex(frame: pd.DataFrame) -> str:
-  """Returns a table of text in LaTeX, for the package booktabs."""
-  header, *lines = [
-    ' & '.join(
-      ''.join(_LATEX.get(letter, letter) for letter in cell) for cell in row
+def _escape(text: str) -> str:
+  return ''.join(_LATEX.get(letter, letter) for letter in text)
+
+
+def _aligned(cells: Sequence[str]) -> list[str] | None:
+  """Numbers in LaTeX that align at their decimal points, and at their errors'.
+
+  What a cell lacks beside the longest one is there without ink, which needs no
+  package. None where a cell is no number.
+  """
+  parts = []
+  for cell in cells:
+    match = _NUMBER.fullmatch(cell)
+    if cell and not match:
+      return None
+    parts.append(match.groups('') if match else ('',) * 5)
+  decimals, whole, error_decimals = (
+    max((part[k] for part in parts), key=len) for k in (1, 2, 3)
+  )
+
+  def pad(text: str, full: str) -> str:
+    lacking = full[len(text) :]
+    return text + (rf'\phantom{{{lacking}}}' if lacking else '')
+
+  lines = []
+  for value, digits, error, error_digits, mark in parts:
+    text = value.replace('−', '-') + pad(digits, decimals)
+    if error:
+      lacking = whole[len(error) :]
+      text += r' \pm ' + (rf'\phantom{{{lacking}}}' if lacking else '')
+      text += error + pad(error_digits, error_decimals)
+    elif whole:
+      text += rf'\phantom{{{{}} \pm {whole}{error_decimals}}}'
+    mark = {' *': r'\rlap{$^{*}$}', ' †': r'\rlap{$^{\dagger}$}'}.get(mark, '')
+    lines.append(f'${text}${mark}' if value else '')
+  return lines
+
+
+def latex(frame: pd.DataFrame, caption: str) -> str:
+  """Returns a table of text in LaTeX, for the package booktabs.
+
+  Numbers align at their decimal points, and names are words.
+
+  Args:
+    frame: of text.
+    caption: of the table.
+  """
+  columns, headers, kinds = [], [], ''
+  for name in frame.columns:
+    cells = frame[name].astype(str).tolist()
+    aligned = _aligned(cells)
+    columns.append(aligned or [*map(_escape, cells)])
+    header = _escape(figures.in_words(name).removesuffix(figures.NATS))
+    headers.append(
+      rf'\multicolumn{{1}}{{c}}{{{header}}}' if aligned else header
     )
-    + r' \\'
-    for row in _rows(frame)
-  ]
-  columns = 'l' * len(frame.columns)
+    kinds += 'r' if aligned else 'l'
+  rows = zip(*columns, strict=True)
   return '\n'.join(
     [
-      rf'\begin{{tabular}}{{{columns}}}',
+      r'\begin{table}',
+      r'\centering',
+      rf'\caption{{{_escape(caption)}}}',
+      rf'\begin{{tabular}}{{{kinds}}}',
       r'\toprule',
-      header,
+      ' & '.join(headers) + r' \\',
       r'\midrule',
-      *lines,
+      *(' & '.join(row) + r' \\' for row in rows),
       r'\bottomrule',
       r'\end{tabular}',
+      r'\end{table}',
     ]
   )
+
+
+def _by_unit(metrics: Sequence[str]) -> dict[str, str]:
+  """The metrics that have a unit, as one writes them, by what it is."""
+  nats = [*map(figures.in_words, metrics)]
+  names = [name.removesuffix(figures.NATS) for name in nats]
+  named = [name for name, full in zip(names, nats, strict=True) if name != full]
+  return {figures.NATS[2:]: ', '.join(named)} if named else {}
 
 
 def render(runs: frames.Runs, metrics: Sequence[str], form: str) -> str:
@@ -207,31 +307,35 @@ def render(runs: frames.Runs, metrics: Sequence[str], form: str) -> str:
     FigureError: no such metric, or no results.
   """
   runs.check_metrics(*metrics)
+  metrics = [*(metrics or runs.metrics)]
   settings = runs.varying
-  columns = ['seed', *settings, *(metrics or runs.metrics)]
-  table = runs.table[columns]
-  means, pairs = summarise(table, settings), differences(table, settings)
+  single = means(runs, metrics)
+  pairs = differences(runs.table[['seed', *settings, *metrics]], settings)
   if form == 'csv':
     # One tidy table, for programs: a row for each number.
-    means = means.rename(columns={'configuration': 'first'})
-    kinds = [means.assign(kind='mean'), pairs.assign(kind='difference')]
+    single = single.rename(columns={'configuration': 'first'})
+    kinds = [single.assign(kind='mean'), pairs.assign(kind='difference')]
     order = ['kind', 'first', 'second', 'metric', 'value', 'se', 'num_seeds']
     together = pd.concat([kind for kind in kinds if len(kind)])
     together = together.reindex(columns=[*order, 'p', 'larger_than_chance'])
     return together.to_csv(index=False).rstrip('\n')
-  draw = {'markdown': markdown, 'latex': latex}[form]
-  parts = [draw(cells(means, ['configuration']))]
-  if len(pairs):
-    parts.append(draw(cells(pairs, ['first', 'second'], 'larger_than_chance')))
+  caption = _MEANS + ''.join(
+    f'; {names} in {unit}' for unit, names in _by_unit(metrics).items()
+  )
+  caption += f'. {_OWN}' if single['mark'].any() else '.'
   lacking = runs.table[runs.table['status'] != 'finished']
-  note = _NOTE if len(pairs) else _NOTE.split('. ')[0] + '.'
   if len(lacking):
     counts = lacking['status'].value_counts()
     listed = ', '.join(f'{count} {status}' for status, count in counts.items())
-    note += f' Of {len(runs.table)} runs not all are finished: {listed}.'
+    caption += f' Of {len(runs.table)} runs not all are finished: {listed}.'
+  tables = [(cells(single, ['configuration']), caption)]
+  if len(pairs):
+    stars = pairs['larger_than_chance'].map({True: ' *', False: ''})
+    shown = cells(pairs.assign(mark=stars), ['first', 'second'])
+    tables.append((shown, _PAIRS))
   if form == 'latex':
-    note = f'% {note}'
-  return '\n\n'.join([*parts, note])
+    return '\n\n'.join(latex(*each) for each in tables)
+  return '\n\n'.join(f'{markdown(shown)}\n\n{text}' for shown, text in tables)
 
 
 def _print(arguments: argparse.Namespace) -> Iterator[object]:

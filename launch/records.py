@@ -467,7 +467,7 @@ def result_step(
 
 
 def read_results(
-  run_dir: str | os.PathLike, manifest: Mapping[str, Any]
+  run_dir: str | os.PathLike, manifest: Mapping[str, Any], column: str = 'value'
 ) -> dict[str, float]:
   """Returns the results of a run, by metric.
 
@@ -477,6 +477,7 @@ def read_results(
   Args:
     run_dir: the run.
     manifest: of the run.
+    column: `value`, or `se` for their standard errors over images.
 
   Raises:
     RecordError: a damaged eval.csv.
@@ -493,7 +494,7 @@ def read_results(
   # Runs of older versions gave this one the name of a setting.
   names = {'likelihood_scale': 'fitted_scale'}
   return {
-    names.get(row['metric'], row['metric']): float(row['value'] or 'nan')
+    names.get(row['metric'], row['metric']): float(row[column] or 'nan')
     for row in rows
   }
 

@@ -1,4 +1,5 @@
 import io
+import re
 
 import numpy as np
 import pandas as pd
@@ -6,6 +7,7 @@ import pytest
 import scipy.stats
 
 from analysis import figures, frames, table
+from launch import records
 from tests.analysis import builders
 
 
@@ -161,7 +163,10 @@ def runs(tmp_path):
 
 def test_markdown_has_both_tables(runs):
   text = table.render(runs, ['elbo_nats'], 'markdown')
-  means, pairs, note = text.split('\n\n')
+  means, caption, pairs, note = text.split('\n\n')
+  assert caption == (
+    'Mean ± one standard error over seeds; elbo in nats per image.'
+  )
   assert means.splitlines()[0] == '| configuration | seeds | elbo_nats |'
   assert means.splitlines()[2].startswith('| beta 0.5 | 3 | −98.')
   assert pairs.splitlines()[2].startswith('| beta 0.5 | beta 1 | 3 | ')
@@ -177,10 +182,50 @@ def test_csv_is_one_tidy_table(runs):
 
 def test_latex_escapes_what_it_must(runs):
   text = table.render(runs, ['elbo_nats', 'rate_nats'], 'latex')
-  assert r'configuration & seeds & elbo\_nats & rate\_nats \\' in text
-  assert r'$-$98.' in text and r'$\pm$' in text
-  assert text.count(r'\begin{tabular}') == text.count(r'\end{tabular}') == 2
-  assert '±' not in text.split('% ')[0] and '−' not in text
+  header = ' & '.join(
+    rf'\multicolumn{{1}}{{c}}{{{name}}}' for name in ('seeds', 'elbo', 'rate')
+  )
+  assert rf'configuration & {header} \\' in text
+  assert (
+    r'\caption{Mean $\pm$ one standard error over seeds; elbo, rate in' in text
+  )
+  assert r'$-98.' in text
+  assert text.count(r'\begin{table}') == text.count(r'\end{tabular}') == 2
+  assert not set('±−†_') & set(text.replace('{_', ''))
+
+
+def test_latex_aligns_at_decimal_points():
+  cells = ['−208.5 ± 1.8 *', '18.462 ± 0.063', '7 ± 0', '−1.50', '9 ± 12 †', '']
+  aligned = table._aligned(cells)
+  assert aligned == [
+    r'$-208.5\phantom{62} \pm \phantom{2}1.8\phantom{63}$\rlap{$^{*}$}',
+    r'$18.462 \pm \phantom{2}0.063$',
+    r'$7\phantom{.462} \pm \phantom{2}0\phantom{.063}$',
+    r'$-1.50\phantom{2}\phantom{{} \pm 12.063}$',
+    r'$9\phantom{.462} \pm 12\phantom{.063}$\rlap{$^{\dagger}$}',
+    '',
+  ]
+  # Every cell is as wide as every other after its point, marks apart.
+  ink = [re.sub(r'\\rlap{.*}|\\phantom|[{}$ ]', '', cell) for cell in aligned]
+  widths = {len(re.sub(r'^-?\d+', '', cell)) for cell in ink[:-1]}
+  assert len(widths) == 1
+  assert table._aligned(['1.0', 'nan']) is None
+
+
+def test_one_seed_shows_its_own_error_marked_as_such(tmp_path):
+  for beta, seeds in ((0.5, (0,)), (1.0, (0, 1))):
+    for seed in seeds:
+      builders.write_run(
+        tmp_path / f'{beta}-{seed}', beta=beta, seed=seed, with_arrays=False
+      )
+  runs = frames.read_runs([str(tmp_path / '*')])
+  means = table.means(runs, ['elbo_nats']).set_index('configuration')
+  rows = records.read_table(tmp_path / '0.5-0', records.EVAL)
+  expected = rows[rows['metric'] == 'elbo_nats'].iloc[-1]['se']
+  assert means.loc['beta 0.5', 'se'] == expected > 0
+  assert means['mark'].tolist() == [' †', '']
+  text = table.render(runs, ['elbo_nats'], 'markdown')
+  assert ' † |' in text and '† of one seed, whose error is over images.' in text
 
 
 def test_unknown_metrics_are_refused(runs):
@@ -188,7 +233,7 @@ def test_unknown_metrics_are_refused(runs):
     table.render(runs, ['accuracy'], 'csv')
 
 
-def test_a_hostile_status_stays_in_the_comment_of_its_table(tmp_path):
+def test_a_hostile_status_is_text_alone(tmp_path):
   folder = tmp_path / 'sweep'
   lines = ['run_dir,status,error,beta,elbo_nats']
   for beta in (0.5, 1.0):
@@ -203,5 +248,5 @@ def test_a_hostile_status_stays_in_the_comment_of_its_table(tmp_path):
   assert sorted(runs.table['seed']) == [0, 0, 1, 1]
   text = table.render(runs, [], 'latex')
   (line,) = [line for line in text.splitlines() if 'passwd' in line]
-  assert line.startswith('% ')
+  assert r'bad\textbackslash{}n\textbackslash{}input\{/etc' in line
   assert r'bad\n' in table.render(runs, [], 'markdown')
