@@ -163,6 +163,16 @@ def add_format(result: Parser) -> None:
   )
 
 
+def add_show(result: Parser) -> None:
+  """Adds the flag that says what of the decoder's distribution is shown."""
+  result.add_argument(
+    '--show',
+    default=records.SHOWN[0],
+    choices=records.SHOWN,
+    help="of the decoder's distribution over pixels",
+  )
+
+
 def width(arguments: argparse.Namespace) -> float:
   """Returns the figure's width, in inches."""
   return _WIDTHS[arguments.width]
@@ -174,18 +184,22 @@ def title(arguments: argparse.Namespace, runs: frames.Runs) -> str:
 
 
 def of_one_run(
-  load: Callable[[frames.RunFiles], pd.DataFrame],
+  load: Callable[..., pd.DataFrame],
   plot: Callable[..., gg.ggplot],
 ) -> Callable[[frames.Runs, argparse.Namespace], gg.ggplot]:
   """Returns what draws a figure of one run.
 
   Args:
-    load: makes the run's frame.
+    load: makes the run's frame, from --show besides where the command has it.
     plot: makes the figure from the frame, a title and a width in inches.
   """
-  return lambda runs, arguments: plot(
-    load(runs.runs[0]), title(arguments, runs), width(arguments)
-  )
+
+  def draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
+    show = [arguments.show] if 'show' in arguments else []
+    frame = load(runs.runs[0], *show)
+    return plot(frame, title(arguments, runs), width(arguments))
+
+  return draw
 
 
 def find_runs(arguments: argparse.Namespace) -> frames.Runs:

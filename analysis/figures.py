@@ -345,7 +345,7 @@ def plot_over_latents(
 
   Args:
     frame: columns first (the latent across), second (upwards; NaN where there
-      is one latent) and mode, [H, W, C].
+      is one latent) and image, [H, W, C].
     width: of the figure at most, in inches.
     title: of the figure.
     x: what the first latent is.
@@ -354,7 +354,7 @@ def plot_over_latents(
   Raises:
     FigureError: missing columns, no rows, or no full grid.
   """
-  check_columns(frame, ['first', 'second', 'mode'])
+  check_columns(frame, ['first', 'second', 'image'])
   one = frame['second'].isna().all()
   ordered = frame.sort_values(
     ['second', 'first'], ascending=[False, True], kind='stable'
@@ -363,7 +363,7 @@ def plot_over_latents(
   rows = len(frame) // columns
   if rows * columns != len(frame):
     raise FigureError(f'{len(frame)} images are no grid of {columns} columns')
-  images = stack(ordered['mode'])
+  images = stack(ordered['image'])
   return plot_images(
     images.reshape(rows, columns, *images.shape[1:]),
     width,

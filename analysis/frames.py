@@ -425,8 +425,33 @@ def rates(run: RunFiles, step: int | None = None) -> pd.DataFrame:
   return order[columns].reset_index(drop=True)
 
 
+def shown(run: RunFiles, arrays: Mapping[str, Any], name: str) -> np.ndarray:
+  """Returns what was decoded, as figures are asked to show it.
+
+  Args:
+    run: the run.
+    arrays: of one of its files.
+    name: one of `records.SHOWN`, after `quantile_` where that is meant.
+
+  Raises:
+    FigureError: samples of what has no density.
+    RecordError: arrays of an older version.
+  """
+  if f'{name}s' in arrays:
+    return arrays[f'{name}s']
+  if f'{name.replace("sample", "mean")}s' in arrays:
+    raise figures.FigureError(
+      f'--show=sample: the likelihood of {run.path} is no density, from which '
+      'one could draw'
+    )
+  raise records.RecordError(
+    f'the arrays of {run.path} are of an older version, without {name}s; '
+    f'python -m launch.evaluate --run_dir={run.path} writes them'
+  )
+
+
 def grid(
-  run: RunFiles, name: str, values: np.ndarray, modes: np.ndarray
+  run: RunFiles, name: str, values: np.ndarray, images: np.ndarray
 ) -> pd.DataFrame:
   """Returns a row for each image of a grid over two latents, or over one.
 
@@ -434,24 +459,24 @@ def grid(
     run: the run.
     name: of its file of arrays.
     values: [G], from left to right and from bottom to top.
-    modes: [G, G, H, W, C], or [1, G, H, W, C] for one latent.
+    images: [G, G, H, W, C], or [1, G, H, W, C] for one latent.
 
   Returns:
-    Columns first, second (NaN for one latent) and mode, [H, W, C].
+    Columns first, second (NaN for one latent) and image, [H, W, C].
 
   Raises:
     RecordError: shapes that do not fit together.
   """
-  if len(modes) not in (1, len(values)):
+  if len(images) not in (1, len(values)):
     raise records.RecordError(
-      f'{run.path / records.ARRAYS / name}.npz is damaged: modes of shape '
-      f'{modes.shape} do not fit {len(values)} values'
+      f'{run.path / records.ARRAYS / name}.npz is damaged: images of shape '
+      f'{images.shape} do not fit {len(values)} values'
     )
-  second = values[::-1] if len(modes) == len(values) > 1 else [np.nan]
+  second = values[::-1] if len(images) == len(values) > 1 else [np.nan]
   return pd.DataFrame(
     {
-      'first': np.tile(values, len(modes)),
+      'first': np.tile(values, len(images)),
       'second': np.repeat(second, len(values)),
-      'mode': list(modes.reshape(-1, *modes.shape[2:])),
+      'image': list(images.reshape(-1, *images.shape[2:])),
     }
   )

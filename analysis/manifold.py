@@ -1,4 +1,8 @@
-"""Manifold: modes decoded over both latents of a model that has two."""
+"""Manifold: what is decoded over both latents of a model that has two.
+
+Means of the decoder's distribution over pixels, or by --show its modes or draws
+from it.
+"""
 
 import pandas as pd
 import plotnine as gg
@@ -7,8 +11,12 @@ from analysis import command, figures, frames
 from launch import records
 
 
-def read_frame(run: frames.RunFiles) -> pd.DataFrame:
-  """Returns `first`, `second` and `mode` [H, W, C] of each point of the grid.
+def read_frame(run: frames.RunFiles, show: str = 'mean') -> pd.DataFrame:
+  """Returns `first`, `second` and `image` [H, W, C] of each point of the grid.
+
+  Args:
+    run: the run.
+    show: one of `records.SHOWN`.
 
   Returns:
     Also the column at: where the grid's values lie, in words.
@@ -23,8 +31,9 @@ def read_frame(run: frames.RunFiles) -> pd.DataFrame:
       f'{run.path} has {run.config["latent_size"]} latents; a manifold is '
       'drawn over two'
     )
-  arrays = records.read_arrays(run.path, 'manifold', ['values', 'modes'])
-  frame = frames.grid(run, 'manifold', arrays['values'], arrays['modes'])
+  arrays = records.read_arrays(run.path, 'manifold', ['values'])
+  images = frames.shown(run, arrays, show)
+  frame = frames.grid(run, 'manifold', arrays['values'], images)
   at = 'quantiles of N(0, 1)' if run.has_rates else 'even steps'
   return frame.assign(at=at)
 
@@ -50,6 +59,7 @@ FIGURE = command.Figure(
   command.of_one_run(read_frame, plot_manifold),
   'A grid of images that the decoder makes while the first latent grows from '
   'left to right and the second from bottom to top.',
+  add_options=command.add_show,
 )
 
 if __name__ == '__main__':

@@ -1,7 +1,8 @@
-"""Reconstructions: test images above, the decoder's modes and means below.
+"""Reconstructions: test images above, what the decoder makes of them below.
 
+Means of its distribution over pixels, or by --show its modes or draws from it.
 With --by_factor, of data that hold every combination of their factors: images
-in which one factor varies, and the means of their reconstructions.
+in which one factor varies, and their reconstructions.
 """
 
 import argparse
@@ -17,30 +18,26 @@ from launch import records
 _COLUMNS = 16
 
 
-def read_frame(run: frames.RunFiles) -> pd.DataFrame:
-  """Returns `index`, `truth` and `mode` [H, W, C] of each kept test image.
+def read_frame(run: frames.RunFiles, show: str = 'mean') -> pd.DataFrame:
+  """Returns `index`, `truth` and what is shown of each kept test image.
 
-  Returns:
-    Also `mean`, of the likelihood, where the run kept it and it is not the
-    mode: that of a Bernoulli is black and white whatever its targets are.
+  Args:
+    run: the run.
+    show: one of `records.SHOWN`, the name of its column.
 
   Raises:
     FigureError: a run without images.
     RecordError: arrays that are missing or damaged.
   """
   frames.check_images(run)
-  arrays = records.read_arrays(run.path, 'reconstructions', ['images', 'modes'])
-  frame = pd.DataFrame(
+  arrays = records.read_arrays(run.path, 'reconstructions', ['images'])
+  return pd.DataFrame(
     {
       'index': range(len(arrays['images'])),
       'truth': list(arrays['images']),
-      'mode': list(arrays['modes']),
+      show: list(frames.shown(run, arrays, show)),
     }
   )
-  means = arrays.get('means', arrays['modes'])
-  if not np.array_equal(means, arrays['modes']):
-    frame['mean'] = list(means)
-  return frame
 
 
 def plot_reconstructions(
@@ -48,11 +45,11 @@ def plot_reconstructions(
 ) -> gg.ggplot:
   """Draws images with their reconstructions below them.
 
-  The frame may be chosen rows of `read_frame`'s; without `mean`, truth and
-  mode.
+  The frame may be chosen rows of `read_frame`'s, and have several of
+  `records.SHOWN`.
   """
-  figures.check_columns(frame, ['index', 'truth', 'mode'])
-  rows = ['truth', 'mode', *(['mean'] if 'mean' in frame else [])]
+  rows = ['truth', *(name for name in records.SHOWN if name in frame)]
+  figures.check_columns(frame, ['index', *rows])
   images = figures.stack(pd.concat([frame[row] for row in rows]))
   return figures.plot_images(
     images.reshape(len(rows), len(frame), *images.shape[1:]),
@@ -64,12 +61,16 @@ def plot_reconstructions(
   )
 
 
-def read_factor_frame(run: frames.RunFiles) -> pd.DataFrame:
+def read_factor_frame(run: frames.RunFiles, show: str = 'mean') -> pd.DataFrame:
   """Returns a row for each image in which one factor varies.
 
+  Args:
+    run: the run.
+    show: one of `records.SHOWN`, the name of its column.
+
   Returns:
-    Columns factor, its name; value, an index of num_values; truth and mean,
-    [H, W, C].
+    Columns factor, its name; value, an index of num_values; truth and what is
+    shown, [H, W, C].
 
   Raises:
     FigureError: no such images were kept.
@@ -81,22 +82,24 @@ def read_factor_frame(run: frames.RunFiles) -> pd.DataFrame:
       f'--run_dir={run.path} writes them, where the data hold every '
       'combination of known factors'
     )
-  keys = ['labels', 'values', 'num_values', 'images', 'means']
+  keys = ['labels', 'values', 'num_values', 'images']
   arrays = records.read_arrays(run.path, 'by_factor', keys)
-  names = ['factor', 'value', 'num_values', 'truth', 'mean']
+  names = ['factor', 'value', 'num_values', 'truth']
   return pd.DataFrame(
-    {name: list(arrays[key]) for name, key in zip(names, keys, strict=True)}
+    {
+      **{name: list(arrays[k]) for name, k in zip(names, keys, strict=True)},
+      show: list(frames.shown(run, arrays, show)),
+    }
   )
 
 
 def plot_by_factor(
   frame: pd.DataFrame, title: str = '', width: float = figures.DOUBLE_COLUMN
 ) -> gg.ggplot:
-  """Draws two rows for each factor: images over its values, and their means."""
-  figures.check_columns(
-    frame, ['factor', 'value', 'num_values', 'truth', 'mean']
-  )
-  figures.stack(pd.concat([frame['truth'], frame['mean']]))  # Of one shape.
+  """Draws two rows for each factor: images over its values, and decoded."""
+  (show,) = [name for name in records.SHOWN if name in frame] or ['mean']
+  figures.check_columns(frame, ['factor', 'value', 'num_values', 'truth', show])
+  figures.stack(pd.concat([frame['truth'], frame[show]]))  # Of one shape.
   groups = list(frame.groupby('factor', sort=False))
   columns = max(len(rows) for _, rows in groups)
   shape = np.shape(frame['truth'].iloc[0])
@@ -106,8 +109,8 @@ def plot_by_factor(
   for row, (name, rows) in enumerate(groups):
     rows = rows.sort_values('value')
     images[2 * row, : len(rows)] = figures.stack(rows['truth'])
-    images[2 * row + 1, : len(rows)] = figures.stack(rows['mean'])
-    labels += [f'{name} ({rows["num_values"].iloc[0]})', 'mean']
+    images[2 * row + 1, : len(rows)] = figures.stack(rows[show])
+    labels += [f'{name} ({rows["num_values"].iloc[0]})', show]
   return figures.plot_images(
     images,
     width,
@@ -119,7 +122,7 @@ def plot_by_factor(
 
 
 def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
-  frame = read_frame(runs.runs[0])
+  frame = read_frame(runs.runs[0], arguments.show)
   width = command.width(arguments)
   count = int(_COLUMNS * width / figures.DOUBLE_COLUMN)
   indices = arguments.index or range(min(count, len(frame)))
@@ -133,6 +136,7 @@ def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
 
 
 def _add_options(parser: command.Parser) -> None:
+  command.add_show(parser)
   parser.add_list('--index', 'of test images, by default the first ones', int)
   parser.add_switch(
     '--by_factor', 'vary one factor at a time (reconstructions_by_factor.*)'
@@ -143,18 +147,17 @@ FIGURE = command.Figure(
   'reconstructions',
   __doc__,
   _draw,
-  'Test images in the upper row, and below each the mode that the decoder '
-  'makes of it, and the mean where that is another image.',
+  'Test images in the upper row, and below each what the decoder makes of it.',
   add_options=_add_options,
 )
 
 BY_FACTOR = command.Figure(
   'reconstructions_by_factor',
-  'Reconstructions by factor: images in which one factor varies above, the '
-  'means that the decoder makes of them below.',
+  'Reconstructions by factor: images in which one factor varies, and what the '
+  'decoder makes of them.',
   command.of_one_run(read_factor_frame, plot_by_factor),
   'Two rows for each factor: images over its values while the others stay, and '
-  'below them the means that the decoder makes of them.',
+  'below them what the decoder makes of them.',
   add_options=_add_options,
 )
 

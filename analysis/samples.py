@@ -1,4 +1,7 @@
-"""Samples: modes decoded from draws of the prior."""
+"""Samples: what the decoder makes of draws from the prior.
+
+Means of its distribution over pixels, or by --show its modes or draws from it.
+"""
 
 import math
 
@@ -10,8 +13,12 @@ from analysis import command, figures, frames
 from launch import records
 
 
-def read_frame(run: frames.RunFiles) -> pd.DataFrame:
-  """Returns a row for each draw: its `mode`, [H, W, C].
+def read_frame(run: frames.RunFiles, show: str = 'mean') -> pd.DataFrame:
+  """Returns a row for each draw: its `image`, [H, W, C].
+
+  Args:
+    run: the run.
+    show: one of `records.SHOWN`.
 
   Raises:
     FigureError: a run without images or without a prior.
@@ -19,16 +26,16 @@ def read_frame(run: frames.RunFiles) -> pd.DataFrame:
   """
   frames.check_images(run)
   frames.check_rates(run, 'there is no prior to sample from')
-  arrays = records.read_arrays(run.path, 'samples', ['modes'])
-  return pd.DataFrame({'mode': list(arrays['modes'])})
+  arrays = records.read_arrays(run.path, 'samples')
+  return pd.DataFrame({'image': list(frames.shown(run, arrays, show))})
 
 
 def plot_samples(
   frame: pd.DataFrame, title: str = '', width: float = figures.SINGLE_COLUMN
 ) -> gg.ggplot:
   """Draws samples in a square grid, or one that is a row short of it."""
-  figures.check_columns(frame, ['mode'])
-  images = figures.stack(frame['mode'])
+  figures.check_columns(frame, ['image'])
+  images = figures.stack(frame['image'])
   columns = math.ceil(math.sqrt(len(images)))
   rows = math.ceil(len(images) / columns)
   # White where the last row ends early.
@@ -43,8 +50,9 @@ FIGURE = command.Figure(
   'samples',
   __doc__,
   command.of_one_run(read_frame, plot_samples),
-  'A grid of images: modes that the decoder makes of draws from the prior.',
+  'A grid of images that the decoder makes of draws from the prior.',
   width='single',
+  add_options=command.add_show,
 )
 
 if __name__ == '__main__':

@@ -139,10 +139,10 @@ def _pictures(run: pathlib.Path) -> Iterator[tuple[str, int, np.ndarray]]:
   for name in ('reconstructions', 'traversals'):
     if (run / records.ARRAYS / f'{name}.npz').exists():
       arrays = records.read_arrays(run, name, ['step', 'modes'])
-      grid = arrays['modes'][0]  # Around the first image: a row a latent.
+      decoded = arrays.get('means', arrays['modes'])  # Older ones have one.
+      grid = decoded[0]  # Around the first image: a row a latent.
       if name == 'reconstructions':
-        kept = [arrays.get(key) for key in ('images', 'modes', 'means')]
-        grid = np.stack([rows[:_COLUMNS] for rows in kept if rows is not None])
+        grid = np.stack([arrays['images'][:_COLUMNS], decoded[:_COLUMNS]])
       yield name, int(arrays['step']), grid
 
 

@@ -1,6 +1,7 @@
-"""Traversals: modes decoded while one latent moves and the others stay.
+"""Traversals: what is decoded while one latent moves and the others stay.
 
-A row for each latent, ordered by its rate; those whose mean hardly
+Means of the decoder's distribution over pixels, or by --show its modes or draws
+from it. A row for each latent, ordered by its rate; those whose mean hardly
 varies over images (by at most 0.01) are one row. Where `launch.evaluate
 --scores` has measured it, the factor that a latent tells most of stands beside
 it. Columns are even steps, or quantiles of the latent's aggregate posterior.
@@ -22,14 +23,18 @@ COLUMNS = ('even', 'quantiles')
 
 
 def read_frame(
-  run: frames.RunFiles, index: int = 0, columns: str = 'even'
+  run: frames.RunFiles,
+  index: int = 0,
+  columns: str = 'even',
+  show: str = 'mean',
 ) -> pd.DataFrame:
-  """Returns `latent`, `value`, `mode` [H, W, C] and rate of each image.
+  """Returns `latent`, `value`, `image` [H, W, C] and rate of each image.
 
   Args:
     run: the run.
     index: of the test image that the latents which stay are those of.
     columns: one of `COLUMNS`.
+    show: one of `records.SHOWN`.
 
   Returns:
     Also the columns rate_nats, and active, whether Var_x(E[z_u]) > 0.01; NaN
@@ -42,35 +47,36 @@ def read_frame(
     RecordError: files that are missing or damaged.
   """
   frames.check_images(run)
-  keys = ['values', 'modes']
+  keys = ['values']
   if columns == 'quantiles':
-    keys = ['quantiles', 'quantile_values', 'quantile_modes']
+    keys, show = ['quantiles', 'quantile_values'], f'quantile_{show}'
   arrays = records.read_arrays(run.path, 'traversals', ['step', *keys])
   # Of the weights that made the images, which others may have followed.
   rates = frames.rates(run, int(arrays['step']))
-  places, *values, modes = (arrays[key] for key in keys)
+  places, *values = (arrays[key] for key in keys)
+  images = frames.shown(run, arrays, show)
   values = values[0] if values else np.tile(places, (len(rates), 1))
   # That the rest fits together is known of what was read.
-  if modes.shape[1] != len(rates):
+  if images.shape[1] != len(rates):
     raise records.RecordError(
-      f'{run.path / records.ARRAYS / "traversals"}.npz is damaged: modes of '
-      f'shape {modes.shape} do not fit {len(rates)} latents'
+      f'{run.path / records.ARRAYS / "traversals"}.npz is damaged: images of '
+      f'shape {images.shape} do not fit {len(rates)} latents'
     )
-  if not 0 <= index < len(modes):
+  if not 0 <= index < len(images):
     raise figures.FigureError(
       f'--index={index}: the run keeps traversals of the images 0 to '
-      f'{len(modes) - 1}'
+      f'{len(images) - 1}'
     )
   count = values.shape[1]
   rows = rates.loc[rates.index.repeat(count)].reset_index(drop=True)
-  ordered = modes[index][rates['latent']]  # [L, G, H, W, C]
+  ordered = images[index][rates['latent']]  # [L, G, H, W, C]
   frame = pd.DataFrame(
     {
       'latent': rows['latent'],
       'rate_nats': rows['rate_nats'],
       'active': ~(rows['mean_variance'] <= frames.ACTIVE_VARIANCE),
       'value': values[rates['latent']].ravel(),
-      'mode': list(ordered.reshape(-1, *ordered.shape[2:])),
+      'image': list(ordered.reshape(-1, *ordered.shape[2:])),
     }
   )
   if columns == 'quantiles':
@@ -85,7 +91,7 @@ def plot_traversals(
 ) -> gg.ggplot:
   """Draws a row of images for each latent that is active."""
   figures.check_columns(
-    frame, ['latent', 'rate_nats', 'active', 'value', 'mode']
+    frame, ['latent', 'rate_nats', 'active', 'value', 'image']
   )
   column, x = 'value', 'value of the latent'
   show = figures.number
@@ -115,7 +121,7 @@ def plot_traversals(
       raise figures.FigureError(
         f'latent {name} has {len(rows)} images for {len(places)} values'
       )
-    images.append(figures.stack(rows.sort_values(column)['mode']))
+    images.append(figures.stack(rows.sort_values(column)['image']))
     labels.append(label)
   has_rates = frame['rate_nats'].notna().any()
   if len(inactive):
@@ -138,11 +144,15 @@ def plot_traversals(
   )
 
 
-def read_grid_frame(run: frames.RunFiles) -> pd.DataFrame:
+def read_grid_frame(run: frames.RunFiles, show: str = 'mean') -> pd.DataFrame:
   """Returns a row for each image over the two latents of highest rate.
 
+  Args:
+    run: the run.
+    show: one of `records.SHOWN`.
+
   Returns:
-    Columns first, second and mode; first_name and second_name, what they are.
+    Columns first, second and image; first_name and second_name, what they are.
 
   Raises:
     FigureError: a run without images or without rates.
@@ -150,13 +160,14 @@ def read_grid_frame(run: frames.RunFiles) -> pd.DataFrame:
   """
   frames.check_images(run)
   frames.check_rates(run, 'none of its latents has the highest rate')
-  keys = ['latents', 'rates', 'values', 'modes']
+  keys = ['latents', 'rates', 'values']
   arrays = records.read_arrays(run.path, 'latent_grid', keys)
   names = [
     f'latent {latent}, {figures.number(rate, 2)} nats'
     for latent, rate in zip(arrays['latents'], arrays['rates'], strict=False)
   ]
-  frame = frames.grid(run, 'latent_grid', arrays['values'], arrays['modes'])
+  images = frames.shown(run, arrays, show)
+  frame = frames.grid(run, 'latent_grid', arrays['values'], images)
   return frame.assign(first_name=names[0], second_name=names[-1])
 
 
@@ -176,13 +187,16 @@ def plot_latent_grid(
 
 def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
   return plot_traversals(
-    read_frame(runs.runs[0], arguments.index, arguments.columns),
+    read_frame(
+      runs.runs[0], arguments.index, arguments.columns, arguments.show
+    ),
     command.title(arguments, runs),
     command.width(arguments),
   )
 
 
 def _add_options(parser: command.Parser) -> None:
+  command.add_show(parser)
   parser.add_argument(
     '--index',
     type=int,
@@ -212,7 +226,7 @@ FIGURE = command.Figure(
 
 GRID = command.Figure(
   'latent_grid',
-  'Latent grid: modes decoded over the two latents of the highest rate.',
+  'Latent grid: what is decoded over the two latents of the highest rate.',
   command.of_one_run(read_grid_frame, plot_latent_grid),
   'A grid of images: what the decoder makes while the two latents of the '
   'highest rate move and the others are zero.',

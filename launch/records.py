@@ -567,10 +567,18 @@ def upsert(
 
 # -- Arrays -------------------------------------------------------------------
 
+# What figures show of what latents decode to, whose arrays have its plural.
+SHOWN = ('mean', 'mode', 'sample')
+
+
+def _shown(axes: str, start: str = '') -> dict[str, str]:
+  return {f'{start}{name}s': axes for name in SHOWN}
+
+
 # The axes of arrays of numbers: in one file, one letter is one size; * stands
 # for those of an example, [H, W, C] or [F]. Every file has a `step` besides.
 _AXES: Mapping[str, Mapping[str, str]] = {
-  'reconstructions': {'images': 'N*', 'modes': 'N*', 'means': 'N*'},
+  'reconstructions': {'images': 'N*', **_shown('N*')},
   'latents': {
     'means': 'NL',
     'stddevs': 'NL',
@@ -579,21 +587,26 @@ _AXES: Mapping[str, Mapping[str, str]] = {
   },
   'traversals': {
     'values': 'G',
-    'modes': 'NLG*',
+    **_shown('NLG*'),
     'quantiles': 'Q',
     'quantile_values': 'LQ',
-    'quantile_modes': 'NLQ*',
+    **_shown('NLQ*', 'quantile_'),
   },
-  'samples': {'modes': 'N*'},
-  'latent_grid': {'latents': 'K', 'rates': 'K', 'values': 'G', 'modes': 'RG*'},
-  'manifold': {'values': 'G', 'modes': 'RG*'},
+  'samples': _shown('N*'),
+  'latent_grid': {
+    'latents': 'K',
+    'rates': 'K',
+    'values': 'G',
+    **_shown('RG*'),
+  },
+  'manifold': {'values': 'G', **_shown('RG*')},
   'embedding': {'images': 'ND', 'latents': 'ND'},
   # `labels` name the factor that varies.
   'by_factor': {
     'values': 'N',
     'num_values': 'N',
     'images': 'N*',
-    'means': 'N*',
+    **_shown('N*'),
   },
   # I(code; factor), and entropies, of factors by name; DCI's importances, and
   # by which score of the table.

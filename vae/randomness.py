@@ -35,6 +35,7 @@ class Purpose(enum.IntEnum):
   SCORES = 12
   SCORES_WITHIN = 13
   SCORES_FLOOR = 14
+  PIXELS = 15
 
 
 def key(

@@ -1,6 +1,8 @@
 """Writes what figures are drawn from: images that only the model can make."""
 
+import itertools
 import pathlib
+from collections.abc import Callable
 
 import numpy as np
 import scipy.special
@@ -9,7 +11,7 @@ import threadpoolctl
 
 from launch import records
 from launch.experiment import metrics
-from vae import models, randomness
+from vae import distributions, models, randomness
 from vae.data import batches, datasets
 from vae.metrics import evaluation
 
@@ -44,6 +46,10 @@ NUM_EMBEDDED = 10_000
 NUM_COMPONENTS = 50
 
 
+# From latents to pictures of what they decode to, by what is shown of it.
+_Decode = Callable[[np.ndarray | tf.Tensor], dict[str, np.ndarray]]
+
+
 def write(
   run_dir: pathlib.Path,
   of: metrics.Evaluated,
@@ -64,11 +70,10 @@ def write(
     config.binarize,
     evaluation.target_key(0),
   )
-  likelihood = model.decode(model.encode(floats).mean())
+  decode = _decoder(model, config.seed)
   reconstructions = {
     'images': floats.numpy(),
-    'modes': likelihood.mode().numpy(),
-    'means': likelihood.mean().numpy(),
+    **decode(model.encode(floats).mean()),
   }
   latents = {
     'means': result.means,
@@ -85,30 +90,65 @@ def write(
   contents = {
     'reconstructions': reconstructions,
     'latents': latents,
-    'traversals': traversals(model, floats[:NUM_TRAVERSED], result),
+    'traversals': traversals(
+      decode, model.encode(floats[:NUM_TRAVERSED]).mean().numpy(), result
+    ),
   }
   if result.has_elbo:
     key = randomness.key(config.seed, randomness.Purpose.PRIOR, 0)
-    contents['samples'] = {'modes': model.sample(NUM_SAMPLES, key).numpy()}
-    contents['latent_grid'] = latent_grid(model, result.rate_per_latent)
+    drawn = distributions.sample(model.prior, NUM_SAMPLES, key)
+    contents['samples'] = decode(drawn)
+    contents['latent_grid'] = latent_grid(decode, result.rate_per_latent)
   if dataset.has_grid:
-    contents['by_factor'] = by_factor(model, dataset, config.binarize)
+    contents['by_factor'] = by_factor(decode, model, dataset, config.binarize)
   if config.latent_size == 2:
-    contents['manifold'] = manifold(model, result, result.has_elbo)
+    contents['manifold'] = manifold(decode, result, result.has_elbo)
   expected = None if in_training else of.manifest
   for name, arrays in contents.items():
     records.write_arrays(run_dir, name, of.step, arrays, expected)
 
 
+def _decoder(model: models.VAE, seed: int) -> _Decode:
+  """Makes a function that shows what latents [..., L] decode to.
+
+  Args:
+    model: the VAE.
+    seed: of the draws.
+
+  Returns:
+    A function to the likelihood's `means` and `modes`, and, where it is a
+    density, `samples`, each [..., H, W, C], in half precision where they are
+    images.
+  """
+  draws = itertools.count()
+  likelihood = getattr(model.decode, 'likelihood', None)
+  density_of = getattr(likelihood, 'density_of', 'any')
+
+  def decode(latents: np.ndarray | tf.Tensor) -> dict[str, np.ndarray]:
+    likelihood = model.decode(tf.convert_to_tensor(latents))
+    shown = {'means': likelihood.mean(), 'modes': likelihood.mode()}
+    if density_of is not None:
+      key = randomness.key(seed, randomness.Purpose.PIXELS, next(draws))
+      shown['samples'] = distributions.sample(likelihood, 1, key)[0]
+    # A thousand shades of grey, in half the bytes.
+    dtype = np.float16 if len(likelihood.event_shape) == 3 else np.float32
+    return {
+      name: tensor.numpy().astype(dtype) for name, tensor in shown.items()
+    }
+
+  return decode
+
+
 def by_factor(
-  model: models.VAE, dataset: datasets.Dataset, binarize: str
+  decode: _Decode, model: models.VAE, dataset: datasets.Dataset, binarize: str
 ) -> dict[str, np.ndarray]:
-  """Images in which one factor varies, and the means they are decoded to.
+  """Images in which one factor varies, and what they are decoded to.
 
   The other factors keep the middle one of their values. The images are of all
   splits, so that the model was trained on most of them.
 
   Args:
+    decode: of the VAE.
     model: the VAE.
     dataset: holds every combination of factors.
     binarize: as in `batches.to_float`.
@@ -116,7 +156,7 @@ def by_factor(
   Returns:
     For each image `labels` [N], the name of the factor that varies; `values`
     [N], the index of its value, of which there are `num_values` [N]; `images`
-    and `means` [N, H, W, C].
+    and what they are decoded to, `means` and the like, [N, H, W, C].
   """
   names, sizes = list(dataset.factors), np.array([*dataset.factors.values()])
   rows, which = [], []
@@ -135,7 +175,7 @@ def by_factor(
     'values': factors[np.arange(len(which)), which],
     'num_values': sizes[which],
     'images': images.numpy(),
-    'means': model.decode(model.encode(images).mean()).mean().numpy(),
+    **decode(model.encode(images).mean()),
   }
 
 
@@ -171,19 +211,19 @@ def principal_components(examples: np.ndarray) -> np.ndarray:
 
 
 def manifold(
-  model: models.VAE, result: evaluation.Evaluation, has_prior: bool
+  decode: _Decode, result: evaluation.Evaluation, has_prior: bool
 ) -> dict[str, np.ndarray]:
-  """Modes decoded on a grid that covers both of two latents evenly.
+  """Decodes a grid that covers both of two latents evenly.
 
   Args:
-    model: a VAE of two latents.
+    decode: of a VAE of two latents.
     result: an evaluation, for where an autoencoder's codes lie.
     has_prior: whether the grid lies at quantiles of N(0, 1), which are those of
       the standard prior; else it is even over the middle 98% of the codes.
 
   Returns:
-    `values` [G] and `modes` [G, G, H, W, C], the first latent from left to
-    right and the second from bottom to top.
+    `values` [G] and what is decoded, `modes` and the like, [G, G, H, W, C], the
+    first latent from left to right and the second from bottom to top.
   """
   if has_prior:
     shares = (np.arange(MANIFOLD_SIZE) + 0.5) / MANIFOLD_SIZE
@@ -192,7 +232,7 @@ def manifold(
     low, high = np.quantile(result.means, [0.01, 0.99])
     values = np.linspace(low, high, MANIFOLD_SIZE, dtype=np.float32)
   grid = np.stack(np.meshgrid(values, values[::-1]), axis=-1)
-  return {'values': values, 'modes': model.decode(grid).mode().numpy()}
+  return {'values': values, **decode(grid)}
 
 
 def aggregate_quantiles(means: np.ndarray, stddevs: np.ndarray) -> np.ndarray:
@@ -217,61 +257,64 @@ def aggregate_quantiles(means: np.ndarray, stddevs: np.ndarray) -> np.ndarray:
 
 
 def traversals(
-  model: models.VAE, images: tf.Tensor, result: evaluation.Evaluation
+  decode: _Decode, means: np.ndarray, result: evaluation.Evaluation
 ) -> dict[str, np.ndarray]:
-  """Modes decoded while one latent moves and the others stay.
+  """Decodes latents of which one moves while the others stay.
 
   Args:
-    model: the VAE.
-    images: [N, H, W, C], whose posterior means the other latents keep.
+    decode: of the VAE.
+    means: [N, L], of the posteriors of N images, which the other latents keep.
     result: an evaluation, for where the latents lie.
 
   Returns:
-    `values` [G], where the moving latent is; `modes` [N, L, G, H, W, C]; the
-    same at quantiles of its aggregate posterior: `quantiles` [Q], the shares;
-    `quantile_values` [L, Q]; `quantile_modes` [N, L, Q, H, W, C].
+    `values` [G], where the moving latent is; what is decoded, `modes` and the
+    like, [N, L, G, H, W, C]; the same at quantiles of its aggregate posterior:
+    `quantiles` [Q], the shares; `quantile_values` [L, Q]; `quantile_modes` and
+    the like [N, L, Q, H, W, C].
   """
   values = np.linspace(-GRID_EXTENT, GRID_EXTENT, GRID_SIZE, dtype=np.float32)
   quantile_values = aggregate_quantiles(result.means, result.stddevs)
-  means = model.encode(images).mean().numpy()  # [N, L]
+  even = _traverse(decode, means, np.tile(values, (means.shape[1], 1)))
+  at_quantiles = _traverse(decode, means, quantile_values)
   return {
     'values': values,
-    'modes': _traverse(model, means, np.tile(values, (means.shape[1], 1))),
+    **even,
     'quantiles': QUANTILES,
     'quantile_values': quantile_values,
-    'quantile_modes': _traverse(model, means, quantile_values),
+    **{f'quantile_{name}': images for name, images in at_quantiles.items()},
   }
 
 
 def _traverse(
-  model: models.VAE, means: np.ndarray, values: np.ndarray
-) -> np.ndarray:
-  """Modes around means [N, L] with each latent at its values [L, G]."""
+  decode: _Decode, means: np.ndarray, values: np.ndarray
+) -> dict[str, np.ndarray]:
+  """Decodes around means [N, L] with each latent at its values [L, G]."""
   latent_size, num_values = values.shape
   latents = np.tile(means[:, None, None], (1, latent_size, num_values, 1))
   for latent in range(latent_size):
     latents[:, latent, :, latent] = values[latent]
   # One image at a time, to bound the memory.
-  return np.stack([model.decode(group).mode().numpy() for group in latents])
+  shown = [decode(group) for group in latents]
+  return {name: np.stack([each[name] for each in shown]) for name in shown[0]}
 
 
 def latent_grid(
-  model: models.VAE, rate_per_latent: np.ndarray
+  decode: _Decode, rate_per_latent: np.ndarray
 ) -> dict[str, np.ndarray]:
-  """Modes decoded on an even grid over the two latents of highest rate.
+  """Decodes an even grid over the two latents of highest rate.
 
   The other latents are zero, which is the standard prior's mean. A model of one
   latent gets a grid of one row.
 
   Args:
-    model: the VAE.
+    decode: of the VAE.
     rate_per_latent: [L], nats.
 
   Returns:
     `latents` [2] (or [1]), which two, the one of the higher rate first;
     `rates` of them in nats; `values` [G], where the grid's points are;
-    `modes` [G, G, H, W, C], the first latent from left to right and the second
-    from bottom to top.
+    what is decoded, `modes` and the like, [G, G, H, W, C], the first latent
+    from left to right and the second from bottom to top.
   """
   latents = np.argsort(-rate_per_latent, kind='stable')[:2]
   values = np.linspace(-GRID_EXTENT, GRID_EXTENT, GRID_SIZE, dtype=np.float32)
@@ -284,5 +327,5 @@ def latent_grid(
     'latents': latents,
     'rates': rate_per_latent[latents],
     'values': values,
-    'modes': model.decode(tf.constant(grid)).mode().numpy(),
+    **decode(grid),
   }

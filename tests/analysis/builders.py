@@ -108,6 +108,15 @@ def write_results(run, config):
   )
 
 
+def decoded(means, start=''):
+  """What arrays hold of means between 0 and 1, each another image."""
+  return {
+    f'{start}means': means,
+    f'{start}modes': (means > 0.5).astype(means.dtype),
+    f'{start}samples': 1 - means,
+  }
+
+
 def write_arrays(run, latents, step=4):
   truth = images(20, 6, 6, 1)
   values = np.linspace(-3, 3, 5)
@@ -116,29 +125,28 @@ def write_arrays(run, latents, step=4):
   arrays = {
     'reconstructions': {
       'images': truth,
-      'modes': 1 - truth,
-      'means': truth / 2,
+      **decoded(truth / 2),
     },
     'by_factor': {
       'labels': np.array(['shape'] * 2 + ['x'] * 5),
       'values': np.array([0, 1, 0, 2, 4, 6, 8]),
       'num_values': np.array([2, 2, 9, 9, 9, 9, 9]),
       'images': images(7, 6, 6, 1),
-      'means': images(7, 6, 6, 1) / 2,
+      **decoded(images(7, 6, 6, 1) / 2),
     },
-    'samples': {'modes': images(64, 6, 6, 1)},
+    'samples': decoded(images(64, 6, 6, 1)),
     'traversals': {
       'values': values,
-      'modes': images(4, latents, 5, 6, 6, 1),
+      **decoded(images(4, latents, 5, 6, 6, 1)),
       'quantiles': np.array([0.1, 0.5, 0.9]),
       'quantile_values': np.arange(3 * latents).reshape(latents, 3),
-      'quantile_modes': 1 - images(4, latents, 3, 6, 6, 1),
+      **decoded(1 - images(4, latents, 3, 6, 6, 1), 'quantile_'),
     },
     'latent_grid': {
       'latents': np.arange(latents)[::-1][:2],
       'rates': np.array([2.0, 1.0])[:latents],
       'values': values,
-      'modes': images(5 if latents > 1 else 1, 5, 6, 6, 1),
+      **decoded(images(5 if latents > 1 else 1, 5, 6, 6, 1)),
     },
     'latents': {
       'means': means,
@@ -154,7 +162,7 @@ def write_arrays(run, latents, step=4):
     },
   }
   if latents == 2:
-    arrays['manifold'] = {'values': values, 'modes': images(5, 5, 6, 6, 1)}
+    arrays['manifold'] = {'values': values, **decoded(images(5, 5, 6, 6, 1))}
   for name, contents in arrays.items():
     records.write_arrays(run, name, step, contents)
 

@@ -127,7 +127,7 @@ def traversal_frame(latents, inactive=0, values=5, rated=True):
         'rate_nats': 3.0 / (1 + latent) if rated else np.nan,
         'active': latent < latents - inactive,
         'value': float(value),
-        'mode': picture(latent + value),
+        'image': picture(latent + value),
       }
       for latent in range(latents)
       for value in range(values)
@@ -141,7 +141,7 @@ def grid_frame(side, rows=None):
       {
         'first': float(x),
         'second': -float(y) if rows != 1 else np.nan,
-        'mode': picture(3 * y + x),
+        'image': picture(3 * y + x),
         'first_name': 'latent 63, 2.00 nats',
         'second_name': 'latent 5, 1.00 nats',
         'at': 'quantiles of the prior',
@@ -370,10 +370,10 @@ CASES = {
     factor_frame(sizes=(2,), channels=3), width=SINGLE
   ),
   'samples': lambda: samples.plot_samples(
-    pd.DataFrame({'mode': pictures(64)}), 'Samples'
+    pd.DataFrame({'image': pictures(64)}), 'Samples'
   ),
   'samples-5': lambda: samples.plot_samples(
-    pd.DataFrame({'mode': pictures(5, channels=3)})
+    pd.DataFrame({'image': pictures(5, channels=3)})
   ),
   'traversals': lambda: traversals.plot_traversals(
     traversal_frame(10, inactive=6), UNICODE, SINGLE
@@ -557,7 +557,7 @@ PLOTS = {
   loss_curves.plot_loss_curves: train_frame,
   reconstructions.plot_reconstructions: lambda: reconstruction_frame(3),
   reconstructions.plot_by_factor: lambda: factor_frame((3, 6)),
-  samples.plot_samples: lambda: pd.DataFrame({'mode': pictures(3)}),
+  samples.plot_samples: lambda: pd.DataFrame({'image': pictures(3)}),
   traversals.plot_traversals: lambda: traversal_frame(3),
   traversals.plot_latent_grid: lambda: grid_frame(3),
   manifold.plot_manifold: lambda: grid_frame(3),

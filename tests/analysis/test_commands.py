@@ -9,9 +9,12 @@ import pytest
 
 from analysis import (
   embedding,
+  figures,
   frames,
+  manifold,
   rate_distortion,
   reconstructions,
+  samples,
   sweep,
   traversals,
 )
@@ -259,7 +262,7 @@ def test_traversals_come_by_rate_and_around_the_image(run):
     assert frame['rate_nats'].unique().tolist() == [4.0, 0.0]
     assert frame['active'].tolist() == [True] * 5 + [False] * 5
     np.testing.assert_array_equal(
-      np.stack(list(frame['mode'][:5])), arrays['modes'][index, 1]
+      np.stack(list(frame['image'][:5])), arrays['means'][index, 1]
     )
 
 
@@ -271,7 +274,7 @@ def test_traversals_lie_at_quantiles_too(run):
   assert frame['value'].tolist() == [3, 4, 5, 0, 1, 2]
   assert frame['quantile'].tolist() == [0.1, 0.5, 0.9] * 2
   np.testing.assert_array_equal(
-    np.stack(list(frame['mode'][:3])), arrays['quantile_modes'][2, 1]
+    np.stack(list(frame['image'][:3])), arrays['quantile_means'][2, 1]
   )
   command = ('traversals', f'--run_dir={run}', '--format=png')
   assert builders.analyse(*command)[0] == 0
@@ -280,23 +283,51 @@ def test_traversals_lie_at_quantiles_too(run):
   assert png(run / 'figures/traversals.png').size != even
 
 
-def test_a_run_that_kept_less_is_drawn_as_far_as_it_goes(run):
-  command = ('reconstructions', f'--run_dir={run}', '--format=png')
-  assert builders.analyse(*command)[0] == 0
-  three_rows = png(run / 'figures/reconstructions.png').height
-  for name, kept in (
-    ('reconstructions', ['images', 'modes']),
-    ('traversals', ['values', 'modes']),
+READERS = {
+  'manifold': manifold.read_frame,
+  'reconstructions': reconstructions.read_frame,
+  'by_factor': reconstructions.read_factor_frame,
+  'samples': samples.read_frame,
+  'traversals': traversals.read_frame,
+  'latent_grid': traversals.read_grid_frame,
+}
+
+
+@pytest.mark.parametrize('name', READERS)
+def test_what_is_shown_is_what_was_asked_for(run, name):
+  loaded, read = frames.read_runs([str(run)]).runs[0], READERS[name]
+  arrays = records.read_arrays(run, name)
+  for show in records.SHOWN:
+    frame, kept = read(loaded, show=show), arrays[f'{show}s']
+    if name == 'traversals':
+      kept = kept[0][frame['latent'].unique()]
+    np.testing.assert_array_equal(
+      np.stack(list(frame[show if 'truth' in frame else 'image'])),
+      kept.reshape(-1, 6, 6, 1),
+    )
+  arrays.pop('step')
+  others = {k: v for k, v in arrays.items() if k[:-1] not in records.SHOWN}
+  old = others | {'modes': arrays['modes']}
+  records.write_arrays(run, name, 4, old)
+  with pytest.raises(records.RecordError, match=r'launch\.evaluate --run_dir='):
+    read(loaded)
+  assert len(read(loaded, show='mode'))
+  records.write_arrays(run, name, 4, old | {'means': arrays['means']})
+  with pytest.raises(
+    figures.FigureError, match='--show=sample: the likelihood'
   ):
-    arrays = records.read_arrays(run, name)
-    records.write_arrays(run, name, 4, {key: arrays[key] for key in kept})
-  assert builders.analyse(*command)[0] == 0
-  assert png(run / 'figures/reconstructions.png').height < three_rows
+    read(loaded, show='sample')
+
+
+def test_a_run_that_kept_no_quantiles_says_so(run):
+  arrays = records.read_arrays(run, 'traversals')
+  kept = {key: arrays[key] for key in ('values', 'means')}
+  records.write_arrays(run, 'traversals', 4, kept)
   command = ('traversals', f'--run_dir={run}', '--format=png')
   assert builders.analyse(*command)[0] == 0
   code, _, stderr = builders.analyse(*command, '--columns=quantiles')
   assert code == 1 and len(stderr.splitlines()) == 1
-  assert 'lacks quantile_modes, quantile_values, quantiles' in stderr
+  assert 'lacks quantile_values, quantiles' in stderr
   assert f'python -m launch.evaluate --run_dir={run}' in stderr
 
 
@@ -311,17 +342,6 @@ def test_traversals_that_do_not_fit_are_refused(run, columns):
     'traversals', f'--run_dir={run}', f'--columns={columns}'
   )
   assert code == 1 and 'traversals.npz is damaged' in stderr
-
-
-def test_a_mean_that_is_the_mode_is_not_drawn_again(run):
-  arrays = records.read_arrays(run, 'reconstructions')
-  loaded = frames.read_runs([str(run)]).runs[0]
-  assert 'mean' in reconstructions.read_frame(loaded)
-  kept = {'images': arrays['images'], 'modes': arrays['modes']}
-  records.write_arrays(
-    run, 'reconstructions', 4, kept | {'means': arrays['modes']}
-  )
-  assert 'mean' not in reconstructions.read_frame(loaded)
 
 
 def test_unknown_settings_and_metrics_are_refused(run):
