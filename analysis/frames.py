@@ -16,7 +16,7 @@ from analysis import figures
 from launch import process, records
 
 # Settings that change how a run is carried out or watched, but not its result.
-_EXECUTION = frozenset(
+EXECUTION = frozenset(
   {
     'checkpoint_every',
     'data_placement',
@@ -130,7 +130,7 @@ class Runs:
     counts = {
       name: self.table[name].map(records.text).nunique()
       for name in self.settings
-      if name not in _EXECUTION and name != 'seed'
+      if name not in EXECUTION and name != 'seed'
     }
     names = [name for name in counts if counts[name] > 1]
     return sorted(names, key=lambda name: (-counts[name], name))

@@ -124,8 +124,8 @@ def _value(frame: pd.DataFrame) -> str:
     error = frame['value'].std(ddof=1) / np.sqrt(len(frame))
     return f'{frame["value"].mean():.2f} ± {error:.2f} (over seeds)'
   value, error = frame.iloc[0][['value', 'se']]
-  if value == round(value):  # A count.
-    return f'{value:.0f}'
+  if value == round(value):
+    return table.show(value, np.nan)
   digits = 2 if value > 1 else 4
   if np.isnan(error):
     return f'{value:.{digits}f}'

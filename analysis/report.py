@@ -6,6 +6,7 @@ run, of several, or of a sweep.
 
 import argparse
 import base64
+import dataclasses
 import html
 import io
 import json
@@ -14,6 +15,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import plotnine as gg
 
@@ -36,28 +38,39 @@ from analysis import (
   traversals,
 )
 from launch import process, records
+from launch.settings import config as config_lib
 
+# In the order in which they tell a run's story.
 _OF_ONE_RUN = (
-  loss_curves.FIGURE,
-  terms.FIGURE,
   reconstructions.FIGURE,
-  samples.FIGURE,
   traversals.FIGURE,
+  samples.FIGURE,
   traversals.GRID,
   manifold.FIGURE,
   embedding.FIGURE,
   rate_per_latent.FIGURE,
+  loss_curves.FIGURE,
+  terms.FIGURE,
 )
 
 _OF_SEVERAL = (
-  loss_curves.FIGURE,
-  terms.FIGURE,
   rate_distortion.FIGURE,
   sweep.FIGURE,
+  loss_curves.FIGURE,
+  terms.FIGURE,
 )
 
 # Of data whose factors are known; other pages do not name them.
-_OF_FACTORS = (scores.FIGURE, factors.FIGURE, reconstructions.BY_FACTOR)
+_OF_FACTORS = (factors.FIGURE, scores.FIGURE, reconstructions.BY_FACTOR)
+
+# Of each configuration of several runs, beside the others'.
+_COMPARED = (reconstructions.FIGURE, traversals.FIGURE)
+
+# Configurations that a page of several runs compares, so that it stays light.
+_MOST_COMPARED = 12
+
+# What stands side by side where the window is wide enough.
+_NARROW = (samples.FIGURE, traversals.GRID, rate_per_latent.FIGURE)
 
 # Sharp on the screens of telephones too.
 _DPI = 200
@@ -66,25 +79,59 @@ _DPI = 200
 _PAGE_DPI = 120
 
 _STYLE = """
-:root { color-scheme: light; }
-body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff;
-  max-width: 60rem; margin: 0 auto; padding: 1rem; overflow-wrap: anywhere; }
-h1, h2, h3 { line-height: 1.2; }
-h2 { margin-top: 2.5rem; border-bottom: 1px solid #bbb; }
-figure { margin: 1.5rem 0; }
-img { height: auto; display: block; }
-figcaption, .note { color: #444; font-size: .9rem; }
+:root { color-scheme: light dark; --text: #1a1a1a; --soft: #555;
+  --line: #d8d8d8; --page: #fff; --card: #f6f7f8; --link: #0060a0; }
+@media (prefers-color-scheme: dark) { :root { --text: #e8e8e8; --soft: #aaa;
+  --line: #444; --page: #16181a; --card: #212427; --link: #6cb8f0; } }
+body { font: 16px/1.55 system-ui, sans-serif; color: var(--text);
+  background: var(--page); max-width: 54rem; margin: 0 auto;
+  padding: 1.5rem 1rem 4rem; overflow-wrap: anywhere; }
+h1, h2, h3 { line-height: 1.25; }
+h1 { font-size: 1.6rem; margin-bottom: .5rem; }
+h2 { font-size: 1.25rem; margin-top: 3rem; }
+h3 { font-size: 1rem; margin: 1.5rem 0 .25rem; }
+a { color: var(--link); }
+nav ul { list-style: none; padding: 0; display: flex; flex-wrap: wrap;
+  gap: .25rem 1.25rem; }
+.lead { font-size: 1.1rem; }
+dl.key { display: grid; gap: .75rem; margin: 1.5rem 0;
+  grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); }
+dl.key > div { background: var(--card); border-radius: .5rem;
+  padding: .6rem .9rem; }
+dl.key dt { color: var(--soft); font-size: .85rem; }
+dl.key dd { margin: 0; font-size: 1.15rem; font-variant-numeric: tabular-nums; }
+.grid { display: grid; gap: 1rem 1.5rem; align-items: start;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); }
+.grid > .wide { grid-column: 1 / -1; }
+.grid > * { min-width: 0; }
+figure { margin: 0 0 1rem; }
+img { height: auto; display: block; background: #fff; border-radius: .25rem; }
+figcaption, .note { color: var(--soft); font-size: .9rem; }
 .scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .9rem; }
-caption { text-align: left; font-weight: bold; padding: .5rem 0; }
-th { overflow-wrap: normal; }
-td { min-width: 4rem; }
-th, td { text-align: left; vertical-align: top; padding: .2rem .8rem .2rem 0;
-  border-bottom: 1px solid #ddd; }
-td { font-variant-numeric: tabular-nums; }
-a:focus-visible, .scroll:focus-visible {
-  outline: 3px solid #0072b2; }
+table { border-collapse: collapse; font-size: .9rem;
+  min-width: min(100%, 24rem); }
+caption { text-align: left; font-weight: bold; padding: .75rem 0 .25rem; }
+th { overflow-wrap: normal; font-weight: normal; }
+thead th { color: var(--soft); }
+td { min-width: 4rem; font-variant-numeric: tabular-nums; }
+th, td { text-align: left; vertical-align: top; padding: .25rem 1rem .25rem 0;
+  border-bottom: 1px solid var(--line); }
+summary { cursor: pointer; padding: .5rem 0; }
+a:focus-visible, summary:focus-visible, .scroll:focus-visible {
+  outline: 3px solid var(--link); }
+@media print { nav { display: none; } body { max-width: none; }
+  figure, tr, dl { break-inside: avoid; } .scroll { overflow: visible; }
+  img { max-width: 100%; } }
 """
+
+# The numbers that matter, of those that a run has.
+_KEY = (
+  'elbo_nats',
+  'rate_nats',
+  'distortion_nats',
+  'log_p_nats',
+  'active_units',
+)
 
 
 def render(runs: frames.Runs, origin: str) -> str:
@@ -96,22 +143,34 @@ def render(runs: frames.Runs, origin: str) -> str:
   """
   single = len(runs.table) == 1
   heading = runs.describe()
-  sections = [
-    ('Numbers', _numbers(runs)),
-    ('Figures', _figures(runs, _chosen(runs))),
-  ]
+  results = _results(runs)
+  drawn, missing = _figures(runs, _chosen(runs))
+  sections = [('Figures', drawn)]
   if single:
     run = runs.runs[0]
     sections += [
-      ('Config', _mapping('Settings of the run', run.config)),
-      ('Manifest', _mapping('Where its numbers come from', run.manifest)),
+      ('Numbers', _numbers(run)),
+      ('Settings', _settings(run.config)),
+      (
+        'Provenance',
+        _folded(
+          'Manifest', _mapping('Where its numbers come from', run.manifest)
+        ),
+      ),
     ]
   else:
+    compared, lacking = _compared(runs)
+    missing |= lacking
     sections += [
-      ('Runs', _frame('Every run', _run_rows(runs))),
-      ('Config', _mapping('Settings that all runs share', _shared(runs))),
+      ('Runs side by side', compared),
+      ('Numbers', _means(runs)),
+      ('Runs', _frame('Every run, ± its own error over images', _rows(runs))),
+      ('Settings', _settings(_shared(runs))),
     ]
-    sections += [(run.name, _one_of_several(run)) for run in runs.runs]
+  if missing:
+    listed = ''.join(f'<li>{_escape(words)}</li>' for words in missing)
+    sections.append(('Not drawn', f'<ul class="note">{listed}</ul>'))
+  sections = [(name, content) for name, content in sections if content]
   links = ''.join(
     f'<li><a href="#section-{number}">{_escape(name)}</a></li>'
     for number, (name, _) in enumerate(sections)
@@ -137,9 +196,10 @@ def render(runs: frames.Runs, origin: str) -> str:
 <body>
 <main>
 <h1>{_escape(heading)}</h1>
-<p class="note">{_escape(origin)}</p>
-<nav aria-label="Contents"><ul>{links}</ul></nav>
-{body}</main>
+<p class="lead">{_escape(_lead(runs, results))}</p>
+{_key_numbers(results)}<nav aria-label="Contents"><ul>{links}</ul></nav>
+{body}<p class="note">{_escape(origin)}</p>
+</main>
 </body>
 </html>
 """
@@ -149,32 +209,153 @@ def _escape(value: Any) -> str:
   return html.escape(str(value), quote=True)
 
 
-def _numbers(runs: frames.Runs) -> str:
-  """Results: of one run with errors over images, else over seeds."""
-  if len(runs.table) > 1:
-    try:
-      means = table.means(runs, runs.metrics)
-    except figures.FigureError as error:
-      return _note(error)
-    shown = table.cells(means, ['configuration'])
-    return _frame('Mean ± 1 standard error over seeds, test split', shown)
+def _results(runs: frames.Runs) -> pd.DataFrame:
+  """Returns the results as `table.means` does; no rows where there are none."""
   try:
-    frame = frames.result_rows(runs.runs[0], records.EVAL)
+    return table.means(runs, runs.metrics)
+  except figures.FigureError:
+    columns = ['configuration', 'metric', 'value', 'se', 'num_seeds', 'mark']
+    return pd.DataFrame(columns=columns)
+
+
+def _lead(runs: frames.Runs, results: pd.DataFrame) -> str:
+  """Says in words what was found."""
+  if len(runs.table) > 1:
+    return _lead_of_several(runs, results)
+  run = runs.runs[0]
+  if results.empty:
+    return f'Nothing is measured yet; its status: {run.manifest["status"]}.'
+  rows = frames.result_rows(run, records.EVAL, split=run.split)
+  step, number = rows['step'].iloc[0], rows['n'].iloc[0]
+  said = {
+    row['metric']: table.show(row['value'], row['se'])
+    for _, row in results.iterrows()
+  }
+  what = 'image' if run.has_images else 'row'
+  words = f'After {step:,} steps, '
+  if {'rate_nats', 'distortion_nats', 'elbo_nats'} <= said.keys():
+    words += (
+      f'the latents of a {run.split} {what} cost {said["rate_nats"]} nats (the '
+      f'rate), and what is left of it {said["distortion_nats"]} nats (the '
+      f'distortion): an elbo of {said["elbo_nats"]} nats.'
+    )
+  else:
+    words += ', '.join(
+      f'{figures.in_words(name)}: {text}' for name, text in said.items()
+    )
+    words += '.'
+  if 'active_units' in said:
+    count = run.config['latent_size']
+    words += f' {said["active_units"]} of {count} latents are active.'
+  words += f' ± is one standard error over {number:,} {what}s.'
+  if run.manifest['status'] != 'finished':
+    words += f' Its status: {run.manifest["status"]}.'
+  return words
+
+
+def _lead_of_several(runs: frames.Runs, results: pd.DataFrame) -> str:
+  finished = (runs.table['status'] == 'finished').sum()
+  words = f'{finished} of {len(runs.table)} runs are finished.'
+  elbos = results[results['metric'] == 'elbo_nats']
+  if len(elbos) < 2:
+    return words
+  best, worst = (
+    elbos.loc[elbos['value'].agg(choose)] for choose in ('idxmax', 'idxmin')
+  )
+  at = [
+    f'{row["configuration"]} '
+    f'({table.show(row["value"], row["se"])}{row["mark"]} nats)'
+    for row in (best, worst)
+  ]
+  words += f' The elbo is highest at {at[0]}, and lowest at {at[1]}.'
+  error = 'over seeds'
+  if elbos['mark'].any():
+    error += ', or, where marked †, of one seed over images'
+  return f'{words} ± is one standard error {error}.'
+
+
+def _key_numbers(results: pd.DataFrame) -> str:
+  """Shows the few numbers of one run that matter; nothing for several."""
+  if results['configuration'].nunique() != 1:
+    return ''
+  shown = {
+    row['metric']: table.show(row['value'], row['se'])
+    for _, row in results.iterrows()
+  }
+  cells = ''.join(
+    f'<div><dt>{_escape(figures.in_words(name))}</dt>'
+    f'<dd>{_escape(shown[name])}</dd></div>'
+    for name in _KEY
+    if name in shown
+  )
+  return f'<dl class="key">{cells}</dl>\n' if cells else ''
+
+
+def _numbers(run: frames.RunFiles) -> str:
+  """Shows what eval.csv has of one run: by split, and by samples."""
+  try:
+    rows = frames.result_rows(run, records.EVAL)
   except records.RecordError as error:
     return _note(error)
-  shown = pd.DataFrame(
-    {
-      'metric': frame['metric'],
-      'split': frame['split'],
-      'value ± standard error over images': [
-        table.show(value, se)
-        for value, se in zip(frame['value'], frame['se'], strict=True)
-      ],
-      'samples': frame['num_samples'],
-      'images': frame['n'].map('{:,}'.format),
-    }
+  rows = rows.assign(
+    text=[*map(table.show, rows['value'], rows['se'])],
+    name=rows['metric'].map(figures.in_words),
   )
-  return _frame(f'After step {frame["step"].iloc[0]:,}', shown)
+  alone = rows['num_samples'] == 1
+  parts = []
+  plain = rows[alone].pivot(index='name', columns='split', values='text')
+  counts = rows.groupby('split')['n'].max()
+  if len(plain):
+    plain.columns = [f'{s} ({counts[s]:,})' for s in plain.columns]
+    order = rows[alone]['name'].unique()
+    shown = plain.loc[order].fillna('').rename_axis('metric').reset_index()
+    step = rows['step'].iloc[0]
+    parts.append(
+      _frame(
+        f'After step {step:,}, ± one standard error over the images of a split',
+        shown,
+      )
+    )
+  for split, bound in rows[~alone].groupby('split'):
+    wide = bound.pivot(index='num_samples', columns='name', values='text')
+    shown = wide.fillna('').rename_axis('samples').reset_index()
+    parts.append(_frame(f'By the number of samples, {split} split', shown))
+  return ''.join(parts)
+
+
+def _means(runs: frames.Runs) -> str:
+  """Shows means over seeds, and which of them differ beyond chance."""
+  try:
+    means, differences = table.both(runs, runs.metrics)
+  except figures.FigureError as error:
+    return _note(error)
+  parts = [_frame(means[1], _worded(means[0]))]
+  if differences:
+    shown = _frame(differences[1], _worded(differences[0]))
+    parts.append(_folded('Differences between settings', shown))
+  return ''.join(parts)
+
+
+def _worded(frame: pd.DataFrame) -> pd.DataFrame:
+  return frame.rename(columns=figures.in_words)
+
+
+def _settings(config: Mapping[str, Any]) -> str:
+  """Shows those that differ from their defaults, and the rest folded."""
+  defaults = json.loads(json.dumps(dataclasses.asdict(config_lib.Config())))
+  changed = {
+    name: value
+    for name, value in config.items()
+    if name not in frames.EXECUTION and value != defaults.get(name)
+  }
+  parts = [_mapping('Those that differ from their defaults', changed)]
+  if rest := {n: v for n, v in config.items() if n not in changed}:
+    parts.append(_folded('All others', _mapping('All others', rest)))
+  return ''.join(parts)
+
+
+def _folded(summary: str, content: str) -> str:
+  return f'<details><summary>{_escape(summary)}</summary>{content}</details>'
 
 
 def _chosen(runs: frames.Runs) -> list[command.Figure]:
@@ -188,28 +369,68 @@ def _chosen(runs: frames.Runs) -> list[command.Figure]:
   return chosen
 
 
-def _figures(runs: frames.Runs, chosen: Sequence[command.Figure]) -> str:
-  """Every figure that the runs' files allow, and a line for each other."""
-  parts = []
+def _figures(
+  runs: frames.Runs,
+  chosen: Sequence[command.Figure],
+  narrow: Sequence[command.Figure] = _NARROW,
+) -> tuple[str, dict[str, None]]:
+  """Draws what the runs' files allow.
+
+  Returns:
+    The figures, and in words those that were not drawn, each once.
+  """
+  parts, missing = [], {}
   for figure in chosen:
     name = figure.name.replace('_', ' ')
     print(f'drawing {name} of {runs.describe()}', file=sys.stderr)
-    parts.append(f'<h3>{_escape(name.capitalize())}</h3>')
-    arguments = figure.parser().parse_args(['--title='])
+    width = 'single' if figure in narrow else figure.width
+    arguments = figure.parser().parse_args(['--title=', f'--width={width}'])
     try:
-      image, width = _png(figure.draw(runs, arguments))
+      image, pixels = _png(figure.draw(runs, arguments))
     except (records.RecordError, figures.FigureError) as error:
-      parts.append(_note(f'Not drawn: {error}'))
+      missing[f'{name.capitalize()}: {error}'] = None
       continue
     summary = figure.summary.split('\n\n')[0].replace('\n', ' ')
+    heading = f'<h3>{_escape(name.capitalize())}</h3>'
+    kind = '' if width == 'single' else ' class="wide"'
     # Its text is as large as the page's; a narrow window scrolls it.
     parts.append(
-      f'<figure>{_scroll(name)}<img src="data:image/png;base64,{image}" '
-      f'width="{width}" alt="{_escape(figure.alt)} '
-      f'{_escape(runs.describe())}."></div>'
+      f'<figure{kind}>{heading if narrow is _NARROW else ""}{_scroll(name)}'
+      f'<img src="data:image/png;base64,{image}" width="{pixels}" '
+      f'alt="{_escape(figure.alt)} {_escape(runs.describe())}."></div>'
       f'<figcaption>{_escape(summary)}</figcaption></figure>'
     )
-  return ''.join(parts)
+  return f'<div class="grid">{"".join(parts)}</div>' if parts else '', missing
+
+
+def _compared(runs: frames.Runs) -> tuple[str, dict[str, None]]:
+  """Draws the first seed of each configuration beside the others'.
+
+  Returns:
+    As `_figures`.
+  """
+  configurations = frames.configuration(runs.table, runs.varying)
+  rows = runs.table.assign(configuration=configurations).sort_values(
+    'seed', kind='stable'
+  )
+  started = {run.name: run for run in runs.runs}
+  rows = rows[rows['run'].isin(started)]
+  first = rows.groupby('configuration', sort=False)['run'].first()
+  order = frames.levels(first.index.to_series())
+  parts, missing = [], {}
+  for name in order[:_MOST_COMPARED]:
+    alone = frames.read_runs([str(started[first[name]].path)])
+    drawn, lacking = _figures(alone, _COMPARED, _COMPARED)
+    missing |= lacking
+    if drawn:
+      heading = f'{name or runs.describe()}: {alone.table["run"].iloc[0]}'
+      parts.append(f'<section><h3>{_escape(heading)}</h3>{drawn}</section>')
+  if not parts:
+    return '', missing
+  words = 'The first seed of each configuration.'
+  if len(order) > _MOST_COMPARED:
+    words += f' {len(order) - _MOST_COMPARED} more are not shown.'
+  return f'{_note(words)}<div class="grid">{"".join(parts)}</div>', missing
 
 
 def _scroll(name: str) -> str:
@@ -230,6 +451,11 @@ def _png(plot: gg.ggplot) -> tuple[str, int]:
   return base64.b64encode(buffer.getvalue()).decode(), width
 
 
+def _cell(text: object) -> str:
+  """A number stays on one line with its error."""
+  return _escape(text).replace(' ± ', '\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}')
+
+
 def _note(text: object) -> str:
   return f'<p class="note">{_escape(text)}</p>'
 
@@ -241,7 +467,7 @@ def _frame(caption: str, frame: pd.DataFrame) -> str:
   )
   rows = ''.join(
     f'<tr><th scope="row">{_escape(first)}</th>'
-    + ''.join(f'<td>{_escape(cell)}</td>' for cell in rest)
+    + ''.join(f'<td>{_cell(cell)}</td>' for cell in rest)
     + '</tr>'
     for first, *rest in frame.itertuples(index=False)
   )
@@ -260,24 +486,26 @@ def _mapping(caption: str, mapping: Mapping[str, Any]) -> str:
   return _frame(caption, pd.DataFrame(rows, columns=['name', 'value']))
 
 
-def _run_rows(runs: frames.Runs) -> pd.DataFrame:
+def _rows(runs: frames.Runs) -> pd.DataFrame:
   """Tells runs apart: their settings, how they ended, and their results."""
   columns = ['run', *runs.varying, 'seed', 'status', 'error', *runs.metrics]
   shown = runs.table.reindex(columns=columns).astype(object)
-  return shown.map(lambda v: '' if v is None or v != v else records.text(v))
+  shown = shown.map(lambda v: '' if v is None or v != v else records.text(v))
+  for run in runs.runs:
+    errors = records.read_results(run.path, run.manifest, 'se')
+    row = runs.table['run'] == run.name
+    for metric in runs.metrics:
+      value = runs.table.loc[row, metric].iloc[0]
+      if value == value:
+        text = table.show(value, errors.get(metric, np.nan))
+        shown.loc[row, metric] = text
+  return _worded(shown.loc[:, (shown != '').any()])
 
 
 def _shared(runs: frames.Runs) -> dict[str, Any]:
   apart = {*runs.varying, 'seed'}
   config = runs.runs[0].config
   return {name: config[name] for name in config if name not in apart}
-
-
-def _one_of_several(run: frames.RunFiles) -> str:
-  alone = frames.read_runs([str(run.path)])
-  return f'<p>{_escape(run.describe())}</p>' + _figures(
-    alone, (reconstructions.FIGURE,)
-  )
 
 
 def _write(arguments: argparse.Namespace) -> Iterator[pathlib.Path]:

@@ -153,7 +153,12 @@ def _tidy(table: pd.DataFrame, settings: Sequence[str]) -> pd.DataFrame:
 
 
 def show(value: float, se: float) -> str:
-  """Returns a number with its error, both to the error's second digit."""
+  """Returns a number with its error, both to the error's second digit.
+
+  A count has none.
+  """
+  if np.isnan(se) and value == round(value):
+    return figures.number(value, 0)
   if np.isnan(se):
     return figures.number(value, 2)
   if se == 0:
@@ -295,6 +300,41 @@ def _by_unit(metrics: Sequence[str]) -> dict[str, str]:
   return {figures.NATS[2:]: ', '.join(named)} if named else {}
 
 
+def both(
+  runs: frames.Runs, metrics: Sequence[str]
+) -> tuple[tuple[pd.DataFrame, str], tuple[pd.DataFrame, str] | None]:
+  """Returns the table of means and that of differences, each with a caption.
+
+  Args:
+    runs: the runs.
+    metrics: of eval.csv.
+
+  Returns:
+    Tables of text; None for the second where nothing can be compared.
+
+  Raises:
+    FigureError: no results.
+  """
+  single = means(runs, metrics)
+  caption = _MEANS + ''.join(
+    f'; {names} in {unit}' for unit, names in _by_unit(metrics).items()
+  )
+  caption += f'. {_OWN}' if single['mark'].any() else '.'
+  lacking = runs.table[runs.table['status'] != 'finished']
+  if len(lacking):
+    counts = lacking['status'].value_counts()
+    listed = ', '.join(f'{count} {status}' for status, count in counts.items())
+    caption += f' Of {len(runs.table)} runs not all are finished: {listed}.'
+  first = (cells(single, ['configuration']), caption)
+  columns = ['seed', *runs.varying, *metrics]
+  pairs = differences(runs.table[columns], runs.varying)
+  if pairs.empty:
+    return first, None
+  stars = pairs['larger_than_chance'].map({True: ' *', False: ''})
+  shown = cells(pairs.assign(mark=stars), ['first', 'second'])
+  return first, (shown, _PAIRS)
+
+
 def render(runs: frames.Runs, metrics: Sequence[str], form: str) -> str:
   """Returns both tables as text.
 
@@ -308,31 +348,17 @@ def render(runs: frames.Runs, metrics: Sequence[str], form: str) -> str:
   """
   runs.check_metrics(*metrics)
   metrics = [*(metrics or runs.metrics)]
-  settings = runs.varying
-  single = means(runs, metrics)
-  pairs = differences(runs.table[['seed', *settings, *metrics]], settings)
   if form == 'csv':
     # One tidy table, for programs: a row for each number.
+    single, settings = means(runs, metrics), runs.varying
+    pairs = differences(runs.table[['seed', *settings, *metrics]], settings)
     single = single.rename(columns={'configuration': 'first'})
     kinds = [single.assign(kind='mean'), pairs.assign(kind='difference')]
     order = ['kind', 'first', 'second', 'metric', 'value', 'se', 'num_seeds']
     together = pd.concat([kind for kind in kinds if len(kind)])
     together = together.reindex(columns=[*order, 'p', 'larger_than_chance'])
     return together.to_csv(index=False).rstrip('\n')
-  caption = _MEANS + ''.join(
-    f'; {names} in {unit}' for unit, names in _by_unit(metrics).items()
-  )
-  caption += f'. {_OWN}' if single['mark'].any() else '.'
-  lacking = runs.table[runs.table['status'] != 'finished']
-  if len(lacking):
-    counts = lacking['status'].value_counts()
-    listed = ', '.join(f'{count} {status}' for status, count in counts.items())
-    caption += f' Of {len(runs.table)} runs not all are finished: {listed}.'
-  tables = [(cells(single, ['configuration']), caption)]
-  if len(pairs):
-    stars = pairs['larger_than_chance'].map({True: ' *', False: ''})
-    shown = cells(pairs.assign(mark=stars), ['first', 'second'])
-    tables.append((shown, _PAIRS))
+  tables = [each for each in both(runs, metrics) if each]
   if form == 'latex':
     return '\n\n'.join(latex(*each) for each in tables)
   return '\n\n'.join(f'{markdown(shown)}\n\n{text}' for shown, text in tables)

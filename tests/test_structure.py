@@ -57,7 +57,7 @@ MAY_USE = {
   'launch.benchmarks': SWEEPS,
   'launch.cli': SETTINGS,
   'launch command': COMMANDS,
-  'analysis': {'launch.records', 'launch.process'},
+  'analysis': {'launch.records', 'launch.process', 'launch.settings'},
 }
 
 

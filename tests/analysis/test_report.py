@@ -60,9 +60,9 @@ def a_sweep(tmp_path_factory):
 
 def test_a_page_holds_everything(one_run):
   page = Page(one_run)
-  for name in ('Numbers', 'Figures', 'Config', 'Manifest'):
+  for name in ('Numbers', 'Figures', 'Settings', 'Provenance'):
     assert name in page.text
-  for words in ('elbo_nats', 'hidden_sizes', 'c0ffee', 'analysis.report'):
+  for words in ('elbo, nats', 'hidden_sizes', 'c0ffee', 'analysis.report'):
     assert words in page.text
   assert len(page.all('img')) == 9
   for image in page.all('img'):
@@ -85,9 +85,10 @@ def test_headings_and_tables_can_be_read_aloud(one_run, a_sweep):
     assert all(b - a <= 1 for a, b in itertools.pairwise(levels))
     assert all(cell['scope'] in ('col', 'row') for cell in page.all('th'))
     assert len(page.all('caption')) == len(page.all('table')) > 0
-    for box in page.all('div'):
-      # Older browsers scroll by keyboard only what can have the focus.
-      assert box['tabindex'] == '0' and box['aria-label']
+    boxes = [b for b in page.all('div') if b.get('class') == 'scroll']
+    assert len(boxes) == len(page.all('table', 'img'))
+    # Older browsers scroll by keyboard only what can have the focus.
+    assert all(b['tabindex'] == '0' and b['aria-label'] for b in boxes)
     ids = [
       attributes['id'] for _, attributes in page.tags if 'id' in attributes
     ]
@@ -119,7 +120,8 @@ def test_a_run_killed_early_gets_what_its_files_allow(tmp_path):
   assert code == 0
   page = Page(run / 'figures/report.html')
   assert len(page.all('img')) == 1  # The loss curves.
-  assert page.text.count('Not drawn') == 8
+  assert page.text.count('Not drawn') == 2  # In the contents, and above them.
+  assert len(page.all('li')) == 5 + 8
   assert page.text.count(f'python -m launch.evaluate --run_dir={run}') >= 7
 
 
@@ -139,10 +141,54 @@ def test_factors_have_figures_where_they_are_known(tmp_path):
   builders.write_scores(run)
   (run / 'arrays/by_factor.npz').unlink()
   found, page = headings(f'--run_dir={run}')
-  assert found == [*names]
+  assert found == [*names[:2]]
   assert 'where the data hold every combination' in page.text
   assert len(page.all('img')) == 10
   assert headings(f'--sweep_dir={sweep}')[0] == ['Scores']
+
+
+def test_the_first_sentence_says_what_was_measured(one_run, a_sweep):
+  run = one_run.parents[1]
+  results = records.read_results(run, records.read_manifest(run))
+  text = Page(one_run).text.split('Figures')[0]
+  for name in ('elbo_nats', 'rate_nats', 'distortion_nats'):
+    shown = [
+      float(x.replace('−', '-')) for x in re.findall(r'−?[\d.]*\d', text)
+    ]
+    assert any(abs(x - results[name]) < 0.01 for x in shown), name
+  assert 'After 4 steps' in text
+  assert '2 of 3 runs are finished.' in Page(a_sweep).text
+
+
+def test_numbers_are_as_long_as_their_errors_allow(one_run, a_sweep):
+  for path in (one_run, a_sweep):
+    numbers = (
+      Page(path).source.split('>Numbers</h2>')[1].split('>Settings</h2>')
+    )
+    assert not re.search(r'\d\.\d{7}', numbers[0])
+
+
+def test_settings_that_differ_come_before_those_that_do_not(tmp_path):
+  run = tmp_path / 'run'
+  builders.write_run(run, with_arrays=False, beta=0.25)
+  builders.analyse('report', f'--run_dir={run}')
+  page = Page(run / 'figures/report.html').source.split('>Settings</h2>')[1]
+  shown, folded = page.split('<details>')[:2]
+  assert '0.25' in shown and 'beta' in shown
+  assert 'hidden_sizes' in folded and 'hidden_sizes' not in shown
+
+
+def test_configurations_stand_side_by_side_in_their_order(tmp_path):
+  for beta in (10.0, 2.0, 0.5):
+    for seed in (1, 0):
+      builders.write_run(tmp_path / f'{beta}-{seed}', beta=beta, seed=seed)
+  pattern = f'--run_dir={tmp_path}/*'
+  code, stdout, stderr = builders.analyse('report', pattern)
+  assert code == 0, stderr
+  page = Page(pathlib.Path(stdout.strip()))
+  found = re.findall(r'<h3>(beta [^<]*)</h3>', page.source)
+  assert found == ['beta 0.5: 0.5-0', 'beta 2: 2.0-0', 'beta 10: 10.0-0']
+  assert 'The elbo is ' in page.text
 
 
 def test_no_run_is_one_line(tmp_path):
