@@ -1,4 +1,10 @@
-"""Rate of each latent over training, as a heat map; active units are marked."""
+"""Rate of each latent over training, as a heat map; active units are marked.
+
+Of a run that was evaluated once, as bars.
+"""
+
+from collections.abc import Sequence
+from typing import Any
 
 import mizani.breaks
 import numpy as np
@@ -42,6 +48,23 @@ def plot_rate_per_latent(
   latents = list(order['latent'])
   cells = frame[frame['latent'].isin(latents)].copy()
   cells['place'] = cells['latent'].map({u: i for i, u in enumerate(latents)})
+  panel = min(figures.PAGE_HEIGHT - 1.5, max(1.2, 0.13 * len(latents)))
+  labels = [
+    gg.scale_y_continuous(
+      name='latent',
+      breaks=list(range(len(latents))),
+      labels=[str(latent) for latent in latents],
+      expand=(0, 0),
+    ),
+    gg.theme(
+      panel_grid_major_y=gg.element_blank(),
+      axis_text_y=gg.element_text(
+        size=min(6.5, 0.75 * 72 * panel / len(latents))
+      ),
+    ),
+  ]
+  if len(steps) == 1:
+    return _bars(cells, labels, title, width, max(0.5, 0.13 * len(latents)))
   # A rate holds from halfway to the step before until halfway to the next.
   edges = np.array([0.0, 2.0 * steps[0]])
   if len(steps) > 1:
@@ -54,8 +77,6 @@ def plot_rate_per_latent(
   active = cells[
     cells['is_result'] & (cells['mean_variance'] > frames.ACTIVE_VARIANCE)
   ].assign(x=edges[-1] + 0.03 * (edges[-1] - edges[0]))
-  panel = min(figures.PAGE_HEIGHT - 1.5, max(1.2, 0.13 * len(latents)))
-  points = 0.75 * 72 * panel / len(latents)
   return (
     gg.ggplot(cells)
     + gg.geom_rect(
@@ -82,29 +103,70 @@ def plot_rate_per_latent(
         if b <= steps[-1]
       ],
     )
-    + gg.scale_y_continuous(
-      name='latent',
-      breaks=list(range(len(latents))),
-      labels=[str(latent) for latent in latents],
-      expand=(0, 0),
-    )
     + figures.dress(
       width,
       panel + 0.9,
       title,
-      f'Active latents (dots): {len(active)} of {len(latents)}; their mean '
-      f'varies over images by more than {frames.ACTIVE_VARIANCE}'
+      f'Active latents (dots): {_count_active(cells[cells["is_result"]])}'
       + (
         '.'
         if (kept := result['step'].iloc[0]) == steps[-1]
         else f' after step {kept:,}, whose weights were kept.'
       ),
     )
+    + labels
     + gg.theme(
-      panel_grid_major=gg.element_blank(),
-      axis_text_y=gg.element_text(size=min(6.5, points)),
+      panel_grid_major_x=gg.element_blank(),
       legend_key_width=60,
       legend_key_height=6,
+    )
+  )
+
+
+def _count_active(cells: pd.DataFrame) -> str:
+  """Says how many latents are active, and what that is."""
+  count = (cells['mean_variance'] > frames.ACTIVE_VARIANCE).sum()
+  return (
+    f'{count} of {len(cells)}; their mean varies over images by more than '
+    f'{frames.ACTIVE_VARIANCE}'
+  )
+
+
+def _bars(
+  cells: pd.DataFrame,
+  labels: Sequence[Any],
+  title: str,
+  width: float,
+  panel: float,
+) -> gg.ggplot:
+  """Draws the rates of one evaluation."""
+  active = cells['mean_variance'] > frames.ACTIVE_VARIANCE
+  cells = cells.assign(
+    kind=np.where(active, 'active', 'inactive'),
+    low=cells['place'] - 0.4,
+    high=cells['place'] + 0.4,
+  )
+  return (
+    gg.ggplot(cells)
+    + gg.geom_rect(
+      gg.aes(xmin=0, xmax='rate_nats', ymin='low', ymax='high', fill='kind'),
+      na_rm=True,
+    )
+    + gg.scale_fill_manual(
+      {'active': figures.PALETTE[0], 'inactive': '#b0b0b0'}, guide=None
+    )
+    + gg.scale_x_continuous(
+      name='rate, nats per image',
+      expand=(0, 0, 0.05, 0),
+      labels=figures.tick_labels,
+    )
+    + labels
+    + figures.dress(
+      width,
+      panel + 0.6,
+      title,
+      f'Active latents (blue): {_count_active(cells)}, after step '
+      f'{cells["step"].iloc[0]:,}.',
     )
   )
 
@@ -113,8 +175,8 @@ FIGURE = command.Figure(
   'rate_per_latent',
   __doc__,
   command.of_one_run(read_frame, plot_rate_per_latent),
-  'A heat map of the rate of each latent, in nats, over training; active '
-  'latents have a dot.',
+  'The rate of each latent, in nats: a heat map over training, or bars of one '
+  'evaluation; active latents are marked.',
   width='single',
 )
 

@@ -412,6 +412,9 @@ CASES = {
   'rate_per_latent': lambda: rate_per_latent.plot_rate_per_latent(
     rate_frame(10), UNICODE
   ),
+  'rate_per_latent-one_step': lambda: rate_per_latent.plot_rate_per_latent(
+    rate_frame(12, steps=(512,))
+  ),
   'rate_per_latent-one_row': lambda: rate_per_latent.plot_rate_per_latent(
     rate_frame(1, steps=(1024,))
   ),
