@@ -91,6 +91,8 @@ class RunFiles:
       )
     if objective != 'elbo':
       start += f', {objective}'
+    if self.manifest['takes_beta'] and beta == effective:
+      return f'{start}, beta {beta:g}'
     if self.manifest['takes_beta']:
       start += f', beta {beta:g} ({self.config["reduction"]})'
     return f'{start}, effective beta {effective:.4g}'

@@ -95,6 +95,11 @@ def plot_curves(
     levels = frames.levels(seeds[name])
     seeds[name] = pd.Categorical(seeds[name].map(records.text), levels)
   levels = list(seeds[color].cat.categories)
+  if facet:  # A strip says what its value is of.
+    words = figures.in_words(facet)
+    seeds['facet'] = seeds[facet].cat.rename_categories(
+      lambda value: f'{words} {value}'
+    )
   # One point has no line.
   lines = seeds.groupby(['configuration', 'panel'], observed=True).filter(
     lambda group: len(group) > 1
@@ -110,7 +115,7 @@ def plot_curves(
   return (
     gg.ggplot(seeds, gg.aes('step', 'mean', color=color, group='configuration'))
     + gg.facet_wrap(
-      [facet, 'panel'] if facet else 'panel', scales='free_y', ncol=columns
+      ['facet', 'panel'] if facet else 'panel', scales='free_y', ncol=columns
     )
     + gg.geom_ribbon(
       gg.aes(ymin='low', ymax='high', fill=color),
@@ -136,7 +141,10 @@ def plot_curves(
       title,
       ' '.join(notes),
     )
-    + gg.theme(panel_spacing_y=0.1 / width)
+    + gg.theme(
+      panel_spacing_y=0.1 / width,
+      plot_title=gg.element_text(margin={'b': 6, 'units': 'pt'}),
+    )
   )
 
 
