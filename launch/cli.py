@@ -1,5 +1,6 @@
 """The command line of every command: parsing, help, errors in one line."""
 
+import re
 import sys
 import typing
 from collections.abc import Callable, Sequence
@@ -117,7 +118,7 @@ def run(
       rest = FLAGS(argv)
     # A flag of absl's own, as --stderrthreshold, raises a bare ValueError.
     except (flags.Error, ValueError) as error:
-      _refuse(name, ' '.join(str(error).split()))
+      _refuse(name, _explain(error))
     given = rest[1:]
     if len(given) > len(arguments):
       stray = given[len(arguments)]
@@ -132,6 +133,29 @@ def run(
     return process.carry_out(name, lambda: main(*argv[1:]))
 
   app.run(carry_out, flags_parser=parse)
+
+
+# The kinds of values of absl's parsers, which give an error of Python's.
+_KINDS = {
+  'int': 'a whole number',
+  'float': 'a number',
+  'bool': 'true or false',
+  'logger_levels': 'names and levels, as absl:info,tensorflow:error',
+}
+
+
+def _explain(error: Exception) -> str:
+  """Says in words what is wrong with a flag."""
+  text = ' '.join(str(error).split())
+  if 'Unknown level' in text:
+    flag, kind = '--logger_levels', 'logger_levels'
+  elif found := re.match(r'flag (--(\w+)=.*?): (?!value should)', text):
+    flag, kind = found[1], found[2]
+    if kind in FLAGS and kind not in _KINDS:
+      kind = FLAGS[kind].parser.flag_type()
+  else:
+    return text
+  return f'{flag}: must be {_KINDS[kind]}' if kind in _KINDS else text
 
 
 def _refuse(name: str, message: str) -> typing.NoReturn:
