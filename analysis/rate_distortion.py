@@ -78,6 +78,11 @@ def plot_rate_distortion(
   panel = 0.8 * width
   legend_rows, legend = figures.legend(series, width)
   missing = len(frame) - len(points)
+  has_beta = points['effective_beta'].notna()
+  numbers = ''
+  if has_beta.any():
+    where = '' if has_beta.all() else ', where there is one'
+    numbers = f'Numbers at points: effective beta{where}. '
   return (
     gg.ggplot(points, gg.aes('rate_nats', 'distortion_nats'))
     + _elbo_lines(right, low, high)
@@ -121,7 +126,7 @@ def plot_rate_distortion(
       width,
       panel + 0.2 + 0.16 * legend_rows,
       title,
-      'Numbers at points: effective beta. Dashed: equal elbo, in nats.'
+      f'{numbers}Dashed: equal elbo, in nats.'
       + (' Diamonds: collapsed.' if 'collapsed' in set(points['state']) else '')
       + (
         f' Not shown, without numbers: {missing} of {len(frame)}.'

@@ -440,6 +440,27 @@ def test_the_frontier_needs_seeds_and_betas_only(tmp_path):
   assert frame['effective_beta'].tolist() == [0.5, 0.5, 2.0, 2.0]
 
 
+@pytest.mark.parametrize(
+  ('betas', 'said'),
+  [
+    ((0.5, 2.0), 'Numbers at points: effective beta. Dashed'),
+    ((None, None), 'Dashed'),
+    ((0.5, None), 'Numbers at points: effective beta, where there is one. D'),
+  ],
+)
+def test_the_frontier_speaks_of_an_effective_beta_where_one_is(
+  tmp_path, betas, said
+):
+  for seed, beta in enumerate(betas):
+    builders.write_run(
+      tmp_path / str(seed), {'effective_beta': beta}, seed=seed
+    )
+  runs = frames.read_runs([str(tmp_path / '*')])
+  frame = rate_distortion.read_frame(runs)
+  plot = rate_distortion.plot_rate_distortion(frame)
+  assert plot.labels.caption.startswith(said)
+
+
 def test_a_sweep_is_drawn_with_its_failures(tmp_path):
   folder = test_frames.write_sweep(tmp_path / 'sweep')
   frame = sweep.read_frame(frames.read_sweep(folder), 'beta', 'elbo_nats')
