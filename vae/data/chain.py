@@ -75,27 +75,29 @@ def find(
   if name in drawn.MODULES:  # At the size that is asked for.
     return drawn.find(name, options.image_size)
   if path.is_absolute():
-    data = _path(path, options)
+    data = _path(path, options, cut)
   elif name in shipped.DATASETS:
     data = shipped.DATASETS[name](cut)
   else:
     data = _tfds_name(name, data_dir, report, options.image_size)
+  if path.is_absolute() and cut > 2:
+    data = images.as_binary(data)
   size = options.image_size
   if size and data.splits['train'].shape[:2] != (size, size):
     data = images.resized(data, size)
-  if path.is_absolute() and cut > 2:
-    data = images.as_binary(data)
   return data
 
 
-def _path(path: pathlib.Path, options: sources.Options) -> sources.SourceData:
+def _path(
+  path: pathlib.Path, options: sources.Options, cut: int
+) -> sources.SourceData:
   """Reads a folder or a file as what it is found to be."""
   if data := studies.find(path):
     return data
   if path.is_dir() and idx.find(path):
     return idx.folder(path)
   if path.is_dir():
-    return images.folder(path, options.image_size)
+    return images.folder(path, options.image_size, cut)
   if path.name.lower().endswith(tables.SUFFIXES):
     return tables.read(path, options.label_column)
   if path.suffix in arrays.SUFFIXES:

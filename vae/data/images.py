@@ -3,7 +3,7 @@
 import functools
 import pathlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +23,9 @@ _SUFFIXES = (
 )
 
 
-def folder(path: pathlib.Path, image_size: int | None) -> sources.SourceData:
+def folder(
+  path: pathlib.Path, image_size: int | None, cut: int = sources.CUT
+) -> sources.SourceData:
   """Returns a folder of images.
 
   Where it has the subfolders `train` and `test`, those are the splits. Where
@@ -34,6 +36,7 @@ def folder(path: pathlib.Path, image_size: int | None) -> sources.SourceData:
     path: holds images, at any depth.
     image_size: height and width to which they are brought; None where all
       have one size.
+    cut: see `sources.CUT`.
 
   Raises:
     SourceError: no images, unreadable ones, or ones of different sizes.
@@ -63,9 +66,20 @@ def folder(path: pathlib.Path, image_size: int | None) -> sources.SourceData:
   ((width, height),) = sizes
   shape = height, width, 3 if is_colour else 1
 
+  white, dtype, words = None, np.uint8, ''
+  if image_size:
+    words = resizing(image_size)
+    if cut > 2:
+      white = _white(
+        _read(p, is_colour) for split in paths.values() for p in split
+      )
+    if white:
+      dtype, words = np.bool_, f'{words}; {_two_values(white)}'
+
   def batches(members: list[pathlib.Path]) -> Iterator[np.ndarray]:
     for member in members:
-      yield _read(member, image_size, is_colour)[None]
+      image = _read(member, is_colour)
+      yield (_resized(image, image_size, white) if image_size else image)[None]
 
   parts = {s: [p.relative_to(roots[s]).parts for p in paths[s]] for s in paths}
   folders = [part for split in parts.values() for part in split]
@@ -78,11 +92,15 @@ def folder(path: pathlib.Path, image_size: int | None) -> sources.SourceData:
     if names:
       labels = np.searchsorted(names, [first for first, *_ in parts[split]])
     splits[split] = sources.SourceSplit(
-      len(members), shape, functools.partial(batches, members), labels
+      len(members),
+      shape,
+      functools.partial(batches, members),
+      labels,
+      dtype=dtype,
     )
   return sources.SourceData(
     '1',
-    f'images in {path}' + (resizing(image_size) if image_size else ''),
+    f'images in {path}{words}',
     splits,
     label_names=tuple(names) or None,
   )
@@ -92,32 +110,34 @@ def resized(data: sources.SourceData, image_size: int) -> sources.SourceData:
   """Returns a dataset whose images are brought to another size.
 
   Args:
-    data: uint8 images [H, W, C] with one or three channels.
+    data: uint8 or bool images [H, W, C] with one or three channels.
     image_size: their new height and width.
 
   Raises:
     SourceError: examples that are no such images.
   """
   channels = {split.shape[-1] for split in data.splits.values()}
-  if data.splits['train'].dtype != np.uint8 or not channels <= {1, 3}:
+  dtype = data.splits['train'].dtype
+  if dtype not in (np.uint8, np.bool_) or not channels <= {1, 3}:
     raise sources.SourceError(
       f'--image_size={image_size}: is for grey or colour images'
     )
-
-  # Some of TFDS's hold zeros and ones, which leave no room between them.
-  white = (
-    255
-    if all(
-      images.max() <= 1
-      for split in data.splits.values()
-      for images in split.batches()
-    )
-    else 1
-  )
+  white, factor = None, 1
+  if dtype == np.bool_:
+    white = 1
+  elif all(
+    images.max() <= 1
+    for split in data.splits.values()
+    for images in split.batches()
+  ):
+    # Some of TFDS's hold zeros and ones, which leave no room between them.
+    factor = 255
 
   def batches(split: sources.SourceSplit) -> Iterator[np.ndarray]:
     for images in split.batches():
-      yield np.stack([fitted(image, image_size) for image in images * white])
+      yield np.stack(
+        [_resized(image, image_size, white) for image in images * factor]
+      )
 
   splits = {
     name: split._replace(
@@ -130,21 +150,45 @@ def resized(data: sources.SourceData, image_size: int) -> sources.SourceData:
 
 
 def as_binary(data: sources.SourceData) -> sources.SourceData:
-  """Returns a dataset whose bytes, where all are 0 or 1, are black and white.
+  """Returns a dataset whose bytes, where they have two values, are binary.
 
   Args:
-    data: images or rows; others stay as they are.
+    data: images or rows; those whose values are not all 0 or 1, or all 0 or
+      255, stay as they are.
   """
   parts = data.splits.values()
-  if not all(
-    part.dtype == np.uint8 and all(batch.max() <= 1 for batch in part.batches())
-    for part in parts
-  ):
+  if any(part.dtype != np.uint8 for part in parts):
+    return data
+  white = _white(batch for part in parts for batch in part.batches())
+  if white is None:
     return data
   return data._replace(
-    source=f'{data.source}; all values are 0 or 1, taken as black and white',
+    source=f'{data.source}; {_two_values(white)}',
     splits={s: p._replace(dtype=np.bool_) for s, p in data.splits.items()},
   )
+
+
+def _white(arrays: Iterable[np.ndarray]) -> int | None:
+  """The other value beside 0, 1 or 255, where bytes have no third."""
+  values: set[int] = set()
+  for array in arrays:
+    values |= set(np.unique(array).tolist())
+    if not (values <= {0, 1} or values <= {0, 255}):
+      return None
+  return max(values | {1})
+
+
+def _two_values(white: int) -> str:
+  return f'all values are 0 or {white}, taken as black and white'
+
+
+def _resized(
+  image: np.ndarray, image_size: int, white: int | None
+) -> np.ndarray:
+  """An image of another size; one of black and white, bool, stays so."""
+  if white is None:
+    return fitted(image, image_size)
+  return fitted((image > 0) * np.uint8(255), image_size) > 127
 
 
 def fitted(image: np.ndarray, image_size: int) -> np.ndarray:
@@ -155,18 +199,15 @@ def fitted(image: np.ndarray, image_size: int) -> np.ndarray:
     image_size: height and width of what is returned.
   """
   import PIL.Image
-
-  grey = image.shape[-1] == 1
-  fit = _fit(PIL.Image.fromarray(image[..., 0] if grey else image), image_size)
-  return np.asarray(fit).reshape(image_size, image_size, image.shape[-1])
-
-
-def _fit(image: 'PIL.Image.Image', image_size: int) -> 'PIL.Image.Image':
   import PIL.ImageOps
 
-  return PIL.ImageOps.fit(
-    image, (image_size, image_size), PIL.Image.Resampling.LANCZOS
+  grey = image.shape[-1] == 1
+  fit = PIL.ImageOps.fit(
+    PIL.Image.fromarray(image[..., 0] if grey else image),
+    (image_size, image_size),
+    PIL.Image.Resampling.LANCZOS,
   )
+  return np.asarray(fit).reshape(image_size, image_size, image.shape[-1])
 
 
 def resizing(image_size: int) -> str:
@@ -217,9 +258,7 @@ def _is_grey(image: 'PIL.Image.Image') -> bool:
   return image.mode in ('1', 'L', 'LA')
 
 
-def _read(
-  path: pathlib.Path, image_size: int | None, is_colour: bool
-) -> np.ndarray:
+def _read(path: pathlib.Path, is_colour: bool) -> np.ndarray:
   """An image, uint8 [H, W, C]; what is transparent is laid over black."""
   import PIL.Image
   import PIL.ImageOps
@@ -231,8 +270,6 @@ def _read(
       black = PIL.Image.new('RGBA', image.size, 'black')
       image = PIL.Image.alpha_composite(black, image)
     image = PIL.ImageOps.exif_transpose(image.convert(mode))
-    if image_size:
-      image = _fit(image, image_size)
     return np.asarray(image, np.uint8)
 
   array = _guarded(path, pixels)

@@ -21,7 +21,7 @@ SPLITS = ('train', 'validation', 'test')
 # How splits are cut and mixed; part of what a prepared dataset is. 1, before
 # there was a number: in the source's order, so that the last of the training
 # examples, which became the validation split, were often of one class. 2: in
-# which people's own images of zeros and ones were grey ones.
+# which people's own images of two values were grey ones.
 CUT = 3
 
 Report = Callable[[str], None]

@@ -5,7 +5,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from vae.data import bits, datasets, prepared, sources
+from vae.data import bits, datasets, images, prepared, sources
 
 
 def quiet(line):
@@ -70,21 +70,27 @@ def test_black_and_white_images_are_packed_and_keep_their_factors(tmp_path):
   assert sorted(seen) == [*range(60)]
 
 
-@pytest.mark.parametrize('kind', ['npy', 'npz', 'folder'])
-def test_images_of_zeros_and_ones_are_binary_and_said_to_be(tmp_path, kind):
-  masks = np.random.default_rng(0).integers(0, 2, [20, 5, 6], np.uint8)
-  path = tmp_path / f'masks.{kind}'
-  if kind == 'npy':
+def write_masks(path, masks):
+  if path.suffix == '.npy':
     np.save(path, masks)
-  elif kind == 'npz':
+  elif path.suffix == '.npz':
     np.savez(path, images=masks)
   else:
     path.mkdir()
     for number, mask in enumerate(masks):
       PIL.Image.fromarray(mask).save(path / f'{number:02}.png')
+
+
+@pytest.mark.parametrize('kind', ['npy', 'npz', 'folder'])
+@pytest.mark.parametrize('white', [1, 255])
+def test_images_of_two_values_are_binary_and_said_to_be(tmp_path, kind, white):
+  masks = np.random.default_rng(0).integers(0, 2, [20, 5, 6], np.uint8)
+  path = tmp_path / f'masks.{kind}'
+  write_masks(path, masks * np.uint8(white))
   found = datasets.load(str(path), tmp_path / 'data', quiet)
   assert found.provenance['pixels'] == 'binary'
-  assert '0 or 1, taken as black and white' in found.provenance['source']
+  said = f'0 or {white}, taken as black and white'
+  assert said in found.provenance['source']
   held = np.concatenate([np.asarray(s.examples) for s in found.splits.values()])
   assert sorted(map(bytes, held)) == sorted(map(bytes, masks * np.uint8(255)))
   # A run that an older version started finds its data as they were.
@@ -92,6 +98,27 @@ def test_images_of_zeros_and_ones_are_binary_and_said_to_be(tmp_path, kind):
   assert 'pixels' not in older.provenance
   np.testing.assert_array_equal(
     older.splits['test'].examples, found.splits['test'].examples
+  )
+
+
+@pytest.mark.parametrize('kind', ['npy', 'npz', 'folder'])
+@pytest.mark.parametrize('white', [True, 1, 255])
+def test_images_of_two_values_keep_them_at_another_size(tmp_path, kind, white):
+  squares = np.zeros([20, 9, 9], np.uint8)
+  for number, square in enumerate(squares):
+    square[: number // 5 + 4, : number % 5 + 4] = 1
+  path = tmp_path / f'masks.{kind}'
+  write_masks(path, squares.astype(bool) if white is True else squares * white)
+  options = sources.Options(image_size=6)
+  found = datasets.load(str(path), tmp_path / 'data', quiet, options)
+  assert found.provenance['pixels'] == 'binary'
+  expected = [
+    np.where(images.fitted(square[..., None] * np.uint8(255), 6) > 127, 255, 0)
+    for square in squares
+  ]
+  held = np.concatenate([np.asarray(s.examples) for s in found.splits.values()])
+  assert sorted(map(bytes, held)) == sorted(
+    image.astype(np.uint8).tobytes() for image in expected
   )
 
 
