@@ -79,6 +79,19 @@ class Initializer(snt.initializers.Initializer):
     return tf.constant(draws.astype(np.float32), dtype)
 
 
+class Zeros(Initializer):
+  """Zeros of any size, for a network that is traced and never run."""
+
+  def __init__(self):
+    """Initializes the initializer."""
+    super().__init__('sonnet', 0)
+
+  def _draw(
+    self, shape: Sequence[int], inputs: int, outputs: int, dtype: tf.DType
+  ) -> tf.Tensor:
+    return tf.zeros(shape, dtype)
+
+
 class MLP(snt.Module):
   """Dense layers from one shape to another, [B, ...] to [B, *output_shape].
 

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import importlib
 import inspect
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ import scipy.special
 import sonnet as snt
 import tensorflow as tf
 
+from launch import records
 from launch.rundir import checkpoints
 from launch.settings import config as config_lib
 from launch.settings import parts
@@ -26,6 +28,10 @@ from vae import (
   training,
 )
 from vae.data import batches, bits, datasets, sources
+from vae.metrics import evaluation
+
+# The kernels count the numbers of a tensor by int32.
+_MOST_NUMBERS = 2**31 - 1
 
 
 def model(
@@ -45,8 +51,9 @@ def model(
     ConfigError: data that do not fit a network, `--kl=exact` where no closed
       form is known, or a model that does not fit into memory.
   """
+  w_init = networks.Initializer(config.init, config.seed)
   try:
-    return _model(config, data_shape, mean_image)
+    return _model(config, data_shape, mean_image, w_init)
   except (MemoryError, tf.errors.ResourceExhaustedError) as error:
     raise config_lib.ConfigError(
       f'--hidden_sizes={",".join(map(str, config.hidden_sizes))} '
@@ -55,8 +62,66 @@ def model(
     ) from error
 
 
+def check_sizes(config: Config, data_shape: Sequence[int]) -> None:
+  """Checks, before anything is made, that the kernels can index every tensor.
+
+  The model, its loss and an evaluation are traced, and nothing is run.
+
+  Args:
+    config: the run's settings.
+    data_shape: the shape of one example, [H, W, C] or [F].
+
+  Raises:
+    ConfigError: settings that cannot be, or whose counts are too large.
+  """
+  w_init = networks.Zeros()
+  snt.Module()  # The first makes sure that TensorFlow is eager: not in a graph.
+  with tf.Graph().as_default() as graph:
+    model = _model(config, data_shape, None, w_init)
+    loss, _ = _loss(config, w_init)
+    _first_loss(config, model, loss, tf.zeros([config.batch_size, *data_shape]))
+    num_evaluated = evaluation.batch_size(data_shape)
+    model.decode(model.encode(tf.zeros([num_evaluated, *data_shape])).mean())
+  definition = graph.as_graph_def(add_shapes=True)
+  functions = (function.node_def for function in definition.library.function)
+  shapes = [
+    [max(dim.size, 1) for dim in shape.dim]  # -1 where it is not known.
+    for node in itertools.chain(definition.node, *functions)
+    for shape in node.attr['_output_shapes'].list.shape
+  ]
+  largest = max(shapes, key=math.prod)
+  if math.prod(largest) > _MOST_NUMBERS:
+    raise config_lib.ConfigError(
+      f'{_counts_of(config, largest)}: would make a tensor of the shape '
+      f'{largest}, and none can have more than {_MOST_NUMBERS:,} numbers'
+    )
+
+
+def _counts_of(config: Config, shape: Sequence[int]) -> str:
+  """The flags of the largest counts that make a tensor as large as it is."""
+  names = {'batch_size'}
+  for kind, value in config.parts.items():
+    names |= parts.settings(kind, value)
+  counts = {}
+  for name in sorted(names):
+    value = getattr(config, name)
+    for count in value if isinstance(value, tuple) else (value,):
+      if isinstance(count, int) and count > 1:
+        counts.setdefault(count, f'--{name}={records.text(value)}')
+  left, flags = math.prod(shape), []
+  for count in sorted(counts, reverse=True):
+    if left > _MOST_NUMBERS and left % count == 0:
+      flags.append(counts[count])
+      while left % count == 0:
+        left //= count
+  return ' '.join(flags) or f'--batch_size={config.batch_size}'
+
+
 def _model(
-  config: Config, data_shape: Sequence[int], mean_image: np.ndarray | None
+  config: Config,
+  data_shape: Sequence[int],
+  mean_image: np.ndarray | None,
+  w_init: networks.Initializer,
 ) -> models.VAE:
   _check(config)
   output_bias = None
@@ -67,7 +132,7 @@ def _model(
     _make,
     config,
     data_shape=tuple(data_shape),
-    w_init=networks.Initializer(config.init, config.seed),
+    w_init=w_init,
     activation=_activation(config.activation),
     code_activation=_activation(config.code_activation),
     output_activation=_activation(config.output_activation),
@@ -273,32 +338,12 @@ def objective(config: Config, model: models.VAE) -> training.Objective:
     ConfigError: settings that the objective refuses.
     TypeError: an objective that breaks its contract.
   """
-  loss, module = _find(config, 'objective'), None
-  if inspect.isclass(loss):
-    w_init = networks.Initializer(config.init, config.seed, _OWN_WEIGHTS)
-    loss = module = _make(config, 'objective', w_init=w_init)
-    snt.allow_empty_variables(module)
-  else:  # The weights among its settings give way to those of each step.
-    loss = functools.partial(loss, **_settings(config, 'objective'))
+  w_init = networks.Initializer(config.init, config.seed, _OWN_WEIGHTS)
+  loss, module = _loss(config, w_init)
   # Two images make the variables, and show what is measured.
   before = [tf.identity(variable) for variable in model.variables]
   shape = model.decode(tf.zeros([2, config.latent_size])).mean().shape
-  batch = terms.Batch(
-    tf.zeros(shape),
-    randomness.key(config.seed, randomness.Purpose.POSTERIOR, 1),
-    tf.constant(1, tf.int64),
-    2,
-  )
-  try:
-    first = loss(
-      model,
-      batch,
-      **{name: tf.constant(getattr(config, name)) for name in config.weights},
-    )
-  except errors.PartError as error:
-    raise config_lib.ConfigError(
-      f'{config.flag_of("objective")}: {error}'
-    ) from error
+  first = _first_loss(config, model, loss, tf.zeros(shape))
   for variable, value in zip(model.variables, before, strict=True):
     variable.assign(value)
   own = None
@@ -315,6 +360,48 @@ def objective(config: Config, model: models.VAE) -> training.Objective:
   return training.Objective(
     loss, config.weights, tuple(first.measured), module, own
   )
+
+
+def _loss(
+  config: Config, w_init: networks.Initializer
+) -> tuple[Callable[..., terms.Loss], snt.Module | None]:
+  """What is minimised, and it again where it is a module."""
+  if inspect.isclass(_find(config, 'objective')):
+    module = _make(config, 'objective', w_init=w_init)
+    snt.allow_empty_variables(module)
+    return module, module
+  # The weights among its settings give way to those of each step.
+  return functools.partial(
+    _find(config, 'objective'), **_settings(config, 'objective')
+  ), None
+
+
+def _first_loss(
+  config: Config,
+  model: models.VAE,
+  loss: Callable[..., terms.Loss],
+  images: tf.Tensor,
+) -> terms.Loss:
+  """The loss of the first step.
+
+  Raises:
+    ConfigError: settings that the objective refuses.
+  """
+  batch = terms.Batch(
+    images,
+    randomness.key(config.seed, randomness.Purpose.POSTERIOR, 1),
+    tf.constant(1, tf.int64),
+    images.shape[0],
+  )
+  weights = {
+    name: tf.constant(getattr(config, name)) for name in config.weights
+  }
+  try:
+    return loss(model, batch, **weights)
+  except errors.PartError as error:
+    raise config_lib.ConfigError(
+      f'{config.flag_of("objective")}: {error}'
+    ) from error
 
 
 def optimizer(config: Config, model: models.VAE) -> snt.Optimizer:

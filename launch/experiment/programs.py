@@ -2,9 +2,8 @@
 
 import dataclasses
 import functools
-import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +11,6 @@ import tensorflow as tf
 
 from launch.experiment import build, scores
 from launch.settings import config as config_lib
-from launch.settings import parts
 from launch.settings.config import Config
 from vae import models, training
 from vae.data import batches, datasets
@@ -20,9 +18,6 @@ from vae.metrics import evaluation
 
 # Larger data stay with the host, which sends each block's images.
 _DEVICE_BYTES = 2**30
-
-# The kernels count the elements of a tensor by int32.
-_MOST_ELEMENTS = 2**31 - 1
 
 
 def set_threads(threads: int) -> int:
@@ -114,6 +109,7 @@ class ProgramCache:
     """Initializes a cache without data or program."""
     self._dataset: tuple[Any, datasets.Dataset] | None = None
     self._program: tuple[Any, Program] | None = None
+    self._sized: Any = None  # What `build.check_sizes` has passed last.
 
   def prepare(
     self,
@@ -145,6 +141,10 @@ class ProgramCache:
       build.check_dataset(dataset, manifest, data_dir)
     config = _resolve(dataclasses.replace(config, threads=threads), dataset)
     examples = dataset.splits['train'].examples
+    sizes = dataset.shape, config_lib.compiled_settings(config)
+    if self._sized != sizes:
+      build.check_sizes(config, dataset.shape)
+      self._sized = sizes
     mean_image = None
     if config.output_bias == 'data_mean':
       mean_image = batches.mean_image(examples)
@@ -175,7 +175,6 @@ def _resolve(config: Config, dataset: datasets.Dataset) -> Config:
       f'training {"images" if dataset.has_images else "rows"} of '
       f'{dataset.name}'
     )
-  _check_products(config, dataset.shape)
   if not dataset.has_images and config.binarize != 'none':
     raise config_lib.ConfigError(
       f'--binarize={config.binarize}: {dataset.name} is a table; only images '
@@ -202,40 +201,6 @@ def _resolve(config: Config, dataset: datasets.Dataset) -> Config:
     dataset=dataset.name,
     data_placement=placement,
   )
-
-
-def _check_products(config: Config, shape: Sequence[int]) -> None:
-  """Refuses counts whose product the kernels, by their int32, cannot index.
-
-  Args:
-    config: the settings.
-    shape: of an example.
-
-  Raises:
-    ConfigError: they make a tensor of too many numbers.
-  """
-  taken = set()
-  for kind, value in config.parts.items():
-    taken |= parts.settings(kind, value)
-  name = max(('num_samples', 'kl_samples'), key=lambda n: getattr(config, n))
-  rows = {n: getattr(config, n) for n in ('batch_size', name)}
-  latents = {'latent_size': config.latent_size}
-  tensors = [rows | {'values of an example': math.prod(shape)}, rows | latents]
-  if 'prior_components' in taken:
-    tensors += [rows | latents | {'prior_components': config.prior_components}]
-  if 'hidden_sizes' in taken:
-    tensors += [rows | {'hidden_sizes': max(config.hidden_sizes, default=1)}]
-  largest = max(tensors, key=lambda tensor: math.prod(tensor.values()))
-  if math.prod(largest.values()) > _MOST_ELEMENTS:
-    named = {field.name for field in config_lib.fields()}
-    factors = ' x '.join(
-      f'--{name}={number}' if name in named else f'{number:,} {name}'
-      for name, number in largest.items()
-    )
-    raise config_lib.ConfigError(
-      f'{factors}: more than the {_MOST_ELEMENTS:,} numbers that a tensor can '
-      'have; give less of one'
-    )
 
 
 def resolve_jit(config: Config, model: models.VAE) -> str:

@@ -792,15 +792,33 @@ def test_help_groups_the_flags_and_exits_0(launch_train):
 @pytest.mark.parametrize(
   ('settings', 'named'),
   [
-    ({'batch_size': 4000, 'num_samples': 16384}, '784 values of an example'),
+    (
+      {'batch_size': 4000, 'num_samples': 16384},
+      '--num_samples=16384: would make a tensor of the shape',
+    ),
     ({'batch_size': 2048, 'latent_size': 2**20}, '--latent_size=1048576'),
     ({'batch_size': 2048, 'hidden_sizes': 2**20}, '--hidden_sizes=1048576'),
+    ({'hidden_sizes': '4,50000,50000'}, '[50000, 50000]'),
     (
       {
         'prior': 'mixture', 'kl': 'monte_carlo', 'kl_samples': 100,
         'prior_components': 2**20,
       },
-      '--kl_samples=100 x --latent_size=3 x --prior_components=1048576',
+      '--prior_components=1048576',
+    ),
+    (
+      {'posterior': 'full_covariance', 'latent_size': 2000, 'batch_size': 600},
+      '--latent_size=2000',
+    ),
+    (
+      {'objective': 'beta_tc', 'latent_size': 256, 'batch_size': 4000},
+      '--batch_size=4000: would make a tensor of the shape [4000, 4000, 256]',
+    ),
+    (
+      {
+        'encoder': 'strided_conv', 'channels': '5000', 'batch_size': 4000,
+      },
+      '--channels=5000',
     ),
   ],
 )  # fmt: skip

@@ -1,6 +1,7 @@
 """Metrics of a whole split, in nats, with their standard errors."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,10 @@ from vae.data import batches
 
 # Images in one evaluation batch. Part of what the evaluation's noise means.
 BATCH_SIZE = 500
+
+# Values of the images in such a batch at most, which then has fewer of them:
+# layers, and samples decoded together, have some dozen times as many.
+BATCH_VALUES = 2**25
 
 
 class Estimate(NamedTuple):
@@ -94,6 +99,11 @@ def estimate(values: np.ndarray) -> Estimate:
   return Estimate(float(values.mean()), float(se))
 
 
+def batch_size(shape: Sequence[int]) -> int:
+  """Returns how many images of a shape one evaluation batch has at most."""
+  return min(BATCH_SIZE, max(1, BATCH_VALUES // math.prod(shape)))
+
+
 def target_key(batch: int) -> tf.Tensor:
   """Returns the key by which a batch of targets is drawn, in every run."""
   return randomness.key(0, randomness.Purpose.EVALUATION_BINARISATION, batch)
@@ -116,9 +126,9 @@ def fixed_batches(
 
   Yields:
     How many images count, the batch's number, float32 images
-    [BATCH_SIZE, H, W, C], and the key of the posterior's noise.
+    [B, H, W, C], and the key of the posterior's noise.
   """
-  size = min(BATCH_SIZE, len(images))
+  size = min(batch_size(images.shape[1:]), len(images))
   for index, start in enumerate(range(0, len(images), size)):
     batch = np.asarray(images[start : start + size])
     count = len(batch)

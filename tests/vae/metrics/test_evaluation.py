@@ -52,6 +52,16 @@ def test_the_batches_hold_every_image_in_order(monkeypatch):
   np.testing.assert_allclose(np.concatenate(parts), images / 255, rtol=1e-6)
 
 
+def test_batches_of_large_images_hold_fewer(monkeypatch):
+  assert evaluation.batch_size((128, 128, 3)) == evaluation.BATCH_SIZE
+  assert 20 * evaluation.batch_size((1024, 1024, 3)) < evaluation.BATCH_SIZE
+  assert evaluation.batch_size((2**14, 2**14, 3)) == 1
+  images = builders.byte_images(10)
+  monkeypatch.setattr(evaluation, 'BATCH_VALUES', 4 * images[0].size + 1)
+  found = evaluation.fixed_batches(images, 'none', 0)
+  assert [count for count, *_ in found] == [4, 4, 2]
+
+
 def test_binary_targets_are_those_of_every_seed_and_noise_is_a_seeds_own(
   monkeypatch,
 ):
