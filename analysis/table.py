@@ -155,8 +155,11 @@ def _tidy(table: pd.DataFrame, settings: Sequence[str]) -> pd.DataFrame:
 def show(value: float, se: float) -> str:
   """Returns a number with its error, both to the error's second digit.
 
-  A count has none.
+  A count has none. Numbers beyond what float64 counts one by one are short.
   """
+  if not max(abs(value), 0.0 if np.isnan(se) else se) < 2**53:
+    text = figures.tick_labels([value, se])
+    return text[0] if np.isnan(se) else ' ± '.join(text)
   if np.isnan(se) and value == round(value):
     return figures.number(value, 0)
   if np.isnan(se):

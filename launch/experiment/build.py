@@ -365,7 +365,7 @@ def objective(config: Config, model: models.VAE) -> training.Objective:
 def _loss(
   config: Config, w_init: networks.Initializer
 ) -> tuple[Callable[..., terms.Loss], snt.Module | None]:
-  """What is minimised, and it again where it is a module."""
+  """Makes what is minimised; the second is it again where it is a module."""
   if inspect.isclass(_find(config, 'objective')):
     module = _make(config, 'objective', w_init=w_init)
     snt.allow_empty_variables(module)

@@ -135,6 +135,9 @@ def test_missing_results_are_left_out():
     (-0.001, 0.3, '0.00 ± 0.30'),
     (-7.5, 0.0, '−7.5 ± 0'),
     (-1.5, np.nan, '−1.50'),
+    (-1e308, np.inf, '−1e+308 ± inf'),
+    (np.inf, np.nan, 'inf'),
+    (1e300, 0.0, '1e+300 ± 0'),
   ],
 )
 def test_numbers_are_as_long_as_their_error_allows(value, se, text):
