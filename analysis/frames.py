@@ -315,6 +315,9 @@ def read_sweep(sweep_dir: str | os.PathLike) -> Runs:
   )
   if missing := {'run_dir', 'status'} - set(table.columns):
     raise records.RecordError(f'{path} lacks {", ".join(sorted(missing))}')
+  for name in table['run_dir']:
+    if pathlib.PurePath(name).is_absolute() or '..' in name.split('/'):
+      raise records.RecordError(f'{path} names {name}, which is outside of it')
   table = table.rename(columns={'run_dir': 'run'})
   for name in table.columns.difference(['run', 'status', 'error']):
     cells = table[name].replace('', None)
@@ -335,6 +338,9 @@ def read_sweep(sweep_dir: str | os.PathLike) -> Runs:
     table['seed'] = table['run'].map(seeds)
   known = {records.STRENGTH, *runs[0].config}
   settings = [name for name in table.columns if name in known]
+  for name in table.columns.difference([*settings, 'run', 'status', 'error']):
+    if not pd.api.types.is_numeric_dtype(table[name]):
+      raise records.RecordError(f'{path}: {name} holds what is no number')
   effective = {run.name: run.manifest['effective_beta'] for run in runs}
   table['effective_beta'] = table['run'].map(effective).astype(float)
   return Runs(runs, table, tuple(settings), folder)

@@ -220,6 +220,8 @@ def test_a_half_written_row_of_a_sweep_does_not_count(tmp_path):
     ('name,status\na,finished\n', 'lacks run_dir'),
     ('run_dir,status\nnone,failed\n', 'no run of .* has started'),
     ('run_dir,status\n"a,finished\n', 'cannot be read'),
+    ('run_dir,status\n../a,finished\n', 'outside'),
+    ('run_dir,status\n/a,finished\n', 'outside'),
   ],
 )
 def test_damaged_sweeps_are_refused(tmp_path, content, match):
@@ -227,6 +229,16 @@ def test_damaged_sweeps_are_refused(tmp_path, content, match):
     (tmp_path / records.SWEEP).write_text(content)
   with pytest.raises(records.RecordError, match=match):
     frames.read_sweep(tmp_path)
+
+
+def test_a_result_of_a_sweep_that_is_no_number_is_refused(tmp_path):
+  folder = write_sweep(tmp_path / 'sweep')
+  path = folder / records.SWEEP
+  path.write_text(path.read_text().replace('-91.5', 'x'))
+  with pytest.raises(
+    records.RecordError, match='elbo_nats holds what is no nu'
+  ):
+    frames.read_sweep(folder)
 
 
 def write_early_stopped(run, **manifest):
