@@ -126,7 +126,7 @@ def plot_curves(
     )
     + gg.geom_line(data=lines, size=0.6)
     + gg.geom_point(size=1.2, stroke=0)
-    + gg.scale_x_log10(name='training step')
+    + gg.scale_x_log10(name='training step', labels=figures.tick_labels)
     + (
       gg.scale_y_log10(name='')
       if is_logarithmic
