@@ -17,7 +17,7 @@ import numpy as np
 import sonnet as snt
 import tensorflow as tf
 
-from vae import models, randomness, terms
+from vae import compilation, models, randomness, terms
 from vae.data import batches, bits
 
 # Bytes of images that one block may hold when the host gathers them; and of
@@ -332,7 +332,7 @@ class Engine:
       nothing = tf.zeros([num_losses + len(objective.measured)])
       return tf.while_loop(unfinished, step, [tf.constant(0), nothing])
 
-    self._block: Callable = tf.function(block, jit_compile=jit, autograph=False)
+    self._block = compilation.compiled(block, jit)
 
   def run(
     self,

@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from vae import distributions, models, randomness
+from vae import compilation, distributions, models, randomness
 from vae.data import batches
 from vae.metrics import evaluation
 
@@ -125,7 +125,6 @@ def decompose(
   latents = distributions.sample(posterior, 1, key)[0]  # [N, L]
   marginals = tfd.Normal(posterior.mean(), posterior.stddev())  # [N, L]
 
-  @tf.function(jit_compile=True, autograph=False)
   def log_densities(chunk):
     """Log q(z) and log prod_u q(z_u) of latents [M, L], each [M]."""
     log_n = tf.math.log(tf.cast(num_images, tf.float32))
@@ -133,12 +132,13 @@ def decompose(
     each = tf.reduce_logsumexp(marginals.log_prob(chunk[:, None]), axis=1)
     return joint - log_n, tf.reduce_sum(each - log_n, axis=-1)
 
+  program = compilation.compiled(log_densities, jit=True)
   size = max(1, min(num_images, _MOST_DENSITIES // (num_images * latent_size)))
   joints, products = [], []
   for start in range(0, num_images, size):
     chunk = latents[start : start + size]
     missing = size - chunk.shape[0]
-    joint, product = log_densities(tf.pad(chunk, [[0, missing], [0, 0]]))
+    joint, product = program(tf.pad(chunk, [[0, missing], [0, 0]]))
     joints.append(joint.numpy()[: chunk.shape[0]])
     products.append(product.numpy()[: chunk.shape[0]])
     progress(min(start + size, num_images))

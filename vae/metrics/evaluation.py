@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from vae import models, randomness, terms
+from vae import compilation, models, randomness, terms
 from vae.data import batches
 
 # Images in one evaluation batch. Part of what the evaluation's noise means.
@@ -181,8 +181,8 @@ class Evaluator:
       return error, posterior.mean(), posterior.stddev()
 
     self._has_elbo = has_elbo
-    self._per_image = tf.function(
-      elbo_terms if has_elbo else squared_error, autograph=False
+    self._per_image = compilation.compiled(
+      elbo_terms if has_elbo else squared_error
     )
 
   def __call__(

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from vae import distributions, models, randomness, terms
+from vae import compilation, distributions, models, randomness, terms
 from vae.data import batches
 from vae.metrics import evaluation
 
@@ -105,7 +105,7 @@ class Estimator:
       )
       return state
 
-    self._accumulate = tf.function(accumulate, jit_compile=jit, autograph=False)
+    self._accumulate = compilation.compiled(accumulate, jit)
 
   def __call__(
     self,
