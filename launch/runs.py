@@ -1,28 +1,53 @@
-"""Between a run directory and its model: building, loading, evaluating."""
+"""Runs in Python: training them, loading them, and calling their models."""
 
 # ruff: noqa: E402
 
+import contextlib
 import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Callable, Mapping
-from typing import Any
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NoReturn
 
 import numpy as np
 
-from launch import process, records
+from launch import files, process, records
 
 # Before those that use it: as `vae` sets it up, without its chatter.
 process.import_tensorflow()  # isort: split
 
-from launch.experiment import build, metrics
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from launch.experiment import (
+  build,
+  inputs,
+  loop,
+  metrics,
+  programs,
+  progress,
+)
 from launch.rundir import checkpoints, opening
+from launch.settings import asked
 from launch.settings import config as config_lib
 from launch.settings.config import Config
-from vae import models
-from vae.data import datasets
+from vae import distributions, models, randomness
+from vae.data import arrays as array_data
+from vae.data import datasets, sources
 from vae.metrics import evaluation
+
+tfd = tfp.distributions
+
+_DECODED = 1024  # Codes that are decoded at once.
+
+# What is raised where a run cannot be.
+ConfigError = config_lib.ConfigError
+DatasetError = datasets.DatasetError
+RunError = opening.RunError
+LockedError = files.LockedError
 
 
 def _table(name: str) -> property:
@@ -31,7 +56,7 @@ def _table(name: str) -> property:
   return property(read, doc=f'The rows of {name}.')
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Run:
   """A run, read from its directory alone.
 
@@ -58,6 +83,16 @@ class Run:
   eval = _table(records.EVAL)
   rate_per_latent = _table(records.RATE_PER_LATENT)
   scores = _table(records.SCORES)
+
+  def __repr__(self) -> str:
+    """Returns one line that says what it is."""
+    weights = [f'{n} {getattr(self.config, n):g}' for n in self.config.weights]
+    latents = f'{self.config.latent_size} latents'
+    what = ', '.join([self.config.dataset, latents, *weights])
+    return (
+      f'<Run {str(self.path)!r}: {what}; {self.manifest["status"]}, weights '
+      f'after step {self.step:,}>'
+    )
 
   @functools.cached_property
   def dataset(self) -> datasets.Dataset:
@@ -95,6 +130,93 @@ class Run:
       )
     return name, splits[name]
 
+  def posterior(self, images: Any) -> tfd.Distribution:
+    """Returns q(z|x) of examples, batch [N], event [L], in one call.
+
+    Args:
+      images: as in `encode`.
+    """
+    parts = [*inputs.floats(images, self.config, self.manifest['dataset'])]
+    none = np.zeros([0, *self.manifest['dataset']['shape']], np.float32)
+    return self.model.encode(np.concatenate([none, *parts]))
+
+  def encode(self, images: Any) -> np.ndarray:
+    """Returns the posterior means of examples, float32 [N, L].
+
+    Examples are prepared as in training: see `inputs.floats`.
+
+    Args:
+      images: uint8, bool, or floats in [0, 1], [N, H, W] or [N, H, W, C], any
+        number of them; of a table, rows [N, F] in the units of its columns.
+
+    Raises:
+      InputError: examples of another shape or kind than the run's.
+    """
+    parts = [
+      self.model.encode(floats).mean().numpy()
+      for floats in inputs.floats(images, self.config, self.manifest['dataset'])
+    ]
+    none = np.zeros([0, self.config.latent_size], np.float32)
+    return np.concatenate([none, *parts])
+
+  def decode(self, codes: Any, mode: bool = False) -> np.ndarray:
+    """Returns what latents are decoded to, float32 [..., H, W, C].
+
+    Args:
+      codes: latents [..., L].
+      mode: whether the likelihood's modes are returned, which are black and
+        white under a Bernoulli; else its means.
+
+    Returns:
+      Images, or rows [..., F] in the units of a table's columns.
+
+    Raises:
+      InputError: codes of another shape.
+    """
+    codes = np.asarray(codes, np.float32)
+    data, size = self.manifest['dataset'], self.config.latent_size
+    if codes.shape[-1:] != (size,):
+      raise inputs.InputError(
+        f'got codes of the shape {codes.shape}; the run takes [..., {size}]'
+      )
+    flat = codes.reshape(-1, size)
+    parts = [np.zeros([0, *data['shape']], np.float32)]
+    for start in range(0, len(flat), _DECODED):
+      likelihood = self.model.decode(flat[start : start + _DECODED])
+      images = likelihood.mode() if mode else likelihood.mean()
+      parts.append(inputs.in_units(images.numpy(), data))
+    return np.concatenate(parts).reshape(*codes.shape[:-1], *data['shape'])
+
+  def reconstruct(self, images: Any, mode: bool = False) -> np.ndarray:
+    """Returns what the posterior means of examples are decoded to.
+
+    Args:
+      images: as in `encode`.
+      mode: as in `decode`.
+    """
+    return self.decode(self.encode(images), mode)
+
+  def sample(
+    self, num_samples: int, seed: int = 0, mode: bool = False
+  ) -> np.ndarray:
+    """Returns what draws from the prior are decoded to.
+
+    Args:
+      num_samples: N.
+      seed: of the draws; the run's own gives those of its files.
+      mode: as in `decode`.
+
+    Raises:
+      RunError: an autoencoder, whose codes follow no prior.
+    """
+    if not self.manifest['has_elbo']:
+      raise opening.RunError(
+        f'{self.path} is a plain autoencoder, whose codes follow no prior'
+      )
+    key = randomness.key(seed, randomness.Purpose.PRIOR, 0)
+    latents = distributions.sample(self.model.prior, num_samples, key)
+    return self.decode(latents, mode)
+
   def evaluate(
     self,
     split: str | None = None,
@@ -131,6 +253,143 @@ class Run:
       num_importance_samples,
       *([progress] if progress else []),
     )
+
+
+def train(
+  dataset: Any = None,
+  *,
+  run_dir: str | os.PathLike | None = None,
+  preset: str | None = None,
+  overwrite: bool = False,
+  data_dir: str | os.PathLike | None = None,
+  callback: Callable[[progress.Row], None] | None = None,
+  verbose: int = 1,
+  **settings: Any,
+) -> Run:
+  """Trains a run as `launch.train` does, to the same files and the same bits.
+
+  A run directory that holds a run resumes, or goes on where `training_steps`
+  grew; a run that is finished is returned as it is.
+
+  Example::
+
+      run = runs.train(images, beta=4.0, reduction='sum', training_steps=2000)
+      run.eval, run.encode(images), run.sample(16)
+
+  Args:
+    dataset: name or path of a dataset, as of `--dataset`; or the data, of which
+      the run keeps a copy in the data folder, named by their digest: images
+      (uint8, bool, or floats in [0, 1], [N, H, W] or [N, H, W, 1 or 3]) or rows
+      of a table [N, F], or a tuple of them and their labels, or a mapping from
+      'train' and 'test' to such; or what a .npz file would hold, by name.
+    run_dir: folder of the run; None for a new one under runs/.
+    preset: name of a known experiment, over whose settings others stand.
+    overwrite: whether the run that `run_dir` holds is deleted first.
+    data_dir: TFDS's data folder, where prepared data are kept; None for its
+      default.
+    callback: is called with each row of train.csv, a mapping from the names of
+      its columns to numbers, None where a column is empty.
+    verbose: 0 shows nothing, 1 a progress bar, 2 all that the command prints.
+    **settings: any other setting of a run, by the name of its flag; None for
+      one that is not given.
+
+  Returns:
+    The run, with its best or last weights.
+
+  Raises:
+    ConfigError: settings that cannot be.
+    DatasetError: data that cannot be had.
+    RunError: a run that cannot start, resume, or go on, as when its loss is no
+      longer finite or memory runs out; the files say so too.
+    LockedError: another process trains it.
+    KeyboardInterrupt: the run was stopped and saved; the same call resumes it
+      where `run_dir` names it.
+  """
+  arrays = None
+  if not isinstance(dataset, str | os.PathLike | None):
+    try:
+      dataset, arrays = array_data.given(dataset)
+    except sources.SourceError as error:
+      raise DatasetError(f'dataset: {error}') from error
+  settings = {'dataset': dataset, **settings}
+  parameters = ('run_dir', 'preset', 'overwrite', 'data_dir', 'verbose')
+  given = asked.from_python(settings, (*parameters, 'callback'))
+  data_dir = process.default_data_dir() if data_dir is None else data_dir
+  data_dir = str(process.user_path(data_dir))
+  console = progress.Console(
+    is_terminal=verbose > 1,
+    has_bar=verbose > 0,
+    row=callback or (lambda row: None),
+  )
+
+  def make_config(stored: Config | None) -> Config:
+    if stored and arrays and stored.dataset != dataset and not overwrite:
+      raise RunError(
+        f'--run_dir={folder} holds a run on other data ({stored.dataset}) than '
+        'the arrays that are given; give those, or another folder'
+      )
+    return config_lib.decided(asked.make(given, stored, preset), stored)
+
+  folder = None if run_dir is None else os.fspath(run_dir)
+  with (
+    _program_cache() as cache,
+    opening.opened(folder, overwrite, make_config) as (path, config),
+  ):
+    end = loop.run(
+      path,
+      config,
+      data_dir,
+      _call(given | {'preset': preset} if preset else given),
+      overwrite=overwrite,
+      cache=cache,
+      console=console,
+      given=arrays,
+    )
+  if end.stopped_by:
+    _stop(path, end.stopped_by)
+  return load(path, data_dir)
+
+
+@functools.cache
+def _shared_programs() -> programs.ProgramCache:
+  # Operations are deterministic once a run was trained, and those that are
+  # random, as `posterior(images).sample()`, then need a seed.
+  tf.random.set_seed(0)
+  return programs.ProgramCache()
+
+
+_SHARED = threading.Lock()
+
+
+@contextlib.contextmanager
+def _program_cache() -> Iterator[programs.ProgramCache]:
+  """Yields the programs that the runs of this process share.
+
+  But to one run at a time: what trains meanwhile, in another thread or called
+  back, has its own.
+  """
+  if not _SHARED.acquire(blocking=False):
+    yield programs.ProgramCache()
+    return
+  try:
+    yield _shared_programs()
+  finally:
+    _SHARED.release()
+
+
+def _call(given: Mapping[str, Any]) -> str:
+  """Returns a call of `train` as text."""
+  arguments = [f'{name}={value!r}' for name, value in given.items()]
+  return f'runs.train({", ".join(arguments)})'
+
+
+def _stop(path: pathlib.Path, number: signal.Signals) -> NoReturn:
+  """Ends as a signal would have ended what called `train`."""
+  if number != signal.SIGINT:
+    signal.raise_signal(number)
+  raise KeyboardInterrupt(
+    f'{path} is saved; runs.train(run_dir={str(path)!r}) goes on with it'
+  )
 
 
 def load(

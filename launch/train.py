@@ -34,7 +34,7 @@ def main() -> int:
     process.import_tensorflow()
     from launch.experiment import loop
 
-    return loop.run(
+    end = loop.run(
       path,
       config,
       cli.data_dir(),
@@ -42,6 +42,7 @@ def main() -> int:
       overwrite=overwrite,
       original=flags.FLAGS.config,
     )
+  return 0 if end.is_finished else 128 + (end.stopped_by or 0)
 
 
 if __name__ == '__main__':

@@ -36,6 +36,7 @@ class Purpose(enum.IntEnum):
   SCORES_WITHIN = 13
   SCORES_FLOOR = 14
   PIXELS = 15
+  INPUT_BINARISATION = 16
 
 
 def key(

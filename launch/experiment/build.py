@@ -479,6 +479,7 @@ def open_dataset(
   data_dir: str,
   report: Callable[[str], None] = print,
   manifest: Mapping[str, Any] | None = None,
+  given: Mapping[str, np.ndarray] | None = None,
 ) -> datasets.Dataset:
   """Opens the data of a config: validation cut, statically binarised.
 
@@ -488,6 +489,7 @@ def open_dataset(
     report: is told what is being tried.
     manifest: of the run whose data they are, which may be cut as older
       versions did; None for a new run.
+    given: the arrays that are its dataset, where these were never prepared.
 
   Raises:
     DatasetError: data that cannot be had.
@@ -497,7 +499,7 @@ def open_dataset(
     config.test_share, config.image_size, config.label_column
   )
   dataset = datasets.load(
-    config.dataset, data_dir, report, options, cut_of(manifest)
+    config.dataset, data_dir, report, options, cut_of(manifest), given
   )
   if config.binarize == 'static':
     dataset = dataset.statically_binarised()

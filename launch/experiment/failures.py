@@ -7,18 +7,23 @@ from collections.abc import Callable, Iterator
 import tensorflow as tf
 
 from launch import records
-from launch.experiment import messages, starting, writing
+from launch.experiment import messages, writing
 from launch.experiment.starting import State
-from launch.rundir import checkpoints
+from launch.rundir import checkpoints, opening
 from vae import training
+
+
+class FailedError(opening.RunError):
+  """A run cannot go on, and its manifest says why."""
 
 
 @contextlib.contextmanager
 def recorded(state: State) -> Iterator[None]:
-  """Marks a run failed where an error ends it, and says why in one line.
+  """Marks a run failed where an error ends it.
 
-  Any error ends the run; one that nobody expects is raised again, for its
-  traceback.
+  Raises:
+    FailedError: one line that says why; an error that nobody expects is raised
+      again, for its traceback.
   """
   try:
     yield
@@ -36,7 +41,7 @@ def recorded(state: State) -> Iterator[None]:
       state.write_status('failed', error=reason)
     if not explain:
       raise
-    starting.report(f'launch.train: error: {words}')
+    raise FailedError(words) from error
 
 
 @contextlib.contextmanager
@@ -96,7 +101,7 @@ def _explain_pipe(state: State, error: BrokenPipeError) -> tuple[str, str]:
   del error
   reason = 'nobody reads its output any more'
   return reason, (
-    f'{reason}; resume with:\n{messages.how_to_resume(state.path)}'
+    f'{reason}; resume with: {messages.how_to_resume(state.path)}'
   )
 
 
@@ -104,7 +109,7 @@ def _explain_disk(state: State, error: OSError) -> tuple[str, str]:
   reason = f'{error.filename or state.path}: {error.strerror or error}'
   return reason, (
     f'{reason}. {state.path} holds whole files up to its last checkpoint; '
-    'once it can be written again, resume with:\n'
+    'once it can be written again, resume with: '
     f'{messages.how_to_resume(state.path)}'
   )
 

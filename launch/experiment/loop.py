@@ -1,7 +1,12 @@
 """One run, from its config to its last file."""
 
 import pathlib
+import signal
 import time
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
 
 from launch import records
 from launch.experiment import (
@@ -24,6 +29,19 @@ from launch.settings.config import Config
 _BLOCK_SECONDS = 1.0
 
 
+class End(NamedTuple):
+  """The end of a run, for now or for good.
+
+  Attributes:
+    is_finished: whether nothing is left to train.
+    stopped_by: the signal that came meanwhile, for which what is not finished
+      ended.
+  """
+
+  is_finished: bool
+  stopped_by: signal.Signals | None = None
+
+
 def run(
   path: pathlib.Path,
   config: Config,
@@ -33,7 +51,9 @@ def run(
   overwrite: bool = False,
   original: str | None = None,
   cache: programs.ProgramCache | None = None,
-) -> int:
+  console: progress.Console | None = None,
+  given: Mapping[str, np.ndarray] | None = None,
+) -> End:
   """Trains, evaluates and writes a run directory; resumes where one exists.
 
   Args:
@@ -45,11 +65,11 @@ def run(
       known that the new one can start.
     original: the config.json of the run that is repeated.
     cache: of a process that trains several runs; None for a new one.
-
-  Returns:
-    The exit code: 0 finished, 1 failed, 130 or 143 stopped by a signal.
+    console: is told what happens; None for the terminal.
+    given: as in `build.open_dataset`.
 
   Raises:
+    FailedError: training failed, and the manifest says so.
     RunError, ConfigError, DatasetError, RecordError, CheckpointError: with one
       line that says what is wrong and what to do.
   """
@@ -57,31 +77,29 @@ def run(
   if (path / records.CONFIG).exists() and not overwrite:
     manifest = records.read_manifest(path)
   cache = cache or programs.ProgramCache()
-  prepared = cache.prepare(config, data_dir, manifest, starting.report)
+  console = console or progress.Console()
+  prepared = cache.prepare(config, data_dir, manifest, console.report, given)
   if original is not None:
     here = {**provenance.session(), 'dataset': prepared.dataset.provenance}
-    print(
-      differences.with_original(original, prepared.config, here), flush=True
-    )
+    console.say(differences.with_original(original, prepared.config, here))
   if overwrite and (path / records.CONFIG).exists():
     contents.clear(path)
-  state = starting.begin(path, prepared, command)
-  return _carry_out(state) if state else 0
+  state = starting.begin(path, prepared, command, console)
+  return _carry_out(state) if state else End(is_finished=True)
 
 
-def _carry_out(state: State) -> int:
-  """Trains a run to its end; returns the exit code."""
-  print(messages.start(state.path, state.config, state.manifest), flush=True)
-  with failures.recorded(state), stop.Stop() as stopping:
-    with progress.Progress(state.step, state.schedule.last) as shown:
+def _carry_out(state: State) -> End:
+  """Trains a run to its end."""
+  console = state.console
+  console.say(messages.start(state.path, state.config, state.manifest))
+  with (
+    failures.recorded(state),
+    stop.Stop(ends_process=console.is_terminal) as stopping,
+  ):
+    with console.progress(state.step, state.schedule.last) as shown:
       over = train(state, shown, stopping)
-    if over:
-      print(ending.finish(state))
-      return 0
-    print(ending.interrupt(state))
-    assert stopping.signal is not None
-    return 128 + stopping.signal
-  return 1
+    console.say(ending.finish(state) if over else ending.interrupt(state))
+  return End(over, stopping.signal)
 
 
 def train(state: State, shown: progress.Progress, stopping: stop.Stop) -> bool:

@@ -21,12 +21,32 @@ _DEVICE_BYTES = 2**30
 
 
 def set_threads(threads: int) -> int:
-  """Sets TensorFlow's threads before its first operation; 0 for all cores."""
-  threads = threads or len(os.sched_getaffinity(0))
+  """Sets TensorFlow's threads before its first operation.
+
+  Args:
+    threads: how many; 0 for as many as there are cores.
+
+  Returns:
+    How many there are.
+
+  Raises:
+    ConfigError: an operation came before, with another number.
+  """
+  cores = len(os.sched_getaffinity(0))
+  threads = threads or cores
   threading = tf.config.threading
-  if threading.get_intra_op_parallelism_threads() != threads:
+  before = threading.get_intra_op_parallelism_threads()
+  if before == threads:
+    return threads
+  try:
     threading.set_intra_op_parallelism_threads(threads)
     threading.set_inter_op_parallelism_threads(threads)
+  except RuntimeError as error:
+    if (before or cores) != threads:  # By itself it takes all cores.
+      raise config_lib.ConfigError(
+        f'--threads={threads}: this process computes with {before or cores} '
+        'already; give that, or start another'
+      ) from error
   return threads
 
 
@@ -117,6 +137,7 @@ class ProgramCache:
     data_dir: str,
     manifest: Mapping[str, Any] | None,
     report: Callable[[str], None],
+    given: Mapping[str, np.ndarray] | None = None,
   ) -> Prepared:
     """Opens a run's data and makes its program.
 
@@ -125,6 +146,7 @@ class ProgramCache:
       data_dir: TFDS's data folder.
       manifest: of the run that goes on; None for a new run.
       report: is told what is being tried to get the data.
+      given: as in `build.open_dataset`.
 
     Raises:
       ConfigError, DatasetError: settings or data that cannot be.
@@ -134,7 +156,7 @@ class ProgramCache:
     data = data_dir, build.cut_of(manifest), config_lib.data_settings(config)
     if not self._dataset or self._dataset[0] != data:
       self._dataset = self._program = None
-      dataset = build.open_dataset(config, data_dir, report, manifest)
+      dataset = build.open_dataset(config, data_dir, report, manifest, given)
       self._dataset = data, dataset
     dataset = self._dataset[1]
     if manifest:

@@ -3,13 +3,12 @@
 import dataclasses
 import pathlib
 import secrets
-import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from launch import records
-from launch.experiment import build, metrics, programs
+from launch.experiment import build, metrics, programs, progress
 from launch.experiment.schedule import Schedule
 from launch.rundir import checkpoints, opening, provenance
 from launch.settings import config as config_lib
@@ -29,6 +28,7 @@ class State:
       `step`.
     schedule: the steps at which something happens.
     manifest: what manifest.json holds.
+    console: is told what happens.
     step: the number of updates.
     best_step: the step that did best on the validation split; None where
       nothing was validated.
@@ -41,6 +41,7 @@ class State:
   program: programs.Program
   schedule: Schedule
   manifest: dict[str, Any]
+  console: progress.Console
   step: int = 0
   best_step: int | None = None
   evaluated: metrics.Evaluated | None = None
@@ -64,13 +65,11 @@ class State:
     self.manifest = manifest
 
 
-def report(line: str) -> None:
-  """Prints a line to standard error."""
-  print(line, file=sys.stderr, flush=True)
-
-
 def begin(
-  path: pathlib.Path, prepared: programs.Prepared, command: str
+  path: pathlib.Path,
+  prepared: programs.Prepared,
+  command: str,
+  console: progress.Console,
 ) -> State | None:
   """Makes a run's files, or loads the run that they hold.
 
@@ -78,9 +77,10 @@ def begin(
     path: the run directory.
     prepared: the config, data and program of the run.
     command: what a person typed, for the manifest.
+    console: is told what happens.
 
   Returns:
-    The run, ready to train; None where it is finished, which is printed.
+    The run, ready to train; None where it is finished, which is said.
 
   Raises:
     RunError, RecordError, CheckpointError: files of another run, or damaged.
@@ -94,8 +94,8 @@ def begin(
     **provenance.session(),
   }
   if (path / records.CONFIG).exists():
-    return _resume(path, prepared, schedule, session)
-  return _begin(path, prepared, schedule, session)
+    return _resume(path, prepared, schedule, session, console)
+  return _begin(path, prepared, schedule, session, console)
 
 
 def _begin(
@@ -103,6 +103,7 @@ def _begin(
   prepared: programs.Prepared,
   schedule: Schedule,
   session: Mapping[str, Any],
+  console: progress.Console,
 ) -> State:
   """Makes the files of a new run; last config.json, which makes it one."""
   config, dataset, program = prepared
@@ -125,7 +126,7 @@ def _begin(
     records.write_table(path, name)
   records.write_manifest(path, manifest)
   records.write_object(path / records.CONFIG, dataclasses.asdict(config))
-  return State(path, *prepared, schedule, manifest)
+  return State(path, *prepared, schedule, manifest, console)
 
 
 def _resume(
@@ -133,14 +134,15 @@ def _resume(
   prepared: programs.Prepared,
   schedule: Schedule,
   session: Mapping[str, Any],
+  console: progress.Console,
 ) -> State | None:
   """Loads the newest checkpoint and cuts the tables back to it."""
   config = prepared.config
   stored = config_lib.load(path / records.CONFIG)
   opening.check_same(path, stored, config)
   manifest = records.read_manifest(path)
-  state = State(path, *prepared, schedule, manifest)
-  loaded = checkpoints.load_newest(path, report)
+  state = State(path, *prepared, schedule, manifest, console)
+  loaded = checkpoints.load_newest(path, console.warn)
   if loaded is not None:
     state.step, tensors = loaded
     build.assign(state.program.variables, tensors)
@@ -150,7 +152,7 @@ def _resume(
     longer = 'A larger --training_steps goes on, unless training stopped early'
     if config.ends_with_last_step:
       longer = 'Its learning rate has come to its end'
-    print(
+    console.say(
       f'{path} is finished ({state.step:,} steps). {longer}; --overwrite '
       'starts anew.'
     )
@@ -171,7 +173,7 @@ def _resume(
   manifest.setdefault('resumed', []).append({'step': state.step, **session})
   state.write_status('running', training_steps=schedule.last)
   records.write_object(path / records.CONFIG, dataclasses.asdict(config))
-  print(f'resuming {path} after step {state.step:,}')
+  console.say(f'resuming {path} after step {state.step:,}')
   return state
 
 

@@ -65,6 +65,13 @@ def log(
     records.TIMING,
     {'step': step, 'seconds': f'{state.seconds:.3f}'},
   )
+  state.console.row(
+    {
+      name: value if value is None else float(str(value))
+      for name, value in row.items()
+    }
+    | {'step': step}
+  )
 
 
 def _beta(state: State) -> float | None:

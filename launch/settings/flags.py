@@ -1,15 +1,12 @@
 """The flags of a run's settings, and the config that they ask for."""
 
-import dataclasses
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from absl import flags
 
-from launch import records
+from launch.settings import asked
 from launch.settings import config as config_lib
-from launch.settings import parts, presets
 from launch.settings.config import Config, ConfigError
 
 
@@ -66,7 +63,7 @@ def read(stored: Config | None = None) -> Config:
     if flag.present:
       value: Any = flag.value
       given[field.name] = (
-        _parse_list(field, value) if config_lib.is_list(field) else value
+        asked.parse_list(field, value) if config_lib.is_list(field) else value
       )
   return config_lib.decided(make(given, stored), stored)
 
@@ -84,9 +81,9 @@ def read_axes() -> dict[str, list[Any]]:
       continue
     texts: Any = flag.value
     values = [
-      _parse_list(field, text.split(',') if text else [])
+      asked.parse_list(field, text.split(',') if text else [])
       if config_lib.is_list(field)
-      else _parse_list(field, [text])[0]
+      else asked.parse_list(field, [text])[0]
       for text in texts
     ]
     if not values:
@@ -98,71 +95,15 @@ def read_axes() -> dict[str, list[Any]]:
 
 
 def make(given: Mapping[str, Any], stored: Config | None = None) -> Config:
-  """Returns a config from what the command line says of some settings.
-
-  Where it says nothing, --config or --preset decides, else the stored config,
-  else the defaults.
+  """Returns the config of some settings and of --preset or --config.
 
   Args:
     given: settings by name.
     stored: the config of the run that goes on.
 
   Raises:
-    ConfigError: a value that is not allowed, or settings that contradict.
-    RecordError: a --config that cannot be read.
+    ConfigError, RecordError: as `asked.make` says.
   """
-  path, preset = flags.FLAGS['config'].value, flags.FLAGS['preset']
-  if path is not None and preset.present:
-    raise ConfigError('give one of --config and --preset')
-  settings: dict[str, Any] = dict(_preset_settings(str(preset.value)))
-  if path is not None:
-    settings = dataclasses.asdict(
-      config_lib.load(os.path.expanduser(str(path)))
-    )
-  elif stored is not None and not preset.present:
-    settings = dataclasses.asdict(stored)
-  objective = given.get('objective', settings.get('objective'))
-  if objective in parts.find('objective') and (
-    objective != settings.get('objective', Config.objective)
-    and 'reduction' not in parts.settings('objective', objective)
-  ):
-    settings |= {'reduction': 'sum', 'beta': 1.0}  # Another, in nats.
-  # Steps or epochs: what the command line says wins over all else.
-  if {'training_steps', 'num_epochs'} <= given.keys():
-    raise ConfigError('give one of --training_steps and --num_epochs')
-  settings |= given
-  if 'training_steps' in given:
-    settings['num_epochs'] = None
-  elif settings.get('num_epochs') is not None:
-    settings['training_steps'] = None
-  config = Config(**settings)
-  offs = {field.name: field.metadata['off'] for field in config_lib.fields()}
-  for name, instead in config.unused().items():
-    value = given.get(name, offs[name])
-    if value != offs[name]:
-      raise ConfigError(
-        f'--{name}={records.text(value)}: does nothing in this run; it goes '
-        f'with {instead}'
-      )
-  return config
-
-
-def _preset_settings(name: str) -> Mapping[str, Any]:
-  if name not in presets.PRESETS:
-    raise ConfigError(
-      f'--preset={name}: must be list, or one of {", ".join(presets.PRESETS)}'
-    )
-  return presets.PRESETS[name].settings
-
-
-def _parse_list(
-  field: dataclasses.Field, items: Sequence[str]
-) -> tuple[Any, ...]:
-  kind, _ = config_lib.base_type(field)
-  try:
-    return tuple(kind(item) for item in items)
-  except ValueError:
-    raise ConfigError(
-      f'--{field.name}={",".join(items)}: must be a comma-separated list of '
-      f'{kind.__name__}'
-    ) from None
+  preset = flags.FLAGS['preset']
+  name = str(preset.value) if preset.present else None
+  return asked.make(given, stored, name, flags.FLAGS['config'].value)

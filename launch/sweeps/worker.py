@@ -130,7 +130,7 @@ def train(task: RunTask) -> Outcome:
 
 def _train(task: RunTask) -> None:
   cache = _program_cache()
-  from launch.experiment import loop
+  from launch.experiment import failures, loop
 
   make_config = functools.partial(config_lib.decided, task.config)
   deadline = time.monotonic() + _ORPHAN_SECONDS
@@ -139,6 +139,9 @@ def _train(task: RunTask) -> None:
       with opening.opened(str(task.path), False, make_config) as opened:
         loop.run(*opened, task.data_dir, task.command, cache=cache)
         return
+    except failures.FailedError as error:
+      process.print_error('launch.train', str(error))
+      return  # The manifest says it too.
     except files.LockedError:
       if time.monotonic() > deadline:
         raise

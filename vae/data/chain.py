@@ -1,7 +1,10 @@
 """The chain of sources: each is asked in turn for a dataset."""
 
 import pathlib
+from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from vae.data import (
   arrays,
@@ -47,6 +50,7 @@ def find(
   report: sources.Report,
   options: sources.Options,
   cut: int,
+  given: Mapping[str, np.ndarray] | None = None,
 ) -> sources.SourceData:
   """Finds the source of a dataset.
 
@@ -56,6 +60,7 @@ def find(
     report: is told what is tried and why it failed.
     options: how it is read.
     cut: see `sources.CUT`.
+    given: the arrays of a dataset that is given as such.
 
   Raises:
     SourceError: no source has it; the message lists what was tried.
@@ -74,13 +79,21 @@ def find(
     )
   if name in drawn.MODULES:  # At the size that is asked for.
     return drawn.find(name, options.image_size)
-  if path.is_absolute():
+  is_own = path.is_absolute() or arrays.is_given(name)
+  if given is not None:
+    data = arrays.parse(given, 'it', 'arrays given in Python', takes_rows=True)
+  elif arrays.is_given(name):
+    raise sources.SourceError(
+      f'these arrays were given in Python, and {data_dir} does not hold what '
+      'was prepared of them; give runs.train the same arrays again'
+    )
+  elif path.is_absolute():
     data = _path(path, options, cut)
   elif name in shipped.DATASETS:
     data = shipped.DATASETS[name](cut)
   else:
     data = _tfds_name(name, data_dir, report, options.image_size)
-  if path.is_absolute() and cut > 2:
+  if is_own and cut > 2:
     data = images.as_binary(data)
   size = options.image_size
   if size and data.splits['train'].shape[:2] != (size, size):

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from vae.data import batches, chain, folders, prepared, sources
+from vae.data import arrays, batches, chain, folders, prepared, sources
 
 # What `auto` stands for: the first, or the second where it cannot be had.
 _FULL, _FALLBACK = 'mnist', 'mnist_5k'
@@ -190,18 +190,20 @@ def load(
   report: sources.Report = print,
   options: sources.Options = sources.OPTIONS,
   cut: int = sources.CUT,
+  given: Mapping[str, np.ndarray] | None = None,
 ) -> Dataset:
   """Opens a dataset, preparing it first where that was not done before.
 
   Args:
     name: 'mnist_5k'; 'wine'; 'sprites'; 'xy_squares'; a TFDS name such as
       'mnist'; the path of a folder of images or of IDX files, of a table, or
-      of arrays (see `is_path`); or 'auto': full MNIST where it can be had, else
-      'mnist_5k', with a warning.
+      of arrays (see `is_path`); a name of `arrays.given`; or 'auto': full MNIST
+      where it can be had, else 'mnist_5k', with a warning.
     data_dir: TFDS's data folder, where prepared arrays are kept too.
     report: is told what is being tried.
     options: how it is read.
     cut: `sources.CUT`, or 1 for the splits of runs that were started before.
+    given: the arrays of `arrays.given`, which need be given once.
 
   Raises:
     DatasetError: no source has it, its files are damaged, or the name is not
@@ -212,9 +214,9 @@ def load(
     name = os.path.abspath(os.path.expanduser(name))
 
   def opened(name: str) -> Dataset:
-    folder = _prepare(name, data_dir, report, options, cut)
+    folder = _prepare(name, data_dir, report, options, cut, given)
     splits, provenance = prepared.read(folder)
-    splits = {split: Split(**arrays) for split, arrays in splits.items()}
+    splits = {split: Split(**held) for split, held in splits.items()}
     return Dataset(name, splits, provenance)
 
   try:
@@ -234,7 +236,8 @@ def load(
     cure = ''
     if not is_path(name) and os.path.exists(name):
       cure = f'; for the path, write ./{name}'
-    raise DatasetError(f'--dataset={name}: {error}{cure}') from error
+    what = f'--dataset={name}' if given is None else 'dataset'
+    raise DatasetError(f'{what}: {error}{cure}') from error
   except OSError as error:
     raise DatasetError(f'--data_dir={data_dir}: {error}') from error
 
@@ -267,6 +270,7 @@ def _prepare(
   report: sources.Report,
   options: sources.Options,
   cut: int,
+  given: Mapping[str, np.ndarray] | None,
 ) -> pathlib.Path:
   """Makes sure that the prepared arrays exist and returns their folder."""
   if is_path(name):
@@ -274,6 +278,8 @@ def _prepare(
     if not source.is_dir() and not source.is_file():
       raise DatasetError(f'--dataset={name}: no such folder or file')
     key = f'folder-{_path_digest(source)}'
+  elif arrays.is_given(name):
+    key = name
   elif _TFDS_NAME.fullmatch(name):
     key = re.sub('[/:]', '-', name)
   else:
@@ -282,7 +288,7 @@ def _prepare(
       'nor the name of a TFDS dataset (such as mnist, fashion_mnist, kmnist), '
       'nor the path of a folder or a file'
     )
-  if not is_path(name):
+  if not (is_path(name) or arrays.is_given(name)):
     cut = min(cut, 2)  # What is prepared of these has not changed since.
   if cut > 1:  # The key was the name alone before.
     key = f'{key}@{cut}'
@@ -294,6 +300,6 @@ def _prepare(
   with folders.making(folder) as partial:
     if partial:  # Else another process was faster.
       report(f'preparing {name}')
-      data = chain.find(name, data_dir, report, options, cut)
+      data = chain.find(name, data_dir, report, options, cut, given)
       prepared.write(name, data, partial, options, cut)
   return folder

@@ -63,7 +63,7 @@ def write(
   dtype = data.splits['train'].dtype
   packed = dtype == np.bool_
   if not packed and dtype != np.uint8:
-    data = _standardised(data, *plan['train'])
+    data, provenance['columns'] = _standardised(data, *plan['train'])
     provenance['source'] = data.source
   arrays = {}
   for split, (origin, rows) in plan.items():
@@ -165,8 +165,11 @@ def _missing(data: sources.SourceData) -> str:
 
 def _standardised(
   data: sources.SourceData, origin: str, train: np.ndarray
-) -> sources.SourceData:
-  """Columns of mean 0 and deviation 1 over the training rows of a split."""
+) -> tuple[sources.SourceData, dict[str, list[float]]]:
+  """Columns of mean 0 and deviation 1 over the training rows of a split.
+
+  And what was the mean and deviation of each.
+  """
   tables = {
     split: np.concatenate([*part.batches()])
     for split, part in data.splits.items()
@@ -182,7 +185,11 @@ def _standardised(
     table = ((tables[split] / scale - mean) / deviation).astype(np.float32)
     splits[split] = sources.in_memory(table, part.labels, part.factors)
   source = f'{data.source}, columns standardised by the training rows'
-  return data._replace(source=source, splits=splits)
+  columns = {
+    'mean': (mean * scale).tolist(),
+    'deviation': (deviation * scale).tolist(),
+  }
+  return data._replace(source=source, splits=splits), columns
 
 
 def _write_json(path: pathlib.Path, content: Any) -> None:
