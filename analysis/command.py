@@ -1,11 +1,13 @@
 """The commands of figures: their arguments, runs, and errors in one line."""
 
 import argparse
+import os
 import pathlib
 import shlex
 import sys
+import types
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 import matplotlib as mpl
@@ -29,6 +31,8 @@ class Figure(NamedTuple):
     joint: whether one figure shows all runs; else each run has its own.
     width: 'single' or 'double', the column that it is made for.
     add_options: adds the figure's own flags.
+    variants: figures that are drawn in its place where the flag of that name is
+      set.
   """
 
   name: str
@@ -38,6 +42,7 @@ class Figure(NamedTuple):
   joint: bool = False
   width: str = 'double'
   add_options: Callable[['Parser'], None] = lambda parser: None
+  variants: Mapping[str, 'Figure'] = types.MappingProxyType({})
 
   def parser(self) -> 'Parser':
     """Returns the command's parser."""
@@ -61,6 +66,60 @@ class Figure(NamedTuple):
     self.add_options(result)
     return result
 
+  def chosen(self, arguments: argparse.Namespace) -> 'Figure':
+    """Returns the figure, or the variant that the arguments ask for."""
+    for flag, variant in self.variants.items():
+      if getattr(arguments, flag):
+        return variant
+    return self
+
+  def plot(self, *runs: Any, **flags: Any) -> gg.ggplot:
+    """Returns the figure of some runs, which a notebook shows.
+
+    Args:
+      *runs: run directories, or what has one as its `path`, or lists of these;
+        for a figure of several runs also a sweep's. The newest run without any.
+      **flags: those of the command, such as `width='single'`, with switches
+        true and lists as such.
+
+    Raises:
+      FigureError: no such flag, or a figure that cannot be drawn of the runs.
+      RecordError: no such runs, or damaged ones.
+    """
+    if written := {'output', 'format'} & flags.keys():
+      raise figures.FigureError(
+        f'{min(written)} is of the command; what this returns has a `save`'
+      )
+    arguments = self.parser().parse_call(flags)
+    figure, paths = self.chosen(arguments), [*_paths(runs)]
+    if figure.joint and len(paths) == 1 and _is_sweep(paths[0]):
+      arguments.sweep_dir, paths = paths[0], []
+    arguments.run_dir = paths or arguments.run_dir
+    found = find_runs(arguments)
+    if len(found.runs) > 1 and not figure.joint:
+      raise figures.FigureError(
+        f'{figure.name} shows one run at a time; got {len(found.runs)}'
+      )
+    return figure.draw(found, arguments)
+
+
+def _is_sweep(path: str) -> bool:
+  return (process.user_path(path) / records.SWEEP).exists()
+
+
+def _paths(runs: Iterable[Any]) -> Iterator[str]:
+  """Yields the folders of runs, as `Figure.plot` takes them."""
+  for run in runs:
+    run = getattr(run, 'path', run)
+    if isinstance(run, str | os.PathLike):
+      yield os.fspath(run)
+    elif isinstance(run, Iterable):
+      yield from _paths(run)
+    else:
+      raise figures.FigureError(
+        f'{run!r:.60} is no run: give its folder, or what runs.load returns'
+      )
+
 
 class Parser(argparse.ArgumentParser):
   """Parses a command's flags by the manners of `launch`'s commands."""
@@ -68,6 +127,24 @@ class Parser(argparse.ArgumentParser):
   def __init__(self, name: str, summary: str | None):
     super().__init__(f'analysis.{name}', allow_abbrev=False)
     self._summary = (summary or '').strip()
+    self._is_called = False
+
+  def parse_call(self, flags: Mapping[str, Any]) -> argparse.Namespace:
+    """Parses flags that are given by keyword, in Python.
+
+    Raises:
+      FigureError: no such flags, or values.
+    """
+    self._is_called = True
+    words = []
+    for name, value in flags.items():
+      if isinstance(value, bool):
+        words.append(f'--{name}' if value else f'--no{name}')
+      elif isinstance(value, list | tuple):
+        words.append(f'--{name}={",".join(map(str, value))}')
+      elif value is not None:
+        words.append(f'--{name}={value}')
+    return self.parse_args(words)
 
   def parse_args(self, args=None, namespace=None):
     if args is None:
@@ -125,6 +202,8 @@ class Parser(argparse.ArgumentParser):
     sys.exit(process.flushed(status))
 
   def error(self, message: str) -> NoReturn:
+    if self._is_called:
+      raise figures.FigureError(message)
     process.print_error(self.prog, message)
     sys.exit(2)
 
@@ -233,17 +312,10 @@ def drawn_by(what: str) -> str:
   return process.printable(f'{what}; {records.DRAWN_BY}{arguments}')
 
 
-def run(figure: Figure, **variants: Figure) -> None:
-  """Runs a figure's command.
-
-  Args:
-    figure: the figure.
-    **variants: what is drawn in its place where the flag of that name is set.
-  """
+def run(figure: Figure) -> None:
+  """Runs a figure's command."""
   arguments = figure.parser().parse_args()
-  for flag, variant in variants.items():
-    if getattr(arguments, flag):
-      figure = variant
+  figure = figure.chosen(arguments)
   main(figure.name, lambda: _draw_all(figure, arguments))
 
 

@@ -177,5 +177,7 @@ FIGURE = command.Figure(
   'latents, coloured and marked by label.',
 )
 
+plot = FIGURE.plot
+
 if __name__ == '__main__':
   command.run(FIGURE)

@@ -331,5 +331,7 @@ FIGURE = command.Figure(
   'factor, the two that tell most framed.',
 )
 
+plot = FIGURE.plot
+
 if __name__ == '__main__':
   command.run(FIGURE)

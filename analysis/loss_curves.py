@@ -205,5 +205,7 @@ FIGURE = command.Figure(
   add_options=add_options,
 )
 
+plot = FIGURE.plot
+
 if __name__ == '__main__':
   command.run(FIGURE)

@@ -62,5 +62,7 @@ FIGURE = command.Figure(
   add_options=command.add_show,
 )
 
+plot = FIGURE.plot
+
 if __name__ == '__main__':
   command.run(FIGURE)

@@ -201,5 +201,7 @@ FIGURE = command.Figure(
   width='single',
 )
 
+plot = FIGURE.plot
+
 if __name__ == '__main__':
   command.run(FIGURE)

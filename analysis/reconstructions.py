@@ -143,14 +143,6 @@ def _add_options(parser: command.Parser) -> None:
   )
 
 
-FIGURE = command.Figure(
-  'reconstructions',
-  __doc__,
-  _draw,
-  'Test images in the upper row, and below each what the decoder makes of it.',
-  add_options=_add_options,
-)
-
 BY_FACTOR = command.Figure(
   'reconstructions_by_factor',
   'Reconstructions by factor: images in which one factor varies, and what the '
@@ -161,5 +153,16 @@ BY_FACTOR = command.Figure(
   add_options=_add_options,
 )
 
+FIGURE = command.Figure(
+  'reconstructions',
+  __doc__,
+  _draw,
+  'Test images in the upper row, and below each what the decoder makes of it.',
+  add_options=_add_options,
+  variants={'by_factor': BY_FACTOR},
+)
+
+plot = FIGURE.plot
+
 if __name__ == '__main__':
-  command.run(FIGURE, by_factor=BY_FACTOR)
+  command.run(FIGURE)

@@ -372,16 +372,6 @@ def _add_options(parser: command.Parser) -> None:
   parser.add_list('--metric', 'in the tables; default: all')
 
 
-FIGURE = command.Figure(
-  'study',
-  __doc__,
-  _draw,
-  'A bar for each score: the shares of its variance over runs that settings '
-  'and seeds explain.',
-  joint=True,
-  add_options=_add_options,
-)
-
 CORRELATIONS = command.Figure(
   'correlations',
   'Correlations: how the ranks that measures give to models agree.',
@@ -391,12 +381,25 @@ CORRELATIONS = command.Figure(
   add_options=_add_options,
 )
 
+FIGURE = command.Figure(
+  'study',
+  __doc__,
+  _draw,
+  'A bar for each score: the shares of its variance over runs that settings '
+  'and seeds explain.',
+  joint=True,
+  add_options=_add_options,
+  variants={'correlations': CORRELATIONS},
+)
+
+plot = FIGURE.plot
+
 
 def main() -> None:
   """Draws a figure of the study, or prints its numbers."""
   arguments = FIGURE.parser().parse_args()
   if not arguments.tables:
-    command.run(FIGURE, correlations=CORRELATIONS)
+    command.run(FIGURE)
     return
 
   def tables() -> Iterator[object]:

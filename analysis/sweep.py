@@ -192,5 +192,7 @@ FIGURE = command.Figure(
   add_options=_add_options,
 )
 
+plot = FIGURE.plot
+
 if __name__ == '__main__':
   command.run(FIGURE)

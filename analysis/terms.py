@@ -61,5 +61,7 @@ FIGURE = command.Figure(
   add_options=loss_curves.add_options,
 )
 
+plot = FIGURE.plot
+
 if __name__ == '__main__':
   command.run(FIGURE)

@@ -215,15 +215,6 @@ def _add_options(parser: command.Parser) -> None:
   )
 
 
-FIGURE = command.Figure(
-  'traversals',
-  __doc__,
-  _draw,
-  'A row of images for each latent, from the highest rate to the lowest: what '
-  'the decoder makes of a test image while that latent moves.',
-  add_options=_add_options,
-)
-
 GRID = command.Figure(
   'latent_grid',
   'Latent grid: what is decoded over the two latents of the highest rate.',
@@ -233,5 +224,17 @@ GRID = command.Figure(
   add_options=_add_options,
 )
 
+FIGURE = command.Figure(
+  'traversals',
+  __doc__,
+  _draw,
+  'A row of images for each latent, from the highest rate to the lowest: what '
+  'the decoder makes of a test image while that latent moves.',
+  add_options=_add_options,
+  variants={'grid': GRID},
+)
+
+plot = FIGURE.plot
+
 if __name__ == '__main__':
-  command.run(FIGURE, grid=GRID)
+  command.run(FIGURE)

@@ -224,12 +224,7 @@ def analyse(name, *arguments):
   module = importlib.import_module(f'analysis.{name}')
   main = getattr(module, 'main', None)
   if main is None:
-    variants = {
-      name.lower(): value
-      for name, value in vars(module).items()
-      if isinstance(value, command.Figure) and name != 'FIGURE'
-    }
-    main = lambda: command.run(module.FIGURE, **variants)
+    main = lambda: command.run(module.FIGURE)
   stdout, stderr = io.StringIO(), io.StringIO()
   argv, sys.argv = sys.argv, [f'analysis/{name}.py', *map(str, arguments)]
   code = 0

@@ -1,3 +1,4 @@
+import importlib
 import os
 import re
 import subprocess
@@ -5,12 +6,14 @@ import sys
 
 import numpy as np
 import PIL.Image
+import plotnine as gg
 import pytest
 
 from analysis import (
   embedding,
   figures,
   frames,
+  loss_curves,
   manifold,
   rate_distortion,
   reconstructions,
@@ -478,3 +481,86 @@ def test_a_sweep_is_drawn_with_its_failures(tmp_path):
     'sweep', f'--sweep_dir={folder}', f'--run_dir={folder}'
   )
   assert code == 1 and 'give one of' in stderr
+
+
+# -- In Python ----------------------------------------------------------------
+
+
+class Held:
+  """Anything that has the folder of a run as its path, as `runs.load` gives."""
+
+  def __init__(self, path):
+    self.path = path
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    path.stem
+    for path in sorted((conftest.ROOT / 'analysis').glob('*.py'))
+    if '\nFIGURE = ' in path.read_text()
+  ],
+)
+def test_every_figure_is_plotted_by_one_call(name):
+  module = importlib.import_module(f'analysis.{name}')
+  assert module.plot == module.FIGURE.plot
+
+
+def test_a_call_draws_what_the_command_does(run, tmp_path):
+  from matplotlib import pyplot
+
+  code, _, stderr = builders.analyse(
+    'traversals', f'--run_dir={run}', '--index=1', '--width=single'
+  )
+  assert code == 0, stderr
+  plot = traversals.plot(Held(run), index=1, width='single')
+  assert isinstance(plot, gg.ggplot)
+  plot.save(tmp_path / 'plot.png', dpi=300, verbose=False)
+  pyplot.close('all')
+  drawn = [run / 'figures/traversals.png', tmp_path / 'plot.png']
+  ours, theirs = (np.asarray(PIL.Image.open(path)) for path in drawn)
+  np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_call_takes_runs_in_every_form(run, tmp_path):
+  other = tmp_path / 'other'
+  builders.write_run(other, latent_size=3)
+  for given in ([run, other], [Held(run), str(other)], [[run, Held(other)]]):
+    plot = loss_curves.plot(*given, color='latent_size')
+    assert sorted(plot.data['latent_size'].unique()) == ['2', '3']
+  moved, grid = (traversals.plot(run, grid=grid).data for grid in (False, True))
+  assert not moved.equals(grid)
+  assert traversals.plot(run, grid=False, title='mine').labels.title == 'mine'
+
+
+def test_a_call_takes_a_sweep(tmp_path):
+  folder = tmp_path / 'sweep'
+  test_frames.write_sweep(folder)
+  plot = sweep.plot(folder, x='beta', metric='elbo_nats')
+  same = sweep.plot(sweep_dir=folder, x='beta', metric='elbo_nats')
+  assert len(plot.data) == len(same.data) > 1
+
+
+@pytest.mark.parametrize(
+  ('call', 'words'),
+  [
+    (lambda run: traversals.plot(run, inndex=1), 'unrecognized arg.*inndex'),
+    (lambda run: traversals.plot(run, index='x'), 'invalid int value'),
+    (lambda run: traversals.plot(run, columns='odd'), 'invalid choice'),
+    (lambda run: traversals.plot(run, index=99), '--index=99'),
+    (lambda run: traversals.plot(run, run), 'RUN'),
+    (lambda run: traversals.plot([run, run.parent / 'b']), 'one run at a time'),
+    (lambda run: traversals.plot(3), '3 is no run'),
+    (lambda run: traversals.plot('nowhere'), 'nowhere is no run directory'),
+    (lambda run: traversals.plot(run, output='x'), 'has a `save`'),
+    (lambda run: loss_curves.plot(run, color='odd'), 'odd is no setting'),
+  ],
+  ids=range(10),
+)
+def test_a_call_that_cannot_be_is_an_exception(run, call, words):
+  if words == 'RUN':  # Twice the same run is that run.
+    assert call(run)
+    return
+  builders.write_run(run.parent / 'b')
+  with pytest.raises(ValueError, match=words):
+    call(run)
