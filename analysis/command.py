@@ -149,7 +149,19 @@ class Parser(argparse.ArgumentParser):
   def parse_args(self, args=None, namespace=None):
     if args is None:
       process.protect_output(self.prog)
-    return super().parse_args(args, namespace)
+    parsed = super().parse_args(args, namespace)
+    for action in self._actions:
+      value = getattr(parsed, action.dest, None)
+      is_empty = '' in value if isinstance(value, list) else value == ''
+      if is_empty and action.dest != 'title':
+        self.error(f'--{action.dest}=: give a value')
+    output = getattr(parsed, 'output', None)
+    if output and os.path.isdir(os.path.expanduser(output)):
+      self.error(
+        f'--output={output}: is a folder; give the name of a file in it, '
+        'without its ending'
+      )
+    return parsed
 
   def add_list(
     self,

@@ -119,6 +119,11 @@ def run(
     # A flag of absl's own, as --stderrthreshold, raises a bare ValueError.
     except (flags.Error, ValueError) as error:
       _refuse(name, _explain(error))
+    for flag in FLAGS:
+      # As of a shell variable that is not set: to take it for no flag would be
+      # to work on another folder.
+      if FLAGS[flag].present and FLAGS[flag].value == '':
+        _refuse(name, f'--{flag}=: give a value')
     given = rest[1:]
     if len(given) > len(arguments):
       stray = given[len(arguments)]

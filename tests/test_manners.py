@@ -157,6 +157,36 @@ def test_values_of_another_kind_are_refused_without_words_of_python(tmp_path):
     assert f'must be {kind}' in err and err.count('\n') == 1, err
 
 
+def test_an_empty_value_is_not_taken_for_no_flag(tmp_path):
+  cases = [
+    ['launch.train', ['--run_dir='], ''],
+    ['launch.train', ['--config='], ''],
+    ['launch.evaluate', ['--run_dir='], ''],
+    ['launch.evaluate', ['--split='], ''],
+    ['launch.export', ['--export_dir='], ''],
+    ['launch.sweep', ['--sweep_dir='], ''],
+    ['analysis.sweep', ['--sweep_dir='], ''],
+    ['analysis.sweep', ['--color=', RUN], ''],
+    ['analysis.table', ['--output=', RUN], ''],
+    ['analysis.samples', ['--run_dir='], ''],
+  ]
+  for case, (code, out, err) in zip(
+    cases, call_all(tmp_path, cases), strict=True
+  ):
+    assert (code, out) == (2, ''), (case, err)
+    assert err == f'{case[0]}: error: {case[1][0]}: give a value\n'
+
+
+def test_a_folder_is_no_name_of_a_figure(tmp_path):
+  cases = [
+    [name, [RUN, f'--output={tmp_path}'], '']
+    for name in ('analysis.table', 'analysis.loss_curves', 'analysis.report')
+  ]
+  for code, out, err in call_all(tmp_path, cases):
+    assert (code, out) == (2, '')
+    assert 'is a folder' in err and err.count('\n') == 1
+
+
 RUN = f'--run_dir={ROOT}/analysis/results/runs/mlp_vae-seed0'
 
 
