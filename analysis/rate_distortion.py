@@ -16,6 +16,20 @@ from analysis import command, figures, frames
 # Below it, in nats, and where no latent is active, a run counts as collapsed.
 _COLLAPSED_NATS = 0.1
 
+# Where a number may stand beside its point, the best places first; and the size
+# of its letters, in points.
+_DIRECTIONS = (
+  (1, 1),
+  (0, 1),
+  (1, 0),
+  (-1, -1),
+  (0, -1),
+  (-1, 0),
+  (-1, 1),
+  (1, -1),
+)
+_SIZE = 6
+
 
 def read_frame(runs: frames.Runs) -> pd.DataFrame:
   """Returns rate, distortion, effective beta and the `series` of each run.
@@ -65,9 +79,10 @@ def plot_rate_distortion(
   )
   series = frames.levels(points['series'])
   points['series'] = pd.Categorical(points['series'], series)
-  means = points.groupby(
+  grouped = points.groupby(
     ['series', 'effective_beta'], observed=True, dropna=False
-  )[['rate_nats', 'distortion_nats']].mean()
+  )[['rate_nats', 'distortion_nats']]
+  means = grouped.mean().join(grouped.sem().fillna(0.0).add_suffix('_se'))
   means = means.reset_index()
   # One point has no line.
   lines = means.groupby('series', observed=True).filter(lambda g: len(g) > 1)
@@ -76,6 +91,14 @@ def plot_rate_distortion(
   pad = max(0.12 * (high - low), 0.05 * abs(high), 1.0)
   low, high = low - pad, high + pad
   panel = 0.8 * width
+  page = _Page(right, low, high, width, panel)
+  for _, line in lines.groupby('series', observed=True):
+    page.block_line(line['rate_nats'], line['distortion_nats'])
+  page.block(points['rate_nats'], points['distortion_nats'])
+  beside = page.beside(means.dropna())
+  crossed = bool(
+    (means[['rate_nats_se', 'distortion_nats_se']] > 0).any(axis=None)
+  )
   legend_rows, legend = figures.legend(series, width)
   missing = len(frame) - len(points)
   has_beta = points['effective_beta'].notna()
@@ -85,33 +108,46 @@ def plot_rate_distortion(
     numbers = f'Numbers at points: effective beta{where}. '
   return (
     gg.ggplot(points, gg.aes('rate_nats', 'distortion_nats'))
-    + _elbo_lines(right, low, high)
+    + _elbo_lines(page)
     # Less distortion at less rate cannot be had, so that this corner is free.
     + gg.annotate(
-      'text',
-      x=0.01 * right,
+      'label',
+      x=0.012 * right,
       y=low + 0.02 * (high - low),
       label='rate 0: collapsed',
       angle=90,
       ha='left',
       va='bottom',
       size=6,
-      color='#737373',
+      color='#595959',
+      label_size=0,
+      label_padding=0.1,
     )
     + gg.geom_path(gg.aes(color='series'), lines, size=0.6)
     + gg.geom_point(
       gg.aes(color='series', shape='state'), size=1.6, fill='none'
     )
-    + gg.geom_text(
-      gg.aes(label='effective_beta'),
-      means.dropna(),
-      format_string='{:.3g}',
-      ha='left',
-      va='bottom',
-      nudge_x=0.015 * right,
-      nudge_y=0.02 * (high - low),
-      size=6,
+    + gg.geom_segment(
+      gg.aes(
+        x='rate_nats - rate_nats_se',
+        xend='rate_nats + rate_nats_se',
+        yend='distortion_nats',
+        color='series',
+      ),
+      means,
+      size=0.4,
     )
+    + gg.geom_segment(
+      gg.aes(
+        y='distortion_nats - distortion_nats_se',
+        xend='rate_nats',
+        yend='distortion_nats + distortion_nats_se',
+        color='series',
+      ),
+      means,
+      size=0.4,
+    )
+    + gg.geom_text(gg.aes('x', 'y', label='label'), beside, size=_SIZE)
     + gg.scale_color_manual(figures.colours(len(series)), guide=legend)
     + gg.scale_shape_manual(
       {'collapsed': 'D', 'not collapsed': 'o'}, guide=None
@@ -127,6 +163,7 @@ def plot_rate_distortion(
       panel + 0.2 + 0.16 * legend_rows,
       title,
       f'{numbers}Dashed: equal elbo, in nats.'
+      + (' Crosses: mean ± 1 standard error.' if crossed else '')
       + (' Diamonds: collapsed.' if 'collapsed' in set(points['state']) else '')
       + (
         f' Not shown, without numbers: {missing} of {len(frame)}.'
@@ -138,34 +175,104 @@ def plot_rate_distortion(
   )
 
 
-def _elbo_lines(right: float, low: float, high: float) -> list:
-  """Lines of equal elbo through a panel, with their values at its edge.
+class _Page:
+  """Finds places for labels in the panel that cover nothing.
 
-  Args:
-    right: the highest rate of the panel, whose lowest is 0.
-    low: the lowest distortion.
-    high: the highest.
+  Attributes:
+    levels: the distortions at rate 0 of the lines of equal elbo.
   """
-  levels = mizani.breaks.breaks_extended(7)((low, high + right))
-  levels = np.array([v for v in levels if low < v < high + right])
+
+  def __init__(
+    self, right: float, low: float, high: float, width: float, panel: float
+  ):
+    self.right, self.low, self.high = right, low, high
+    # Nats in an inch, across and upwards.
+    self._inch = np.array([right / (0.87 * width), (high - low) / panel])
+    levels = mizani.breaks.breaks_extended(7)((low, high + right))
+    self.levels = np.array([v for v in levels if low < v < high + right])
+    # The corner where the frontier never is says what rate 0 means.
+    corner = [0.0, low, 0.25 * self._inch[0], low + 1.0 * self._inch[1]]
+    self._taken = np.array([corner])
+    self._lines = np.empty((0, 2))
+
+  def block(self, x: pd.Series, y: pd.Series) -> None:
+    """Keeps labels off points."""
+    centres = np.stack([x, y], axis=-1)
+    half = 0.035 * self._inch
+    boxes = np.concatenate([centres - half, centres + half], axis=1)
+    self._taken = np.concatenate([self._taken, boxes])
+
+  def block_line(self, x: pd.Series, y: pd.Series) -> None:
+    """Keeps labels off a line where that can be."""
+    places = np.linspace(0, len(x) - 1, 50 * len(x))
+    between = lambda values: np.interp(places, range(len(values)), values)
+    self._lines = np.concatenate(
+      [self._lines, np.stack([between(x), between(y)], axis=-1)]
+    )
+
+  def _box(self, centre: np.ndarray, text: str) -> np.ndarray:
+    half = self._inch * [0.045 * len(text) / 2 + 0.01, 0.05]
+    return np.concatenate([centre - half, centre + half])
+
+  def _cost(self, box: np.ndarray, with_levels: bool) -> float:
+    """Returns how much a box covers, most of all beyond the panel."""
+    left, bottom, right, top = box
+    outside = left < 0 or right > self.right
+    outside = outside or bottom < self.low or top > self.high
+    t = self._taken
+    taken = (
+      (t[:, 0] < right)
+      & (t[:, 2] > left)
+      & (t[:, 1] < top)
+      & (t[:, 3] > bottom)
+    )
+    x, y = self._lines.T
+    lines = (left < x) & (x < right) & (bottom < y) & (y < top)
+    levels = (left + bottom < self.levels) & (self.levels < right + top)
+    cost = 1000 * outside + 100 * taken.sum() + 10 * lines.any()
+    return cost + (levels.any() if with_levels else 0)
+
+  def beside(self, means: pd.DataFrame) -> pd.DataFrame:
+    """Returns where the numbers of points stand: x, y and label."""
+    rows = []
+    for _, row in means.iterrows():
+      text = f'{row["effective_beta"]:.3g}'
+      at = np.array([row['rate_nats'], row['distortion_nats']])
+      half = self._inch * [0.045 * len(text) / 2 + 0.05, 0.11]
+      centres = [at + half * direction for direction in _DIRECTIONS]
+      boxes = [self._box(centre, text) for centre in centres]
+      best = int(np.argmin([self._cost(box, True) for box in boxes]))
+      self._taken = np.concatenate([self._taken, boxes[best][None]])
+      rows.append((*centres[best], text))
+    return pd.DataFrame(rows, columns=['x', 'y', 'label'])
+
+  def along(self, level: float, text: str) -> np.ndarray | None:
+    """Returns where the label of a line of equal elbo stands on it, if any."""
+    first, last = max(0.0, level - self.high), min(self.right, level - self.low)
+    for x in np.linspace(last, first, 60):
+      box = self._box(np.array([x, level - x]), text)
+      if self._cost(box, False) == 0:
+        self._taken = np.concatenate([self._taken, box[None]])
+        return np.array([x, level - x])
+    return None
+
+
+def _elbo_lines(page: _Page) -> list:
+  """Lines of equal elbo through a panel, with their values on them."""
   lines = pd.DataFrame(
     {
       # From the left or the upper edge to the right or the lower one.
-      'x': np.maximum(0.0, levels - high),
-      'y': np.minimum(levels, high),
-      'xend': np.minimum(right, levels - low),
-      'yend': np.maximum(low, levels - right),
-      'label': [f'elbo {figures.number(-level, 0)}' for level in levels],
+      'x': np.maximum(0.0, page.levels - page.high),
+      'y': np.minimum(page.levels, page.high),
+      'xend': np.minimum(page.right, page.levels - page.low),
+      'yend': np.maximum(page.low, page.levels - page.right),
     }
   )
-  # A label stands below its line, where that leaves the panel; one that would
-  # not fit between both ends, or into the corner, is left out.
-  lines['at'] = np.minimum(
-    lines['xend'] - 0.05 * right, lines['xend'] - 0.07 * (high - low)
-  )
-  lines.loc[lines['yend'] > low + 0.07 * (high - low), 'at'] = 0.95 * right
-  lines = lines.assign(below=lines['y'] + lines['x'] - lines['at'])
-  labelled = lines[lines['at'] > lines['x'] + 0.25 * right]
+  rows = []
+  for level in page.levels:
+    text = f'elbo {figures.number(-level, 0)}'
+    if (at := page.along(level, text)) is not None:
+      rows.append((*at, text))
   return [
     gg.geom_segment(
       gg.aes('x', 'y', xend='xend', yend='yend'),
@@ -174,13 +281,13 @@ def _elbo_lines(right: float, low: float, high: float) -> list:
       color='#bfbfbf',
       size=0.4,
     ),
-    gg.geom_text(
-      gg.aes('at', 'below', label='label'),
-      labelled,
+    gg.geom_label(
+      gg.aes('x', 'y', label='label'),
+      pd.DataFrame(rows, columns=['x', 'y', 'label']),
       size=5.5,
-      color='#737373',
-      ha='right',
-      va='top',
+      color='#595959',
+      label_size=0,
+      label_padding=0.1,
     ),
   ]
 
