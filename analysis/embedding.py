@@ -1,12 +1,16 @@
 """Embedding: t-SNE of up to 10,000 test images beside that of their latents.
 
 Both are computed once and kept in arrays/embedding.npz. Where there are two
-latents they are drawn as they are too.
+latents they are drawn as they are too. Labels colour the points, or by --color
+a factor that is known.
 """
 
+import argparse
 import hashlib
 import sys
+from collections.abc import Mapping, Sequence
 
+import mizani.breaks
 import numpy as np
 import pandas as pd
 import plotnine as gg
@@ -19,11 +23,26 @@ _LATENTS = 't-SNE of their latents'
 _RAW = 'the latents themselves'
 
 
-def read_frame(run: frames.RunFiles) -> pd.DataFrame:
+# Values of a factor from which on their order counts, and colours follow it.
+_MANY_VALUES = 10
+
+# Where a t-SNE is drawn, so that axes of which nothing can be read have no
+# ticks.
+_NOWHERE = 1e6
+
+
+def read_frame(run: frames.RunFiles, color: str | None = None) -> pd.DataFrame:
   """Returns a row for each test image and panel: `panel`, `x`, `y`, `label`.
 
   Computes what arrays/embedding.npz does not hold yet, about half a minute
   for each 10,000 points.
+
+  Args:
+    run: the run.
+    color: the factor whose values are the labels; None for the labels.
+
+  Returns:
+    Numbers as labels of a factor of more than ten values.
 
   Raises:
     RecordError: arrays that are missing, damaged, or not finite.
@@ -47,10 +66,7 @@ def read_frame(run: frames.RunFiles) -> pd.DataFrame:
   if means.shape[1] == 2:
     panels[_RAW] = means
   # Labels are optional: a dataset may have none.
-  labels = arrays.get('labels', np.full(len(means), ''))[: len(means)]
-  names = run.manifest['dataset'].get('label_names')
-  if isinstance(names, list) and np.isin(labels, range(len(names))).all():
-    labels = np.array([str(name) for name in names])[labels]
+  labels = _labels(run, arrays, color)[: len(means)]
   return pd.concat(
     [
       pd.DataFrame(
@@ -60,6 +76,28 @@ def read_frame(run: frames.RunFiles) -> pd.DataFrame:
     ],
     ignore_index=True,
   )
+
+
+def _labels(
+  run: frames.RunFiles, arrays: Mapping[str, np.ndarray], color: str | None
+) -> np.ndarray:
+  if color:
+    factors = [name for name, _ in run.manifest['dataset'].get('factors') or []]
+    if color not in factors or 'factors' not in arrays:
+      raise figures.FigureError(
+        f'--color={color}: no known factor of {run.path}; there are: '
+        f'{", ".join(factors) or "none"}'
+      )
+    values = arrays['factors'][:, factors.index(color)]
+    return values.astype(
+      float if len(np.unique(values)) > _MANY_VALUES else str
+    )
+  means = arrays['means']
+  labels = arrays.get('labels', np.full(len(means), ''))
+  names = run.manifest['dataset'].get('label_names')
+  if isinstance(names, list) and np.isin(labels, range(len(names))).all():
+    labels = np.array([str(name) for name in names])[labels]
+  return labels
 
 
 def _embeddings(
@@ -120,45 +158,77 @@ def tsne(points: np.ndarray) -> np.ndarray:
 
 
 def plot_embedding(
-  frame: pd.DataFrame, title: str = '', width: float = figures.DOUBLE_COLUMN
+  frame: pd.DataFrame,
+  title: str = '',
+  width: float = figures.DOUBLE_COLUMN,
+  color: str = 'label',
 ) -> gg.ggplot:
   """Draws the points of each panel, coloured by label.
 
   A label stands in the middle of its points too, so that no reader depends on
-  its colour.
+  its colour; numbers have a scale instead.
+
+  Args:
+    frame: as of `read_frame`.
+    title: of the figure.
+    width: of the figure, in inches.
+    color: what labels are of.
   """
   figures.check_columns(frame, ['panel', 'x', 'y', 'label'])
   frame = frame.copy()
   panels = list(frame['panel'].unique())
   frame['panel'] = pd.Categorical(frame['panel'], panels)
-  labels = frames.levels(frame['label'])
-  frame['label'] = pd.Categorical(frame['label'].map(records.text), labels)
-  middles = frame.groupby(['panel', 'label'], observed=True, as_index=False)[
-    ['x', 'y']
-  ].median()
   columns = len(panels) if width == figures.DOUBLE_COLUMN else 1
   side = width / columns
-  legend_rows, legend = figures.legend(labels, width)
-  if legend:
-    legend.override_aes = {'size': 1.5}
   many = len(frame) / len(panels) > 1000
+  away = frame['panel'].isin([_IMAGES, _LATENTS])
+  frame['x'] = frame['x'] + _NOWHERE * away
+  frame['y'] = frame['y'] + _NOWHERE * away
+  # Squares of as many units across as upwards.
+  spans = frame.groupby('panel', observed=True)[['x', 'y']].agg(['min', 'max'])
+  corners = pd.concat(
+    [_square(str(name), span) for name, span in spans.iterrows()]
+  )
+  corners['panel'] = pd.Categorical(corners['panel'], panels)
+  if pd.api.types.is_float_dtype(frame['label']):
+    labels, legend_rows = [], 1
+    coloured = [
+      gg.scale_color_cmap(
+        'viridis', name=color, guide=gg.guide_colorbar(), labels=lambda v: v
+      ),
+      gg.theme(legend_key_width=60, legend_key_height=6),
+    ]
+  else:
+    labels = frames.levels(frame['label'])
+    frame['label'] = pd.Categorical(frame['label'].map(records.text), labels)
+    middles = frame.groupby(['panel', 'label'], observed=True, as_index=False)[
+      ['x', 'y']
+    ].median()
+    legend_rows, legend = figures.legend(labels, width)
+    if legend:
+      legend.override_aes = {'size': 1.5}
+    coloured = [
+      gg.geom_label(
+        gg.aes(label='label'),
+        _apart(middles, corners, side),
+        color='black',
+        size=7,
+        alpha=0.7,
+        label_size=0,
+        label_padding=0.1,
+      ),
+      gg.scale_color_manual(figures.colours(len(labels)), guide=legend),
+      gg.labs(color=color),
+    ]
   return (
     gg.ggplot(frame, gg.aes('x', 'y', color='label'))
     + gg.facet_wrap('panel', scales='free', ncol=columns)
     # As vectors, so many points would make a page slow to turn.
     + gg.geom_point(size=0.4 if many else 1.2, stroke=0, raster=many)
-    + gg.geom_label(
-      gg.aes(label='label'),
-      middles,
-      color='black',
-      size=7,
-      alpha=0.7,
-      label_size=0,
-      label_padding=0.1,
-    )
-    + gg.scale_color_manual(figures.colours(len(labels)), guide=legend)
-    + gg.scale_x_continuous(name='', labels=figures.tick_labels)
-    + gg.scale_y_continuous(name='', labels=figures.tick_labels)
+    + gg.geom_blank(gg.aes('x', 'y'), corners, inherit_aes=False)
+    + coloured
+    + gg.scale_x_continuous(name='', breaks=_breaks, labels=figures.tick_labels)
+    + gg.scale_y_continuous(name='', breaks=_breaks, labels=figures.tick_labels)
     + figures.dress(
       width,
       (side + 0.1) * len(panels) / columns + 0.16 * legend_rows,
@@ -169,12 +239,71 @@ def plot_embedding(
   )
 
 
+def _breaks(limits: tuple[float, float]) -> Sequence[float]:
+  if limits[1] > _NOWHERE / 2:
+    return []
+  return [*mizani.breaks.breaks_extended()(limits)]
+
+
+def _square(panel: str, span: pd.Series) -> pd.DataFrame:
+  """Corners of the square around the points of a panel."""
+  half = max(span[axis, 'max'] - span[axis, 'min'] for axis in 'xy') / 2 or 1.0
+  corners = {
+    axis: (span[axis, 'max'] + span[axis, 'min']) / 2 + np.array([-half, half])
+    for axis in 'xy'
+  }
+  return pd.DataFrame({'panel': panel, **corners})
+
+
+def _apart(
+  middles: pd.DataFrame, corners: pd.DataFrame, side: float
+) -> pd.DataFrame:
+  """Moves labels upwards until none covers another.
+
+  Args:
+    middles: panel, label, x and y of each.
+    corners: of the square panels.
+    side: of a panel, in inches.
+  """
+  placed = []
+  sizes = corners.groupby('panel', observed=True)['x'].agg(np.ptp)
+  for panel, rows in middles.groupby('panel', observed=True):
+    inch = sizes[panel] / (0.85 * side)
+    taken = []
+    for _, row in rows.sort_values('y', kind='stable').iterrows():
+      across = inch * (0.08 + 0.06 * len(row['label'])) / 2
+      x, y = row['x'], row['y']
+      for other_x, other_y, other_across in sorted(taken, key=lambda t: t[1]):
+        near = abs(x - other_x) < across + other_across
+        if near and abs(y - other_y) < 0.15 * inch:
+          y = other_y + 0.15 * inch
+      taken.append((x, y, across))
+      placed.append(row.to_dict() | {'y': y})
+  return pd.DataFrame(placed).astype(middles.dtypes)
+
+
+def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
+  return plot_embedding(
+    read_frame(runs.runs[0], arguments.color),
+    command.title(arguments, runs),
+    command.width(arguments),
+    arguments.color or 'label',
+  )
+
+
+def _add_options(parser: command.Parser) -> None:
+  parser.add_argument(
+    '--color', metavar='FACTOR', help='a known factor; default: the labels'
+  )
+
+
 FIGURE = command.Figure(
   'embedding',
   __doc__,
-  command.of_one_run(read_frame, plot_embedding),
+  _draw,
   'Points for the images, placed by t-SNE of their pixels and of their '
   'latents, coloured and marked by label.',
+  add_options=_add_options,
 )
 
 plot = FIGURE.plot

@@ -54,7 +54,7 @@ FIGURES: Mapping[str, str] = {
   'disentanglement_variance': f'analysis.study {_DISENTANGLEMENT}',
   'disentanglement_correlations': f'analysis.study {_DISENTANGLEMENT} '
   '--correlations',
-  'benchmark': f'analysis.benchmark --benchmark_dir={RESULTS}/benchmark',
+  'speed': f'analysis.benchmark --benchmark_dir={RESULTS}/benchmark',
 }
 
 # A larger file gets few colours, so that the README opens fast.

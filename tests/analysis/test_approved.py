@@ -408,6 +408,10 @@ CASES = {
   'embedding-no_labels': lambda: embedding.plot_embedding(
     embedding_frame(30, labels=0), width=SINGLE
   ),
+  'embedding-factor': lambda: embedding.plot_embedding(
+    embedding_frame(300, panels=3).assign(label=np.arange(900) % 32 / 1.0),
+    color='orientation',
+  ),
   'embedding-two_points': lambda: embedding.plot_embedding(embedding_frame(2)),
   'rate_per_latent': lambda: rate_per_latent.plot_rate_per_latent(
     rate_frame(10), UNICODE

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import PIL.Image
 import plotnine as gg
 import pytest
@@ -421,6 +422,40 @@ def test_tsne_repeats_and_keeps_neighbours():
   distances = np.linalg.norm(result[:, None] - result[None], axis=-1)
   np.fill_diagonal(distances, np.inf)
   assert (distances.argmin(1) // 25 == np.arange(100) // 25).all()
+
+
+def test_an_embedding_is_coloured_by_any_factor(run):
+  arrays = records.read_arrays(run, 'latents')
+  factors = np.stack([np.arange(40) % 3, np.arange(40)], axis=1)
+  records.write_arrays(
+    run, 'latents', arrays.pop('step'), arrays | {'factors': factors}
+  )
+  manifest = records.read_manifest(run)
+  manifest['dataset']['factors'] = [['shape', 3], ['x', 40]]
+  records.write_manifest(run, manifest)
+  (loaded,) = frames.read_runs([str(run)]).runs
+  few, many = (embedding.read_frame(loaded, name) for name in ('shape', 'x'))
+  assert few['label'][:4].tolist() == ['0', '1', '2', '0']
+  assert many['label'].dtype == float
+  assert many['label'][:40].tolist() == [*range(40)]
+  with pytest.raises(figures.FigureError, match='there are: shape, x'):
+    embedding.read_frame(loaded, 'y')
+
+
+def test_no_label_covers_another():
+  middles = pd.DataFrame(
+    {'panel': 'p', 'label': list('abcd'), 'x': 0.0, 'y': [0.0, 0, 0.01, 5]}
+  )
+  corners = embedding._square(
+    'p',
+    pd.Series(
+      {(a, k): v for a in 'xy' for k, v in (('min', -5.0), ('max', 5.0))}
+    ),
+  )
+  moved = embedding._apart(middles, corners, 2.0)
+  gaps = np.diff(np.sort(moved['y']))
+  assert (gaps > 0.15 * 10 / 1.7 - 1e-9).all()
+  assert moved.set_index('label').loc['d', 'y'] == 5
 
 
 @pytest.mark.parametrize('shape', [(2, 3), (5, 1), (20, 2)])
