@@ -7,7 +7,7 @@ import pytest
 from tests.launch import conftest
 
 # Each with how many figures it shows.
-NOTEBOOKS = {'tutorial': 3}
+NOTEBOOKS = {'tutorial': 3, 'disentanglement': 4}
 
 
 def read(name):
