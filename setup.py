@@ -11,6 +11,7 @@ setuptools.setup(
   ),
   license='Apache-2.0',
   packages=setuptools.find_packages(include=['vae*', 'launch*', 'analysis*']),
+  package_data={'launch.page': ['page.html', 'page.css', 'page.js']},
   python_requires='>=3.11',
   install_requires=[
     'absl-py>=2.1',

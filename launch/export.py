@@ -4,15 +4,12 @@ import os
 import pathlib
 import sys
 import tempfile
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from absl import flags
 
 from launch import cli, process, records
 from launch.rundir import opening
-
-if TYPE_CHECKING:
-  from launch import runs
 
 _EXPORT_DIR = flags.DEFINE_string(
   'export_dir',
@@ -26,48 +23,6 @@ Writes the model of a run, with its best or newest weights, as a TensorFlow
 SavedModel, which is loaded and called without this package.
 Usage: python -m launch.export [--run_dir=RUN]
 """
-
-
-def _signatures(run: 'runs.Run') -> dict[str, Any]:
-  """Makes what the export can do, for any number of examples at once.
-
-  Returns:
-    `encode`: images (or rows) to the posterior's mean and standard deviations
-    (of each latent by itself, where they are correlated); `decode`: latents to
-    the likelihood's mode and mean; `reconstruct`: images to the mode at the
-    posterior's mean.
-  """
-  import tensorflow as tf
-
-  from launch.experiment import messages
-
-  model, shape = run.model, run.manifest['dataset']['shape']
-  examples = tf.TensorSpec(
-    [None, *shape], tf.float32, name=messages.counted(shape)
-  )
-  latents = tf.TensorSpec(
-    [None, run.config.latent_size], tf.float32, name='latents'
-  )
-
-  def encode(examples: tf.Tensor) -> dict[str, tf.Tensor]:
-    posterior = model.encode(examples)
-    return {'mean': posterior.mean(), 'stddev': posterior.stddev()}
-
-  def decode(latents: tf.Tensor) -> dict[str, tf.Tensor]:
-    likelihood = model.decode(latents)
-    return {'mode': likelihood.mode(), 'mean': likelihood.mean()}
-
-  def reconstruct(examples: tf.Tensor) -> dict[str, tf.Tensor]:
-    return {'mode': model.reconstruct(examples)}
-
-  return {
-    function.__name__: tf.function(function, input_signature=[spec])
-    for function, spec in (
-      (encode, examples),
-      (decode, latents),
-      (reconstruct, examples),
-    )
-  }
 
 
 def _describe(name: str, function: Any) -> str:
@@ -95,9 +50,12 @@ def main() -> int:
   import tensorflow as tf
 
   from launch import runs
+  from launch.experiment import signatures as signatures_lib
 
   run = runs.load(run_dir, warn=lambda line: print(line, file=sys.stderr))
-  signatures = _signatures(run)
+  signatures = signatures_lib.of(
+    run.model, run.manifest['dataset']['shape'], run.config.latent_size
+  )
   module = tf.Module()
   # What is saved are the variables alone, not the modules that made them.
   module.model_variables = list(run.model.variables)

@@ -35,6 +35,7 @@ BENCHMARK = 'benchmark.csv'
 SWEEP = 'sweep.csv'
 SWEEP_PLAN = 'sweep.json'
 LOG = 'log.txt'
+EXPLORE = 'explore.html'
 CHECKPOINTS = 'checkpoints'
 ARRAYS = 'arrays'
 FIGURES = 'figures'
@@ -96,6 +97,9 @@ STRENGTH = 'strength'
 
 # What every figure says of itself, before the name of its command.
 DRAWN_BY = 'drawn by: python -m analysis.'
+
+# What the page to look at a run with says of itself.
+EXPLORED_BY = 'written by: python -m launch.explore'
 
 STATUSES = ('running', 'finished', 'failed', 'interrupted')
 

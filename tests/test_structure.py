@@ -41,8 +41,9 @@ SETTINGS = RECORDS | {'launch.settings'}
 RUNDIR = SETTINGS | {'launch.rundir'}
 EXPERIMENT = RUNDIR | {'launch.experiment', 'vae'}
 RUNS = EXPERIMENT | {'launch.runs'}
+PAGE = RUNS | {'launch.page'}
 SWEEPS = RUNS | {'launch.sweeps'}
-COMMANDS = SWEEPS | {'launch.benchmarks', 'launch.cli'}
+COMMANDS = SWEEPS | PAGE | {'launch.benchmarks', 'launch.cli'}
 MAY_USE = {
   'vae': set(),
   'launch': PROCESS,
@@ -53,6 +54,7 @@ MAY_USE = {
   'launch.rundir': SETTINGS,
   'launch.experiment': RUNDIR | {'vae'},
   'launch.runs': EXPERIMENT,
+  'launch.page': RUNS,
   'launch.sweeps': EXPERIMENT,
   'launch.benchmarks': SWEEPS,
   'launch.cli': SETTINGS,

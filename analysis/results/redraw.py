@@ -10,8 +10,10 @@ import argparse
 import io
 import pathlib
 import shlex
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 
 import PIL.Image
@@ -57,6 +59,10 @@ FIGURES: Mapping[str, str] = {
   'speed': f'analysis.benchmark --benchmark_dir={RESULTS}/benchmark',
 }
 
+# The page whose picture is taken, where there is a Chromium, and its window.
+_EXPLORED = pathlib.Path('runs', 'gallery', 'mnist', 'explore.html')
+_WINDOW = (1280, 780)
+
 # A larger file gets few colours, so that the README opens fast.
 _BYTES = 100_000
 _COLOURS = 256
@@ -65,6 +71,32 @@ _COLOURS = 256
 def _run(command: str) -> None:
   print(f'python -m {command}', flush=True)
   subprocess.run([sys.executable, '-m', *shlex.split(command)], check=True)
+
+
+def _photograph() -> None:
+  """Takes a picture of the page to look at a run with, as it opens."""
+  chromium = shutil.which('chromium')
+  if chromium is None:
+    print('no chromium: explore.png stays as it is')
+    return
+  _run(f'launch.explore {_MNIST}')
+  path = RESULTS / 'explore.png'
+  with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+    subprocess.run(
+      [
+        *(chromium, '--headless', '--no-sandbox', '--disable-gpu'),
+        *('--hide-scrollbars', f'--user-data-dir={profile}'),
+        *('--virtual-time-budget=20000', f'--screenshot={path.absolute()}'),
+        f'--window-size={_WINDOW[0]},{_WINDOW[1]}',
+        _EXPLORED.absolute().as_uri(),
+      ],
+      check=True,
+    )
+  with PIL.Image.open(path) as picture:
+    small = picture.convert('RGB').quantize(
+      _COLOURS, dither=PIL.Image.Dither.NONE
+    )
+  small.save(path, optimize=True)
 
 
 def shrink(path: pathlib.Path) -> None:
@@ -103,6 +135,7 @@ def main() -> None:
     _run(command)
   for name, command in FIGURES.items():
     _draw(name, command)
+  _photograph()
 
 
 if __name__ == '__main__':

