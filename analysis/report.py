@@ -10,8 +10,10 @@ import dataclasses
 import html
 import io
 import json
+import os
 import pathlib
 import sys
+import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -134,12 +136,13 @@ _KEY = (
 )
 
 
-def render(runs: frames.Runs, origin: str) -> str:
+def render(runs: frames.Runs, origin: str, folder: pathlib.Path) -> str:
   """Returns the page.
 
   Args:
     runs: the runs.
     origin: runs, commits and the command.
+    folder: where it will lie, to which its links are relative.
   """
   single = len(runs.table) == 1
   heading = runs.describe()
@@ -197,7 +200,8 @@ def render(runs: frames.Runs, origin: str) -> str:
 <main>
 <h1>{_escape(heading)}</h1>
 <p class="lead">{_escape(_lead(runs, results))}</p>
-{_key_numbers(results)}<nav aria-label="Contents"><ul>{links}</ul></nav>
+{_key_numbers(results)}{_explorers(runs, folder)}
+<nav aria-label="Contents"><ul>{links}</ul></nav>
 {body}<p class="note">{_escape(origin)}</p>
 </main>
 </body>
@@ -289,6 +293,20 @@ def _key_numbers(results: pd.DataFrame) -> str:
     if name in shown
   )
   return f'<dl class="key">{cells}</dl>\n' if cells else ''
+
+
+def _explorers(runs: frames.Runs, folder: pathlib.Path) -> str:
+  """Links the pages of `launch.explore`, where there are any."""
+  links = []
+  for run in runs.runs:
+    page = run.path / records.EXPLORE
+    if page.is_file() and not page.is_symlink():
+      target = pathlib.PurePath(os.path.relpath(page, folder)).as_posix()
+      name = 'this run' if len(runs.runs) == 1 else run.name
+      links.append(
+        f'<a href="{_escape(urllib.parse.quote(target))}">{_escape(name)}</a>'
+      )
+  return f'<p>Look inside: {", ".join(links)}.</p>\n' if links else ''
 
 
 def _numbers(run: frames.RunFiles) -> str:
@@ -512,7 +530,7 @@ def _write(arguments: argparse.Namespace) -> Iterator[pathlib.Path]:
   runs = command.find_runs(arguments)
   stem = arguments.output or runs.folder / records.FIGURES / 'report'
   path = process.user_path(f'{stem}.html')
-  page = render(runs, command.origin(runs))
+  page = render(runs, command.origin(runs), path.parent)
   # Folders may have names that are no UTF-8.
   records.write_figure(path, page.encode(errors='backslashreplace'))
   yield path

@@ -280,7 +280,7 @@ def test_the_result_of_an_early_stop_is_that_of_the_best_weights(
   assert moved['latent'].unique().tolist() == [0, 1]
   result = rate_per_latent.read_frame(runs.runs[0]).query('is_result')
   assert result['step'].unique().tolist() == [2]
-  page = report.render(runs, '')
+  page = report.render(runs, '', tmp_path)
   assert 'After step 2,' in page
   assert '−102.00 ± 0.10' in page
   assert '−104' not in page

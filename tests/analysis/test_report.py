@@ -5,6 +5,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import urllib.parse
 
 import pytest
 
@@ -189,6 +190,21 @@ def test_configurations_stand_side_by_side_in_their_order(tmp_path):
   found = re.findall(r'<h3>(beta [^<]*)</h3>', page.source)
   assert found == ['beta 0.5: 0.5-0', 'beta 2: 2.0-0', 'beta 10: 10.0-0']
   assert 'The elbo is ' in page.text
+
+
+def test_the_page_that_looks_inside_is_linked_where_it_is(tmp_path):
+  run = tmp_path / 'a "run"'
+  builders.write_run(run, with_arrays=False)
+  (run / records.EXPLORE).write_text('page')
+  arguments = ('report', f'--run_dir={run}')
+  for output in ((), (f'--output={tmp_path}/elsewhere/page',)):
+    code, stdout, stderr = builders.analyse(*arguments, *output)
+    assert code == 0, stderr
+    path = pathlib.Path(stdout.strip())
+    links = [tag['href'] for tag in Page(path).all('a')]
+    (link,) = [link for link in links if not link.startswith('#')]
+    target = path.parent / urllib.parse.unquote(link)
+    assert target.resolve() == (run / records.EXPLORE).resolve()
 
 
 def test_no_run_is_one_line(tmp_path):
