@@ -15,7 +15,7 @@ import pytest
 from analysis import frames
 from launch import files, records
 from launch.rundir import checkpoints
-from launch.settings import config, parts
+from launch.settings import config, parts, presets
 from launch.settings.config import Config
 from launch.sweeps import coordinator, executors, grid, worker
 from launch.sweeps.worker import Outcome
@@ -162,6 +162,22 @@ def test_each_objective_of_a_union_has_strengths_of_its_own():
   assert by_name['objective=dip_i_dip_weight=5'].dip_weight == 5
   assert by_name['objective=annealed_capacity=25'].gamma == 1000
   assert by_name['objective=factor_gamma=30'].gamma == 30
+
+
+def test_a_part_of_a_union_may_have_steps_of_its_own():
+  steps = lambda **given: {
+    run.config.objective: (run.config.training_steps, run.config.num_epochs)
+    for run in named('locatello', seed=[0], **given)[1]
+  }
+  # As of the preset of each objective.
+  presets_of = {'elbo': 'locatello_beta_vae'}
+  for objective, (found, _) in steps().items():
+    preset = presets.PRESETS[
+      presets_of.get(objective, f'locatello_{objective}')
+    ]
+    assert found == preset.settings['training_steps'], objective
+  assert set(steps(training_steps=[200_000]).values()) == {(200_000, None)}
+  assert set(steps(num_epochs=[20.0]).values()) == {(None, 20.0)}
 
 
 def test_what_overrides_a_union_reaches_the_parts_that_have_it():
