@@ -305,7 +305,8 @@ def test_an_autoencoder_reports_squared_error_and_no_nats(
   assert 0.0 < codes.min() < codes.max() < 1.0  # Sigmoids.
   arrays = records.read_arrays(run, 'reconstructions')
   np.testing.assert_array_equal(
-    loaded.model.reconstruct(tf.constant(arrays['images'])), arrays['modes']
+    np.float16(loaded.model.reconstruct(tf.constant(arrays['images']))),
+    arrays['modes'],  # In half precision.
   )
   assert records.read_arrays(run, 'manifold')['modes'].shape[:2] == (20, 20)
   assert not (run / records.ARRAYS / 'samples.npz').exists()
@@ -363,7 +364,9 @@ def test_drawn_data_keep_their_factors(launch_train, tmp_path, monkeypatch):
   )
   model = runs.load(run, data_dir=launch_train.data_dir).model
   means = model.decode(model.encode(varied['images']).mean()).mean()
-  np.testing.assert_allclose(varied['means'], means, atol=1e-6)
+  np.testing.assert_allclose(
+    varied['means'], means, atol=5e-4
+  )  # Half precision.
 
 
 def test_a_table_is_trained_on_and_measured_in_nats_per_row(
