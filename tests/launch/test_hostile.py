@@ -133,7 +133,7 @@ def in_place_of_work(original):
   """The real commands, but for the work that follows once all is read."""
   del original  # Which is trained before.
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(loop, '_carry_out', lambda state: 0)
+    patch.setattr(loop, '_carry_out', lambda state: loop.End(is_finished=True))
     patch.setattr(programs, 'set_threads', lambda threads: threads)
     patch.setattr(
       runs.Run,
