@@ -57,3 +57,14 @@ def data_dir(made_once):
   return made_once(
     'data', lambda folder: datasets.load('mnist_5k', folder, lambda line: None)
   )
+
+
+@pytest.fixture(scope='module')
+def window(tmp_path_factory):
+  """A window of a headless browser."""
+  from tests.analysis import browser
+
+  if not (browser.CHROMIUM and browser.DRIVER):
+    pytest.skip('chromium and chromium-driver are not installed')
+  with browser.opened(tmp_path_factory.mktemp('browser')) as opened:
+    yield opened

@@ -65,16 +65,23 @@ class Browser:
     """What the page logged so far: errors, warnings, refused requests."""
     return [row['message'] for row in self.send('se/log', type='browser')]
 
-  def requests(self):
-    """The addresses that were asked for, but for the page's own contents."""
+  def requests(self, page: pathlib.Path | None = None):
+    """The addresses that were asked for, but for the page and its contents."""
     messages = [
       json.loads(row['message'])['message']
       for row in self.send('se/log', type='performance')
     ]
-    return [
+    urls = [
       message['params']['request']['url']
       for message in messages
       if message['method'] == 'Network.requestWillBeSent'
+    ]
+    # chrome: is what the browser itself shows before the page.
+    return [
+      url
+      for url in urls
+      if not url.startswith(('chrome:', 'data:'))
+      and not (page and url == page.as_uri())
     ]
 
 
