@@ -22,7 +22,6 @@ _IMAGES = 't-SNE of the test examples'
 _LATENTS = 't-SNE of their latents'
 _RAW = 'the latents themselves'
 
-
 # Values of a factor from which on their order counts, and colours follow it.
 _MANY_VALUES = 10
 
@@ -191,7 +190,7 @@ def plot_embedding(
   )
   corners['panel'] = pd.Categorical(corners['panel'], panels)
   if pd.api.types.is_float_dtype(frame['label']):
-    labels, legend_rows = [], 1
+    legend_rows = 1
     coloured = [
       gg.scale_color_cmap(
         'viridis', name=color, guide=gg.guide_colorbar(), labels=lambda v: v

@@ -66,11 +66,9 @@ def plot_rate_per_latent(
   if len(steps) == 1:
     return _bars(cells, labels, title, width, max(0.5, 0.13 * len(latents)))
   # A rate holds from halfway to the step before until halfway to the next.
-  edges = np.array([0.0, 2.0 * steps[0]])
-  if len(steps) > 1:
-    inner = (steps[1:] + steps[:-1]) / 2
-    edges = np.array([max(0.0, 1.5 * steps[0] - 0.5 * steps[1]), *inner])
-    edges = np.append(edges, 1.5 * steps[-1] - 0.5 * steps[-2])
+  inner = (steps[1:] + steps[:-1]) / 2
+  edges = np.array([max(0.0, 1.5 * steps[0] - 0.5 * steps[1]), *inner])
+  edges = np.append(edges, 1.5 * steps[-1] - 0.5 * steps[-2])
   place = np.searchsorted(steps, cells['step'])
   cells['left'], cells['right'] = edges[place], edges[place + 1]
   cells['low'], cells['high'] = cells['place'] - 0.5, cells['place'] + 0.5

@@ -222,6 +222,14 @@ def _results(runs: frames.Runs) -> pd.DataFrame:
     return pd.DataFrame(columns=columns)
 
 
+def _texts(results: pd.DataFrame) -> dict[str, str]:
+  """The results of one run with their errors, by metric."""
+  return {
+    row['metric']: table.show(row['value'], row['se'])
+    for _, row in results.iterrows()
+  }
+
+
 def _lead(runs: frames.Runs, results: pd.DataFrame) -> str:
   """Says in words what was found."""
   if len(runs.table) > 1:
@@ -231,10 +239,7 @@ def _lead(runs: frames.Runs, results: pd.DataFrame) -> str:
     return f'Nothing is measured yet; its status: {run.manifest["status"]}.'
   rows = frames.result_rows(run, records.EVAL, split=run.split)
   step, number = rows['step'].iloc[0], rows['n'].iloc[0]
-  said = {
-    row['metric']: table.show(row['value'], row['se'])
-    for _, row in results.iterrows()
-  }
+  said = _texts(results)
   what = 'image' if run.has_images else 'row'
   words = f'After {step:,} steps, '
   if {'rate_nats', 'distortion_nats', 'elbo_nats'} <= said.keys():
@@ -282,10 +287,7 @@ def _key_numbers(results: pd.DataFrame) -> str:
   """Shows the few numbers of one run that matter; nothing for several."""
   if results['configuration'].nunique() != 1:
     return ''
-  shown = {
-    row['metric']: table.show(row['value'], row['se'])
-    for _, row in results.iterrows()
-  }
+  shown = _texts(results)
   cells = ''.join(
     f'<div><dt>{_escape(figures.in_words(name))}</dt>'
     f'<dd>{_escape(shown[name])}</dd></div>'
@@ -390,9 +392,15 @@ def _chosen(runs: frames.Runs) -> list[command.Figure]:
 def _figures(
   runs: frames.Runs,
   chosen: Sequence[command.Figure],
-  narrow: Sequence[command.Figure] = _NARROW,
+  is_compared: bool = False,
 ) -> tuple[str, dict[str, None]]:
   """Draws what the runs' files allow.
+
+  Args:
+    runs: the runs.
+    chosen: the figures.
+    is_compared: whether they stand beside those of others, narrow and under one
+      heading.
 
   Returns:
     The figures, and in words those that were not drawn, each once.
@@ -401,7 +409,7 @@ def _figures(
   for figure in chosen:
     name = figure.name.replace('_', ' ')
     print(f'drawing {name} of {runs.describe()}', file=sys.stderr)
-    width = 'single' if figure in narrow else figure.width
+    width = 'single' if is_compared or figure in _NARROW else figure.width
     arguments = figure.parser().parse_args(['--title=', f'--width={width}'])
     try:
       image, pixels = _png(figure.draw(runs, arguments))
@@ -409,11 +417,11 @@ def _figures(
       missing[f'{name.capitalize()}: {error}'] = None
       continue
     summary = figure.summary.split('\n\n')[0].replace('\n', ' ')
-    heading = f'<h3>{_escape(name.capitalize())}</h3>'
+    heading = '' if is_compared else f'<h3>{_escape(name.capitalize())}</h3>'
     kind = '' if width == 'single' else ' class="wide"'
     # Its text is as large as the page's; a narrow window scrolls it.
     parts.append(
-      f'<figure{kind}>{heading if narrow is _NARROW else ""}{_scroll(name)}'
+      f'<figure{kind}>{heading}{_scroll(name)}'
       f'<img src="data:image/png;base64,{image}" width="{pixels}" '
       f'alt="{_escape(figure.alt)} {_escape(runs.describe())}."></div>'
       f'<figcaption>{_escape(summary)}</figcaption></figure>'
@@ -438,7 +446,7 @@ def _compared(runs: frames.Runs) -> tuple[str, dict[str, None]]:
   parts, missing = [], {}
   for name in order[:_MOST_COMPARED]:
     alone = frames.read_runs([str(started[first[name]].path)])
-    drawn, lacking = _figures(alone, _COMPARED, _COMPARED)
+    drawn, lacking = _figures(alone, _COMPARED, is_compared=True)
     missing |= lacking
     if drawn:
       heading = f'{name or runs.describe()}: {alone.table["run"].iloc[0]}'
