@@ -4,6 +4,7 @@ import argparse
 import pathlib
 from collections.abc import Iterator
 
+import mizani.breaks
 import pandas as pd
 import plotnine as gg
 
@@ -85,8 +86,9 @@ def plot_benchmark(frame: pd.DataFrame) -> gg.ggplot:
     + gg.scale_x_log10(
       name=f'speed over that of {records.OURS}: median and quartiles; '
       'numbers: steps per second',
+      breaks=mizani.breaks.breaks_log(n=4),  # Panels are narrow.
       labels=lambda breaks: [f'{value:g}' for value in breaks],
-      expand=(0.15, 0),  # Room for the numbers.
+      expand=(0.22, 0),  # Room for the numbers.
     )
     + gg.scale_y_discrete(name='')
     + figures.dress(
