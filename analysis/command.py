@@ -19,6 +19,9 @@ from launch import process, records
 
 _WIDTHS = {'single': figures.SINGLE_COLUMN, 'double': figures.DOUBLE_COLUMN}
 
+# What a flag of a type takes, in words.
+_KINDS: Mapping[Any, str] = {int: 'a whole number', float: 'a number'}
+
 
 class Figure(NamedTuple):
   """A figure and its command.
@@ -163,24 +166,22 @@ class Parser(argparse.ArgumentParser):
       )
     return parsed
 
+  def add_argument(self, *names: Any, **options: Any) -> argparse.Action:
+    if options.keys() & {'type', 'choices'}:
+      kind, choices = options.get('type', str), options.get('choices', ())
+      options['type'] = _reader(kind, choices)
+    return super().add_argument(*names, **options)
+
   def add_list(
     self,
     name: str,
     text: str,
-    parse: Callable[[str], Any] = str,
+    kind: Callable[[str], Any] = str,
     choices: Sequence[str] = (),
   ) -> None:
     """Adds a flag of values between commas, which may also be given again."""
-
-    def values(given: str) -> list[Any]:
-      parsed = [parse(value) for value in given.split(',')]
-      for value in parsed:
-        if choices and value not in choices:
-          raise argparse.ArgumentTypeError(
-            f'{value!r}: must be of {", ".join(choices)}'
-          )
-      return parsed
-
+    read = _reader(kind, choices)
+    values = lambda given: [read(value) for value in given.split(',')]
     self.add_argument(name, action='extend', type=values, help=text)
 
   def add_switch(self, name: str, text: str) -> None:
@@ -218,6 +219,25 @@ class Parser(argparse.ArgumentParser):
       raise figures.FigureError(message)
     process.print_error(self.prog, message)
     sys.exit(2)
+
+
+def _reader(
+  kind: Callable[[str], Any], choices: Sequence[str]
+) -> Callable[[str], Any]:
+  """Returns what reads a value, and says in words where it is none."""
+
+  def read(given: str) -> Any:
+    try:
+      value = kind(given)
+    except ValueError:
+      expected = _KINDS[kind]
+    else:
+      if not choices or value in choices:
+        return value
+      expected = f'one of {", ".join(choices)}'
+    raise argparse.ArgumentTypeError(f'{given!r}: must be {expected}')
+
+  return read
 
 
 def parser(name: str, summary: str, joint: bool, output: str | None) -> Parser:

@@ -137,23 +137,44 @@ def test_unknown_values_are_refused_with_those_that_are(
   assert all(word in err for word in valid)
 
 
-def test_values_of_another_kind_are_refused_without_words_of_python(tmp_path):
-  values = {
-    '--batch_size=x': 'a whole number',
-    '--seed=1.5': 'a whole number',
-    '--beta=': 'a number',
-    '--overwrite=x': 'true or false',
-    '--verbosity=x': 'a whole number',
-    '--logger_levels=x': 'names and levels, as absl:info,tensorflow:error',
-    '--logger_levels=absl:x': 'names and levels',
-  }
-  cases = [['launch.train', [flag], ''] for flag in values]
-  results = call_all(tmp_path, cases)
+@pytest.mark.parametrize(
+  ('name', 'values'),
+  [
+    (
+      'launch.train',
+      {
+        '--batch_size=x': 'a whole number',
+        '--seed=1.5': 'a whole number',
+        '--beta=': 'a number',
+        '--overwrite=x': 'true or false',
+        '--verbosity=x': 'a whole number',
+        '--logger_levels=x': 'names and levels, as absl:info,tensorflow:error',
+        '--logger_levels=absl:x': 'names and levels',
+      },
+    ),
+    (
+      'analysis.density_fit',
+      {
+        '--fit_steps=x': 'a whole number',
+        '--fit_learning_rate=1e': 'a number',
+        '--scale_tril=1,x,2': 'a number',
+        '--format=x': 'one of png, pdf',
+      },
+    ),
+    ('analysis.reconstructions', {'--index=1,,2': 'a whole number'}),
+    ('analysis.traversals', {'--show=x': 'one of mean, mode, sample'}),
+  ],
+)
+def test_values_of_another_kind_are_refused_without_words_of_python(
+  tmp_path, name, values
+):
+  results = call_all(tmp_path, [[name, [flag], ''] for flag in values])
   for (flag, kind), (code, out, err) in zip(
     values.items(), results, strict=True
   ):
     assert (code, out) == (2, ''), (flag, err)
-    assert err.startswith(f'launch.train: error: {flag.split("=")[0]}'), err
+    assert err.startswith(f'{name}: error: '), err
+    assert flag.split('=')[0] in err, err
     assert f'must be {kind}' in err and err.count('\n') == 1, err
 
 

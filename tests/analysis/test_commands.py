@@ -459,8 +459,10 @@ def test_no_label_covers_another():
 
 
 @pytest.mark.parametrize('shape', [(2, 3), (5, 1), (20, 2)])
-def test_collapsed_latents_have_an_embedding(shape):
-  assert np.isfinite(embedding.tsne(np.zeros(shape))).all()
+@pytest.mark.parametrize('point', [0.0, 0.1])
+def test_collapsed_latents_have_an_embedding(shape, point):
+  points = np.broadcast_to(point * np.arange(shape[1]), shape)
+  assert np.isfinite(embedding.tsne(points)).all()
 
 
 # -- Sweeps -------------------------------------------------------------------
@@ -580,8 +582,8 @@ def test_a_call_takes_a_sweep(tmp_path):
   ('call', 'words'),
   [
     (lambda run: traversals.plot(run, inndex=1), 'unrecognized arg.*inndex'),
-    (lambda run: traversals.plot(run, index='x'), 'invalid int value'),
-    (lambda run: traversals.plot(run, columns='odd'), 'invalid choice'),
+    (lambda run: traversals.plot(run, index='x'), 'must be a whole number'),
+    (lambda run: traversals.plot(run, columns='odd'), 'must be one of'),
     (lambda run: traversals.plot(run, index=99), '--index=99'),
     (lambda run: traversals.plot(run, run), 'RUN'),
     (lambda run: traversals.plot([run, run.parent / 'b']), 'one run at a time'),
