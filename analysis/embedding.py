@@ -143,10 +143,11 @@ def tsne(points: np.ndarray) -> np.ndarray:
   """
   import sklearn.manifold
 
-  # A point needs neighbours within the perplexity; equal coordinates, as of
+  # A point needs neighbours within the perplexity; equal points, as of
   # collapsed latents, have no principal components to start from.
   points = points.astype(np.float32)
-  start = 'pca' if points.shape[1] >= 2 and points.std() > 0 else 'random'
+  varies = np.square(np.ptp(points, 0)).any()
+  start = 'pca' if points.shape[1] >= 2 and varies else 'random'
   return sklearn.manifold.TSNE(
     perplexity=min(30.0, (len(points) - 1) / 3),
     init=start,
