@@ -163,8 +163,10 @@ def end(
     f'next: python -m analysis.loss_curves --run_dir={shlex.quote(str(path))}',
   ]
   if config.dataset == 'mnist_5k':
+    # Who named it knows.
+    warning = 'WARNING: ' if 'fallback_for' in manifest['dataset'] else ''
     lines.append(
-      'WARNING: these are 5,000 images of MNIST, not MNIST: the numbers are '
+      f'{warning}these are 5,000 images of MNIST, not MNIST: the numbers are '
       'not comparable with published ones.'
     )
   return '\n'.join(lines)

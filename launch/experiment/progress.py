@@ -4,12 +4,15 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TextIO
 
 import tqdm
 
 # Seconds between plain lines.
 _PLAIN_SECONDS = 30.0
+
+# What a line says before what is wrong and does not end the run.
+_WARNING = 'WARNING: '
 
 Row = Mapping[str, Any]
 
@@ -35,19 +38,20 @@ class Console:
 
   def say(self, text: str) -> None:
     """Prints lines of the run to standard output."""
-    if self.is_terminal:
-      print(text, flush=True)
+    self._show(text, sys.stdout)
 
-  def report(self, line: str) -> None:
-    """Prints a line on the way to the run to standard error."""
-    if self.is_terminal:
-      print(line, file=sys.stderr, flush=True)
+  def report(self, text: str) -> None:
+    """Prints lines on the way to the run to standard error."""
+    self._show(text, sys.stderr)
 
-  def warn(self, line: str) -> None:
-    """Tells of what is wrong and does not end the run."""
-    if not self.is_terminal:
-      warnings.warn(line.removeprefix('WARNING: '), stacklevel=2)
-    self.report(line)
+  def _show(self, text: str, file: TextIO) -> None:
+    if self.is_terminal:
+      print(text, file=file, flush=True)
+      return
+    for line in text.splitlines():
+      _, found, warning = line.partition(_WARNING)
+      if found:
+        warnings.warn(warning, stacklevel=3)
 
   def progress(self, done: int, total: int) -> 'Progress':
     """Returns what shows the steps of the run."""

@@ -142,7 +142,7 @@ def _resume(
   opening.check_same(path, stored, config)
   manifest = records.read_manifest(path)
   state = State(path, *prepared, schedule, manifest, console)
-  loaded = checkpoints.load_newest(path, console.warn)
+  loaded = checkpoints.load_newest(path, console.report)
   if loaded is not None:
     state.step, tensors = loaded
     build.assign(state.program.variables, tensors)

@@ -17,6 +17,7 @@ from launch.rundir import checkpoints, opening
 from launch.settings import asked, config
 from tests.launch import conftest, faults
 from vae import distributions, randomness, training
+from vae.data import chain, sources
 from vae.data import images as image_data
 
 SMALL = {
@@ -209,6 +210,38 @@ def test_what_is_damaged_is_a_warning_of_python(train, tmp_path):
   checkpoints.paths(run.path)[0].write_bytes(b'')
   with pytest.warns(UserWarning, match='is damaged'):
     train(run_dir=run.path, training_steps=30)
+
+
+def test_other_data_than_those_asked_for_are_a_warning(
+  train, tmp_path, data_dir, monkeypatch
+):
+  def none(*_):
+    raise sources.SourceError('no network')
+
+  monkeypatch.setattr(chain, '_tfds_name', none)
+  (tmp_path / 'prepared').symlink_to(data_dir / 'prepared')
+  with pytest.warns(UserWarning) as warned:
+    run = train(dataset=None, data_dir=tmp_path, run_dir=tmp_path / 'run')
+  first, last = (str(warning.message) for warning in warned)
+  assert first.startswith('no network Going on with mnist_5k')
+  assert last.startswith('these are 5,000 images of MNIST')
+  assert run.config.dataset == 'mnist_5k'
+
+
+def test_what_a_command_warns_of_is_a_warning_of_python(train, tmp_path):
+  images, labels = np.eye(16).reshape(-1, 4, 4), np.arange(16) // 8
+  data = {'train': (images, labels), 'test': (images[:4], labels[:4])}
+  with pytest.warns(UserWarning) as warned:
+    train(
+      dataset=data,
+      batch_size=8,
+      likelihood='continuous_bernoulli',
+      data_dir=tmp_path / 'data',
+      run_dir=tmp_path / 'run',
+    )
+  first, last = (str(warning.message) for warning in warned)
+  assert first.startswith('its test split lacks 1 of 2 classes')
+  assert 'no upper bound' in last
 
 
 _STOPPED = """
