@@ -21,6 +21,7 @@ EXECUTION = frozenset(
     'checkpoint_every',
     'data_placement',
     'eval_every',
+    'eval_images',
     'jit',
     'log_every',
     'threads',

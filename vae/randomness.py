@@ -37,6 +37,7 @@ class Purpose(enum.IntEnum):
   SCORES_FLOOR = 14
   PIXELS = 15
   INPUT_BINARISATION = 16
+  EVALUATION_IMAGES = 17
 
 
 def key(

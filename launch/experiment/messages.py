@@ -135,9 +135,14 @@ def end(
   unit = ''
   if evaluated.has_elbo:
     unit = f'nats per {examples[:-1]} '
+  measured = f'{evaluated.num_images:,} {examples}'
+  total = manifest['dataset']['num_images'][split]
+  if evaluated.num_images < total:
+    measured = (
+      f'{evaluated.num_images:,} of its {total:,} {examples} (--eval_images)'
+    )
   lines = [
-    f'{split} split of {config.dataset}, {evaluated.num_images:,} {examples}, '
-    f'{unit}(± standard error):',
+    f'{split} split of {config.dataset}, {measured}, {unit}(± standard error):',
     f'  {result(evaluated)}',
   ]
   if likelihood:

@@ -101,6 +101,18 @@ class Evaluated:
     return importance.Estimator(self.model, self.config.jit == 'on')
 
 
+def some(split: datasets.Split, most: int) -> datasets.Split:
+  """Returns the examples of a split that evaluations in training take.
+
+  Args:
+    split: all of them.
+    most: the setting `eval_images`; 0 for all.
+  """
+  if not 0 < most < len(split.examples):
+    return split
+  return split[evaluation.choose(len(split.examples), most)]
+
+
 # -- The table ----------------------------------------------------------------
 
 # What a metric may need, and what has it.

@@ -87,13 +87,17 @@ def _beta(state: State) -> float | None:
 def evaluate(state: State, split: str) -> metrics.Evaluated:
   """Evaluates a split and writes what comes out to its tables.
 
+  Of the split of `records.result_split`, `--eval_images` of it.
+
   Raises:
     NonFiniteError: it is not finite; nothing is written.
   """
   config, program = state.config, state.program
-  result = program.evaluator(
-    state.dataset.splits[split].examples, config.binarize, config.seed
-  )
+  data = state.dataset.splits[split]
+  is_result = split == records.result_split(state.manifest)
+  if is_result and not config.eval_scores:
+    data = metrics.some(data, config.eval_images)
+  result = program.evaluator(data.examples, config.binarize, config.seed)
   name, estimate = (
     ('elbo', result.elbo)
     if state.manifest['has_elbo']
@@ -109,11 +113,11 @@ def evaluate(state: State, split: str) -> metrics.Evaluated:
     state.step,
     program.model,
     split,
-    state.dataset.splits[split],
+    data,
     result,
   )
   metrics.record(state.path, evaluated, in_training=True)
-  if config.eval_scores and split == records.result_split(state.manifest):
+  if config.eval_scores and is_result:
     scores.record(
       state.path,
       scores.Codes.of(evaluated),

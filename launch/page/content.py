@@ -11,7 +11,7 @@ import PIL.Image
 import tensorflow as tf
 
 from launch import process, records, runs
-from launch.experiment import messages, pictures
+from launch.experiment import messages, metrics, pictures
 from launch.settings import config as config_lib
 from vae import distributions, randomness
 from vae.metrics import evaluation
@@ -61,6 +61,8 @@ def read(run: runs.Run) -> dict[str, Any]:
     )
   name, split = run.split()
   count = min(len(means), _POINTS, max(64, _CODE_BYTES // (4 * size)))
+  if len(split.examples) != len(means):  # As training has left them.
+    split = metrics.some(split, run.config.eval_images)
   if len(split.examples) != len(means):
     raise records.RecordError(
       f'{run.path / records.ARRAYS / "latents"}.npz is damaged: it has '

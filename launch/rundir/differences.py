@@ -63,7 +63,7 @@ def settings(
 
 
 def _with_defaults(settings: Mapping[str, Any]) -> dict[str, str]:
-  values = dataclasses.asdict(config.Config()) | dict(settings)
+  values = {**dataclasses.asdict(config.Config()), **config.OLDER, **settings}
   return {name: records.text(value) for name, value in sorted(values.items())}
 
 

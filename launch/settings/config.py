@@ -443,6 +443,14 @@ class Config:
     within=(0, _MOST),
     compiled=False,
   )
+  eval_images: int = _training(
+    10_000,
+    'images of the test split, at most, that evaluations in training and the '
+    'one at its end take: a fixed choice, the same in all runs; 0: all, as '
+    'launch.evaluate and --eval_scores take them',
+    within=(0, _MOST),
+    compiled=False,
+  )
   eval_scores: tuple[str, ...] = _training(
     (),
     'scores of disentanglement that evaluations on the test split add to '
@@ -703,11 +711,15 @@ def data_settings(config: Config) -> tuple[Any, ...]:
 _RENAMED = (('posterior', 'diagonal', 'normal'),)
 
 
+# What runs that are older than a setting did, where its default is another.
+OLDER: Mapping[str, Any] = types.MappingProxyType({'eval_images': 0})
+
+
 def from_dict(settings: Mapping[str, Any], where: str) -> Config:
   """Makes a config from what config.json holds.
 
-  A setting that is missing takes its default: a run that is older than a
-  setting did what the setting's default does.
+  A setting that is missing takes its default, or that of `OLDER`: what runs did
+  that are older than the setting.
 
   Args:
     settings: settings by name.
@@ -719,7 +731,7 @@ def from_dict(settings: Mapping[str, Any], where: str) -> Config:
   names = {field.name for field in fields()}
   if unknown := sorted(settings.keys() - names):
     raise ConfigError(f'{where}: unknown settings {", ".join(unknown)}')
-  values: dict[str, Any] = {
+  values: dict[str, Any] = {**OLDER} | {
     name: tuple(value) if isinstance(value, list) else value
     for name, value in settings.items()
   }

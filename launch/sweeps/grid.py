@@ -149,6 +149,7 @@ SWEEPS: Mapping[str, Sweep] = types.MappingProxyType(
       training_steps=(30_000,),
       log_every=(1_000,),
       eval_every=(5_000,),
+      eval_images=(0,),  # Scores are made of the codes of all.
       seed=(0, 1, 2, 3, 4),
     ),
     'locatello': _sweep(
@@ -179,6 +180,7 @@ SWEEPS: Mapping[str, Sweep] = types.MappingProxyType(
       learning_rate=(1e-4,),
       training_steps=(300_000,),
       log_every=(5_000,),
+      eval_images=(0,),
       seed=tuple(range(50)),
     ),
   }

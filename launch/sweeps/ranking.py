@@ -15,7 +15,7 @@ from launch.settings import scores as settings
 from vae.metrics import disentanglement
 
 # Settings that make no other recipe, beside those of execution.
-_FREE = ('seed', 'log_every', 'eval_every', 'eval_scores')
+_FREE = ('seed', 'log_every', 'eval_every', 'eval_images', 'eval_scores')
 
 
 class Model(NamedTuple):

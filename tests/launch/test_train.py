@@ -271,6 +271,51 @@ def test_epochs_count_passes_over_the_training_images(launch_train, tmp_path):
   assert train['step'].max() == 32  # 2,000 images in batches of 64.
 
 
+def test_evaluations_in_training_take_a_choice_of_the_test_images(
+  launch_train, tmp_path
+):
+  path = tmp_path / 'some'
+  some = launch_train(f'--run_dir={path}', eval_images=100)
+  assert 'test split of mnist_5k, 100 of its 1,000 images (--eval_images)' in (
+    some.stdout
+  )
+  assert {row['n'] for row in records.read_rows(path, records.EVAL)} == {'100'}
+
+  whole = launch_train(f'--run_dir={tmp_path / "all"}', eval_images=0)
+  assert 'test split of mnist_5k, 1,000 images, ' in whole.stdout
+  chosen = evaluation.choose(1000, 100)
+  assert (np.diff(chosen) > 0).all() and chosen[-1] < 1000
+  ours, theirs = (
+    records.read_arrays(tmp_path / name, 'latents') for name in ('some', 'all')
+  )
+  np.testing.assert_array_equal(ours['labels'], theirs['labels'][chosen])
+  np.testing.assert_allclose(
+    ours['means'], theirs['means'][chosen], rtol=1e-5, atol=1e-6
+  )
+
+  run = runs.load(path, launch_train.data_dir)
+  assert run.evaluate().result.num_images == 1000  # Never silently fewer.
+
+
+def test_scores_in_training_take_all_test_images(launch_train, tmp_path):
+  launch_train(f'--run_dir={tmp_path}', eval_images=100, eval_scores='mig')
+  for name in (records.EVAL, records.SCORES):
+    assert {row['n'] for row in records.read_rows(tmp_path, name)} == {'1000'}
+
+
+def test_runs_that_are_older_than_a_choice_of_images_keep_to_all(
+  launch_train, tmp_path
+):
+  result = launch_train(f'--run_dir={tmp_path}')
+  stored = json.loads((tmp_path / records.CONFIG).read_text())
+  assert stored.pop('eval_images') == 10_000
+  (tmp_path / records.CONFIG).write_text(json.dumps(stored))
+  result = launch_train(f'--run_dir={tmp_path}', training_steps=30)
+  assert result.code == 0, result.stderr
+  stored = json.loads((tmp_path / records.CONFIG).read_text())
+  assert stored['eval_images'] == 0
+
+
 def test_a_run_without_a_folder_gets_a_fresh_one(
   launch_train, tmp_path, monkeypatch
 ):

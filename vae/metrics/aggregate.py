@@ -64,11 +64,9 @@ def choose(num_images: int) -> np.ndarray:
   Args:
     num_images: of the split. Of at most `MOST_IMAGES`, all are.
   """
-  if num_images <= MOST_IMAGES:
-    return np.arange(num_images)
-  purpose = randomness.Purpose.EVALUATION_AGGREGATE
-  generator = randomness.host_generator(0, purpose)
-  return np.sort(generator.permutation(num_images)[:MOST_IMAGES])
+  return evaluation.choose(
+    num_images, MOST_IMAGES, randomness.Purpose.EVALUATION_AGGREGATE
+  )
 
 
 def has_independent_latents(prior: tfd.Distribution) -> bool:

@@ -99,6 +99,27 @@ def estimate(values: np.ndarray) -> Estimate:
   return Estimate(float(values.mean()), float(se))
 
 
+def choose(
+  num_images: int,
+  most: int,
+  purpose: randomness.Purpose = randomness.Purpose.EVALUATION_IMAGES,
+) -> np.ndarray:
+  """Returns a fixed choice of images, which no run's seed changes.
+
+  Args:
+    num_images: N, of the split.
+    most: how many at most; of fewer images, all are chosen.
+    purpose: what they are chosen for.
+
+  Returns:
+    Their places, increasing, [min(N, most)].
+  """
+  if num_images <= most:
+    return np.arange(num_images)
+  generator = randomness.host_generator(0, purpose)
+  return np.sort(generator.permutation(num_images)[:most])
+
+
 def batch_size(shape: Sequence[int]) -> int:
   """Returns how many images of a shape one evaluation batch has at most."""
   return min(BATCH_SIZE, max(1, BATCH_VALUES // math.prod(shape)))
