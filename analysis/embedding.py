@@ -92,11 +92,9 @@ def _labels(
       float if len(np.unique(values)) > _MANY_VALUES else str
     )
   means = arrays['means']
-  labels = arrays.get('labels', np.full(len(means), ''))
-  names = run.manifest['dataset'].get('label_names')
-  if isinstance(names, list) and np.isin(labels, range(len(names))).all():
-    labels = np.array([str(name) for name in names])[labels]
-  return labels
+  if 'labels' not in arrays:
+    return np.full(len(means), '')
+  return records.named(run.manifest, arrays['labels'])
 
 
 def _embeddings(

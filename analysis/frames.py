@@ -14,19 +14,7 @@ import pandas as pd
 
 from analysis import figures
 from launch import process, records
-
-# Settings that change how a run is carried out or watched, but not its result.
-EXECUTION = frozenset(
-  {
-    'checkpoint_every',
-    'data_placement',
-    'eval_every',
-    'eval_images',
-    'jit',
-    'log_every',
-    'threads',
-  }
-)
+from launch.settings import config as config_lib
 
 _NUMBER = re.compile(r'(?<![\w.])-?\d+(?:\.\d+)?(?:e[+-]?\d+)?')
 
@@ -133,7 +121,7 @@ class Runs:
     counts = {
       name: self.table[name].map(records.text).nunique()
       for name in self.settings
-      if name not in EXECUTION and name != 'seed'
+      if config_lib.makes_results(name) and name != 'seed'
     }
     names = [name for name in counts if counts[name] > 1]
     return sorted(names, key=lambda name: (-counts[name], name))

@@ -6,7 +6,6 @@ run, of several, or of a sweep.
 
 import argparse
 import base64
-import dataclasses
 import html
 import io
 import json
@@ -362,12 +361,7 @@ def _worded(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _settings(config: Mapping[str, Any]) -> str:
   """Shows those that differ from their defaults, and the rest folded."""
-  defaults = json.loads(json.dumps(dataclasses.asdict(config_lib.Config())))
-  changed = {
-    name: value
-    for name, value in config.items()
-    if name not in frames.EXECUTION and value != defaults.get(name)
-  }
+  changed = config_lib.changed(config)
   parts = [_mapping('Those that differ from their defaults', changed)]
   if rest := {n: v for n, v in config.items() if n not in changed}:
     parts.append(_folded('All others', _mapping('All others', rest)))

@@ -446,6 +446,16 @@ def result_split(manifest: Mapping[str, Any]) -> str:
   return 'test' if 'test' in manifest['dataset']['num_images'] else 'train'
 
 
+def named(manifest: Mapping[str, Any], labels: np.ndarray) -> np.ndarray:
+  """Returns the names of labels, [N], or labels that have none as they are."""
+  names = manifest['dataset'].get('label_names')
+  if (
+    not isinstance(names, list) or not np.isin(labels, range(len(names))).all()
+  ):
+    return labels
+  return np.array([str(name) for name in names])[labels.astype(int)]
+
+
 def result_step(
   manifest: Mapping[str, Any], rows: Iterable[Mapping[Any, Any]]
 ) -> int | None:

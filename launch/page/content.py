@@ -206,13 +206,9 @@ def _fields(
   fields = []
   for name, column in columns.items():
     values, places = np.unique(column, return_inverse=True)
+    if name == 'label':
+      values = records.named(run.manifest, values)
     texts = [records.text(value) for value in values.tolist()]
-    words = data.get('label_names')
-    if name == 'label' and isinstance(words, list):
-      texts = [
-        str(words[v]) if 0 <= v < len(words) else str(v)
-        for v in values.astype(int)
-      ]
     fields.append({'name': name, 'values': texts, 'places': places.tolist()})
   return fields
 
@@ -251,15 +247,10 @@ def _numbers(run: runs.Run, split: str) -> list[str]:
 
 def _settings(config: config_lib.Config) -> list[dict[str, Any]]:
   """Every setting as text, those that differ from the defaults first."""
-  default = config_lib.Config()
+  settings = dataclasses.asdict(config)
+  changed = config_lib.changed(settings)
   rows = [
-    {
-      'name': field.name,
-      'value': records.text(getattr(config, field.name)),
-      # Where and how it ran is no choice between results.
-      'differs': field.metadata['group'] != 'Execution'
-      and getattr(config, field.name) != getattr(default, field.name),
-    }
-    for field in dataclasses.fields(config)
+    {'name': name, 'value': records.text(value), 'differs': name in changed}
+    for name, value in settings.items()
   ]
   return sorted(rows, key=lambda row: (not row['differs'], row['name']))

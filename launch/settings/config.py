@@ -33,7 +33,10 @@ _MOST_PIXELS = 2**12
 # Of everything else that is counted, as the engine does.
 _MOST = 2**31 - 1
 
-GROUPS = ('Objective', 'Model', 'Data', 'Training', 'Execution')
+GROUPS = ('Objective', 'Model', 'Data', 'Training', 'Recording', 'Execution')
+
+# Of settings that say how a run is watched and carried out, not what it is.
+_ASIDE = ('Recording', 'Execution')
 
 
 class ConfigError(ValueError):
@@ -77,7 +80,7 @@ def _setting(
   return dataclasses.field(default=default, metadata=metadata)
 
 
-_objective, _model, _data, _training, _execution = (
+_objective, _model, _data, _training, _recording, _execution = (
   functools.partial(_setting, group) for group in GROUPS
 )
 
@@ -429,21 +432,21 @@ class Config:
   seed: int = _training(
     0, 'of every random number in the run', within=(0, math.inf), compiled=False
   )
-  log_every: int = _training(
+  log_every: int = _recording(
     0,
     'steps between rows of train.csv, beside powers of two and the last step; '
     '0 for none',
     within=(0, _MOST),
     compiled=False,
   )
-  eval_every: int = _training(
+  eval_every: int = _recording(
     0,
     'steps between evaluations on the test split, beside the one at the end; '
     '0 for none',
     within=(0, _MOST),
     compiled=False,
   )
-  eval_images: int = _training(
+  eval_images: int = _recording(
     10_000,
     'images of the test split, at most, that evaluations in training and the '
     'one at its end take: a fixed choice, the same in all runs; 0: all, as '
@@ -451,14 +454,14 @@ class Config:
     within=(0, _MOST),
     compiled=False,
   )
-  eval_scores: tuple[str, ...] = _training(
+  eval_scores: tuple[str, ...] = _recording(
     (),
     'scores of disentanglement that evaluations on the test split add to '
     'scores.csv, comma-separated; for data with factors',
     choices=scores.IN_TRAINING,
     compiled=False,
   )
-  checkpoint_every: str = _execution(
+  checkpoint_every: str = _recording(
     '60s',
     'between checkpoints: a number of steps, or of seconds with an s at the '
     'end; there is always one at the end',
@@ -596,6 +599,35 @@ class Config:
 def fields() -> tuple[dataclasses.Field, ...]:
   """Returns the fields of `Config`, in the order of the help."""
   return dataclasses.fields(Config)
+
+
+def makes_results(name: str) -> bool:
+  """Returns whether runs that differ in a setting are meant to differ.
+
+  What is recorded of a run, and how it is carried out, tells no results apart.
+
+  Args:
+    name: of the setting; one that this code does not know counts.
+  """
+  groups = {field.name: field.metadata['group'] for field in fields()}
+  return groups.get(name) not in _ASIDE
+
+
+def changed(settings: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the settings that make results and differ from their defaults.
+
+  Args:
+    settings: by name, with lists or tuples; those that this code does not know
+      differ.
+  """
+  defaults = dataclasses.asdict(Config())
+  return {
+    name: value
+    for name, value in settings.items()
+    if makes_results(name)
+    and (tuple(value) if isinstance(value, list) else value)
+    != defaults.get(name)
+  }
 
 
 def base_type(field: dataclasses.Field) -> tuple[type, bool]:

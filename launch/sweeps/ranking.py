@@ -14,9 +14,6 @@ from launch.settings import config as config_lib
 from launch.settings import scores as settings
 from vae.metrics import disentanglement
 
-# Settings that make no other recipe, beside those of execution.
-_FREE = ('seed', 'log_every', 'eval_every', 'eval_images', 'eval_scores')
-
 
 class Model(NamedTuple):
   """A model of a sweep.
@@ -117,7 +114,7 @@ def _groups(
     recipe = tuple(
       (field.name, getattr(config, field.name))
       for field in config_lib.fields()
-      if field.metadata['group'] != 'Execution' and field.name not in _FREE
+      if config_lib.makes_results(field.name) and field.name != 'seed'
     )
     groups[recipe].append(model)
   values = collections.defaultdict(set)

@@ -126,6 +126,21 @@ def test_a_name_that_older_runs_have_is_read_as_todays():
   assert config.from_dict(settings, 'x') == config.Config()
 
 
+def test_what_is_recorded_and_how_it_runs_tells_no_results_apart():
+  watched = {'log_every': 7, 'eval_every': 7, 'eval_images': 7, 'threads': 7}
+  watched |= {'eval_scores': ('mig',), 'checkpoint_every': '7s', 'jit': 'on'}
+  watched |= {'data_placement': 'host'}
+  made = {'beta': 7.0, 'channels': (7,), 'seed': 7}
+  settings = dataclasses.asdict(config.Config()) | watched | made
+  assert config.changed(settings) == made
+  read = json.loads(config.Config(**watched, **made).to_json())
+  unknown = {'idea': 7}  # Of a run that was made elsewhere.
+  assert config.changed(read | unknown) == made | {'channels': [7]} | unknown
+  assert {name for name in settings if not config.makes_results(name)} == {
+    *watched
+  }
+
+
 def test_differences_name_the_setting_and_both_values():
   one, two = config.Config(), config.Config(beta=4.0)
   assert config.differences(vars(one), vars(two)) == ['beta: 0.01 -> 4']
