@@ -33,6 +33,7 @@ from analysis import (
   reconstructions,
   samples,
   scores,
+  study,
   sweep,
   table,
   terms,
@@ -380,6 +381,8 @@ def _chosen(runs: frames.Runs) -> list[command.Figure]:
     chosen += [figure for figure in _OF_FACTORS if single or figure.joint]
   elif any((run.path / records.SCORES).exists() for run in runs.runs):
     chosen.append(scores.FIGURE)  # Of labels, the one factor there is.
+  if scores.FIGURE in chosen and study.applies(runs):
+    chosen += [study.FIGURE, study.CORRELATIONS]
   return chosen
 
 

@@ -69,6 +69,17 @@ def read_frame(runs: frames.Runs) -> tuple[pd.DataFrame, list[str], list[str]]:
   return frame, [*results, *unlabelled], labelled
 
 
+def applies(runs: frames.Runs) -> bool:
+  """Returns whether runs are scored, and their seeds tell what is chance."""
+  if not runs.varying:
+    return False
+  scored = [r.name for r in runs.runs if (r.path / records.SCORES).exists()]
+  rows = runs.table[runs.table['run'].isin(scored)]
+  settings = rows[runs.varying].map(records.text)
+  cells = rows[_SEED].groupby([settings[name] for name in runs.varying])
+  return bool(cells.nunique().max() > 1)
+
+
 def nesting(runs: frames.Runs) -> list[str]:
   """Returns the settings that vary, objectives before what is within them."""
   return sorted(runs.varying, key=lambda name: name != 'objective')

@@ -188,6 +188,22 @@ def test_the_command_draws_both_figures_and_prints_the_tables(scored, tmp_path):
   assert 'no run has the score x; there are: elbo_nats' in errors
 
 
+def test_the_report_has_it_where_seeds_tell_what_is_chance(scored, tmp_path):
+  output = f'--output={tmp_path}/report'
+  code, _, errors = builders.analyse('report', f'--sweep_dir={scored}', output)
+  assert code == 0, errors
+  page = (tmp_path / 'report.html').read_text()
+  for heading in ('Scores', 'Study', 'Correlations'):
+    assert f'<h3>{heading}</h3>' in page
+  names = [run.name for run in frames.read_sweep(scored).runs]
+  read = lambda *names: frames.read_runs([str(scored / n) for n in names])
+  assert study.applies(read(*names))
+  assert not study.applies(read(names[0]))
+  assert not study.applies(read(names[0], names[1]))  # Nothing varies.
+  assert not study.applies(read(names[0], names[3]))  # One seed of each.
+  assert not study.applies(read(names[0], names[4], names[5]))
+
+
 def test_runs_without_scores_are_refused(tmp_path):
   builders.write_run(tmp_path / 'run', with_arrays=False)
   code, _, errors = builders.analyse('study', f'--run_dir={tmp_path}/run')
