@@ -40,6 +40,7 @@ setuptools.setup(
   extras_require={
     'benchmark': ['jax', 'torch'],
     'ray': ['ray>=2.9'],
+    'slurm': ['submitit>=1.5.4'],
     'tensorboard': ['tensorboard'],
     'test': [
       'hypothesis',
@@ -51,6 +52,7 @@ setuptools.setup(
       'pytest-xdist',
       'ray>=2.9',
       'ruff',
+      'submitit>=1.5.4',
       'tensorboard',
       # Its later versions leave the building of wheels to setuptools.
       'wheel<0.46',

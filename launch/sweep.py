@@ -1,6 +1,7 @@
 """Trains a grid of runs: `python -m launch.sweep --beta=0.1,1 --seed=0,1,2`."""
 
 import os
+from typing import Any
 
 from absl import flags
 
@@ -9,7 +10,7 @@ from launch.rundir import opening
 from launch.settings import config as config_lib
 from launch.settings import flags as setting_flags
 from launch.settings import presets
-from launch.sweeps import coordinator, executors, grid
+from launch.sweeps import coordinator, executors, grid, slurm
 
 setting_flags.define(axes=True)
 
@@ -27,10 +28,37 @@ _SWEEP = flags.DEFINE_string(
 _EXECUTOR = flags.DEFINE_enum(
   'executor',
   'local',
-  [*executors.EXECUTORS],
+  [*executors.EXECUTORS, 'slurm'],
   'who trains; local: a process for each core, or for each --threads of them; '
-  'ray: a Ray cluster, with folders that all of its nodes share',
+  'ray or slurm: a cluster of it, with folders that all of its nodes share',
 )
+# By the names of submitit's parameters.
+_SLURM: dict[str, flags.FlagHolder[Any]] = {
+  'partition': flags.DEFINE_string(
+    'slurm_partition', None, 'of SLURM: where jobs run'
+  ),
+  'account': flags.DEFINE_string(
+    'slurm_account', None, 'of SLURM: who is charged'
+  ),
+  'time': flags.DEFINE_string(
+    'slurm_time',
+    None,
+    'of SLURM: limit of a job, in minutes or as 4:00:00; a run that takes '
+    'longer is saved, queued again and goes on',
+  ),
+  'mem': flags.DEFINE_string(
+    'slurm_mem', None, 'of SLURM: memory of a run, as 8G'
+  ),
+  'gres': flags.DEFINE_string(
+    'slurm_gpus', None, 'of SLURM: GPUs of a run, as 1 or a100:1'
+  ),
+  'array_parallelism': flags.DEFINE_integer(
+    'slurm_parallel',
+    None,
+    'of SLURM: the most runs of an array at once; up to 1,000 make one',
+    lower_bound=1,
+  ),
+}
 _DRY_RUN = flags.DEFINE_bool(
   'dry_run',
   False,
@@ -68,6 +96,22 @@ def _grids() -> list[grid.Grid]:
   return sweep.grids(given)
 
 
+def _executor() -> executors.Executor:
+  """The executor of --executor, with the options of SLURM."""
+  options = {
+    name: flag.value for name, flag in _SLURM.items() if flag.value is not None
+  }
+  if _EXECUTOR.value == 'slurm':
+    if 'gres' in options:
+      options['gres'] = f'gpu:{options["gres"]}'
+    return slurm.executor(options)
+  for name in options:
+    raise config_lib.ConfigError(
+      f'--{_SLURM[name].name}: only --executor=slurm takes it'
+    )
+  return executors.EXECUTORS[_EXECUTOR.value]
+
+
 def main() -> int:
   """Sweeps as the flags say and returns the exit code."""
   if _SWEEP.value == 'list':
@@ -92,6 +136,7 @@ def main() -> int:
       f'{len(executors.core_groups(threads))} at a time'
     )
     return 0
+  executor = _executor()
   if _SWEEP_DIR.value:
     folder = process.user_path(_SWEEP_DIR.value)
   else:
@@ -99,9 +144,10 @@ def main() -> int:
   return coordinator.train_all(
     folder,
     plan,
-    executors.EXECUTORS[_EXECUTOR.value],
+    executor,
     threads,
     cli.data_dir(),
+    'leaving the jobs to SLURM' if _EXECUTOR.value == 'slurm' else 'saving',
   )
 
 

@@ -121,7 +121,7 @@ def test_every_command_answers_alike(tmp_path):
   ('name', 'given', 'valid'),
   [
     ('launch.train', ['--reduction=x'], ('mean', 'sum')),
-    ('launch.sweep', ['--executor=x'], ('local', 'ray')),
+    ('launch.sweep', ['--executor=x'], ('local', 'ray', 'slurm')),
     ('analysis.table', ['--format=x'], ('markdown', 'latex')),
     ('analysis.loss_curves', ['--format=png,x'], ('png', 'pdf')),
     ('analysis.traversals', ['--index=x'], ('--index',)),

@@ -17,16 +17,18 @@ class Stop:
     signal: the one that came; None before.
   """
 
-  def __init__(self, ends_process: bool = True):
+  def __init__(self, ends_process: bool = True, doing: str = 'saving'):
     """Initializes it.
 
     Args:
       ends_process: whether a second signal ends the process, at once; else it
         raises KeyboardInterrupt where Python is next, as in a notebook, whose
         process holds more than a run.
+      doing: what the process does until it ends, in a word.
     """
     self.signal: signal.Signals | None = None
     self._ends_process = ends_process
+    self._doing = doing
     self._num_handled = 0
     self._listens = threading.current_thread() is threading.main_thread()
 
@@ -73,7 +75,7 @@ class Stop:
         continue
       self.signal = signal.Signals(numbers[0])
       print(
-        f'{self.signal.name}: saving; once more ends at once',
+        f'{self.signal.name}: {self._doing}; once more ends at once',
         file=sys.stderr,
         flush=True,
       )

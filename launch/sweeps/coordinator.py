@@ -135,6 +135,7 @@ def train_all(
   executor: executors.Executor,
   threads: int,
   data_dir: str,
+  on_signal: str = 'saving',
 ) -> int:
   """Trains what is not finished of a plan, and writes sweep.csv.
 
@@ -144,6 +145,7 @@ def train_all(
     executor: trains them.
     threads: of each run.
     data_dir: TFDS's data folder.
+    on_signal: what the executor does at a signal, in a word.
 
   Returns:
     The exit code: 0 all finished, 1 some failed, 130 or 143 stopped by a
@@ -188,7 +190,7 @@ def train_all(
       flush=True,
     )
     values = {planned.name: planned.values for planned in plan.runs}
-    with stop.Stop() as stopping:
+    with stop.Stop(doing=on_signal) as stopping:
       progress = _Progress(len(plan.runs), len(tasks))
       asked_to_stop = lambda: stopping.signal is not None
       for event in executor(tasks, threads, asked_to_stop):
@@ -260,7 +262,7 @@ def _end(
   if signal is not None:
     given = any(a.startswith('--sweep_dir') for a in sys.argv)
     line = process.command_line() + ('' if given else f' --sweep_dir={quoted}')
-    print(f'{folder} stopped. To go on:\n{line}')
+    print(f'{folder} is not finished. To go on:\n{line}')
     return 128 + signal
   failed = statuses.count('failed')
   if failed:

@@ -25,11 +25,10 @@ from launch.sweeps.worker import Outcome, RunTask
 
 # How often an executor looks whether it is to stop, and a process whether it
 # still works for anyone.
-_SECONDS = 0.5
-
+SECONDS = 0.5
 
 # How often a run is begun again whose process or node was lost.
-_RETRIES = 10
+RETRIES = 10
 
 
 class ExecutorError(ValueError):
@@ -82,7 +81,7 @@ def _serve(
 
   def leave_with_the_sweep() -> None:
     while os.getppid() == parent:
-      time.sleep(_SECONDS)
+      time.sleep(SECONDS)
     os.kill(os.getpid(), signal.SIGTERM)  # As by hand: the run is saved.
 
   threading.Thread(target=leave_with_the_sweep, daemon=True).start()
@@ -161,7 +160,7 @@ def local(
         for one in busy:
           one.interrupt()
       yield len(busy)
-      ready = connection.wait([one.pipe for one in busy], _SECONDS)
+      ready = connection.wait([one.pipe for one in busy], SECONDS)
       for one in busy:
         if one.pipe not in ready:
           continue
@@ -223,7 +222,7 @@ def ray(
       )
     # Ray keeps a process for the next task of the same kind, which so finds
     # what the last one compiled. It retries what lost its process or node.
-    train = ray.remote(num_cpus=threads, max_retries=_RETRIES)(worker.train)
+    train = ray.remote(num_cpus=threads, max_retries=RETRIES)(worker.train)
     pending = {train.remote(task): task for task in tasks}
     control = ray.get_runtime_context().gcs_address
     interrupted = False
@@ -234,7 +233,7 @@ def ray(
           ray.cancel(reference)
       _check_control(control)  # Ray itself would wait a minute, and abort.
       yield min(len(pending), _capacity(ray.nodes(), threads))
-      ready, _ = ray.wait([*pending], num_returns=1, timeout=_SECONDS)
+      ready, _ = ray.wait([*pending], num_returns=1, timeout=SECONDS)
       for reference in ready:
         task = pending.pop(reference)
         try:
