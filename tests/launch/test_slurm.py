@@ -131,7 +131,8 @@ def test_jobs_outlive_the_command_and_their_processes(
   assert 'To go on:\npython -m launch.sweep' in output
   os.kill(trainer(folder), signal.SIGKILL)
   output = end(start('--seed=0,1', *LONG))
-  assert f'job {job}: 2 runs, submitted before' in output
+  assert f'slurm    job {job}: ' in output
+  assert 'runs submitted' not in output
   assert '2 of 2 ended' in output
   assert [row['status'] for row in rows(folder).values()] == ['finished'] * 2
   assert sorted(before) == sorted(
