@@ -318,6 +318,7 @@ def plot_run_scores(
   right = max(1.0, long['value'].max())
   legend_rows, legend = figures.legend([FLOOR, measured, EXACT], width)
   has_numbers = width == figures.DOUBLE_COLUMN
+  beside = max(0.18, 0.012 * frame['words'].str.len().max())
   return (
     gg.ggplot(long, gg.aes('value', 'panel'))
     + gg.geom_line(gg.aes(group='panel'), color='#bfbfbf', size=0.4)
@@ -350,7 +351,7 @@ def plot_run_scores(
       name='',
       labels=figures.tick_labels,
       breaks=np.arange(0, 1.01, 0.25),
-      expand=(0.03, 0, 0.03, 0.18 if has_numbers else 0),
+      expand=(0.03, 0, 0.03, beside if has_numbers else 0),
     )
     + gg.scale_y_discrete(name='')
     + gg.expand_limits(x=[0.0, 1.0])

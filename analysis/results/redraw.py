@@ -24,6 +24,8 @@ RESULTS = pathlib.Path('analysis', 'results')
 _MNIST = '--run_dir=runs/gallery/mnist'
 _TWO_LATENTS = '--run_dir=runs/gallery/two_latents'
 
+# Of the sweep the run of the highest mutual information gap, with all scores.
+_SPRITES = f'--run_dir={RESULTS}/runs/sprites-beta_tc'
 _DISENTANGLEMENT = f'--sweep_dir={RESULTS}/sweeps/disentanglement'
 
 RUNS: Sequence[str] = (
@@ -41,6 +43,8 @@ FIGURES: Mapping[str, str] = {
   'rate_per_latent': f'analysis.rate_per_latent {_MNIST}',
   'manifold': f'analysis.manifold {_TWO_LATENTS}',
   'embedding': f'analysis.embedding {_TWO_LATENTS}',
+  'factors': f'analysis.factors {_SPRITES}',
+  'scores': f'analysis.scores {_SPRITES}',
   'density_fit': 'analysis.density_fit',
   'rate_distortion': 'analysis.rate_distortion '
   f'--sweep_dir={RESULTS}/sweeps/rate_distortion',
