@@ -8,7 +8,7 @@ of one standard error.
 
 import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 import plotnine as gg
@@ -65,6 +65,7 @@ def plot_curves(
   facet: str | None,
   title: str,
   width: float,
+  notes: Sequence[str] = (),
 ) -> gg.ggplot:
   """Draws values against the training step, each kind in its own panel.
 
@@ -76,6 +77,7 @@ def plot_curves(
     facet: likewise.
     title: of the figure.
     width: of the figure, in inches.
+    notes: sentences below it.
 
   Raises:
     FigureError: no values.
@@ -108,7 +110,9 @@ def plot_curves(
   banded = bool((seeds['sem'] > 0).any())
   legend_rows, legend = figures.legend(levels, width)
   palette = figures.colours(len(levels))
-  notes = ['Mean over seeds; band: ± 1 standard error.'] if banded else []
+  notes = [*notes]
+  if banded:
+    notes.append('Mean over seeds; band: ± 1 standard error.')
   is_logarithmic = (seeds['low'] > 0).all()
   if not is_logarithmic:
     notes.append('Vertical axes are linear: not all values are above zero.')

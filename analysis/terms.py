@@ -12,6 +12,12 @@ import plotnine as gg
 from analysis import command, figures, loss_curves
 from launch import records
 
+_BIAS = (
+  "Minibatch weights put beta_tc's total correlation up to (L − 1) log N nats "
+  'too high, and its mutual information up to log N, for L latents and N '
+  'training images; launch.evaluate measures both without them.'
+)
+
 
 def plot_terms(
   frame: pd.DataFrame,
@@ -46,8 +52,13 @@ def plot_terms(
       else f'{words}, no unit'
     )
   )
+  notes = []
+  if 'tc_estimator' in frame:
+    weighted = frame['tc_estimator'] == 'weighted'
+    if (weighted & (frame['objective'] == 'beta_tc')).any():
+      notes = [_BIAS]
   return loss_curves.plot_curves(
-    frame.assign(panel=panels), color, facet, title, width
+    frame.assign(panel=panels), color, facet, title, width, notes
   )
 
 

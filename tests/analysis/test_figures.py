@@ -76,6 +76,33 @@ def test_terms_have_their_units_and_are_logarithmic_where_they_can_be(shift):
   figures.close(figure)
 
 
+@pytest.mark.parametrize(
+  ('objective', 'tc_estimator', 'is_said'),
+  [
+    ('beta_tc', 'weighted', True),
+    ('beta_tc', 'stratified', False),
+    ('factor', 'weighted', False),
+  ],
+)
+def test_the_bias_of_minibatch_weights_is_said(
+  objective, tc_estimator, is_said
+):
+  frame = pd.DataFrame(
+    {
+      'step': [1, 10],
+      'configuration': '',
+      'term': 'total_correlation_nats',
+      'value': [60.0, 55.0],
+      'objective': objective,
+      'tc_estimator': tc_estimator,
+    }
+  )
+  figure = terms.plot_terms(frame).draw()
+  texts = ' '.join(text.get_text() for text in figure.findobj(plt.Text))
+  assert ('Minibatch weights' in texts) == is_said
+  figures.close(figure)
+
+
 def test_an_objective_without_terms_says_so():
   frame = pd.DataFrame({'step': [], 'term': [], 'value': []})
   with pytest.raises(figures.FigureError, match='only some objectives do'):
