@@ -91,6 +91,11 @@ def _grids() -> list[grid.Grid]:
     raise config_lib.ConfigError(
       '--threads: all runs of a sweep have as many; give one number'
     )
+  if given.get('devices', [1]) != [1]:
+    raise config_lib.ConfigError(
+      f'--devices={records.text(given["devices"])}: a sweep trains each run on '
+      'one device; launch.train trains one on several'
+    )
   if not given['threads'][0]:
     given['threads'] = [len(os.sched_getaffinity(0))]
   return sweep.grids(given)

@@ -19,7 +19,7 @@ import sonnet as snt
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from vae import distributions
+from vae import distributions, replicas
 
 tfd = tfp.distributions
 
@@ -208,7 +208,8 @@ class Normal(snt.Module):
     if self._kind != 'optimal' or self._variable is None:
       return distribution
     loc = distribution.distribution.loc
-    variance = tf.reduce_mean(tf.math.squared_difference(images, loc))
+    errors = tf.math.squared_difference(images, loc)
+    [variance] = replicas.averaged([tf.reduce_mean(errors)])
     scale = tf.sqrt(variance) + distributions.SCALE_FLOOR
     self._variable.assign(tf.stop_gradient(scale))
     return tfd.Independent(tfd.Normal(loc, scale), len(self.data_shape))

@@ -10,7 +10,7 @@ import sonnet as snt
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from vae import distributions
+from vae import distributions, replicas
 
 tfd = tfp.distributions
 
@@ -29,7 +29,8 @@ class Encoder(snt.Module):
       network: maps images to the posterior's parameters,
         [B, *posterior.parameter_shape]. One that draws noise in training, as
         by dropout, has an attribute `takes_key` that is true, and takes a key
-        as its second argument.
+        as its second argument. Of several devices each calls it with a part
+        of the batch, whose noise `replicas.drawn` draws.
       posterior: maps parameters to a distribution over [L].
       name: name of the module.
     """
@@ -49,7 +50,8 @@ class Encoder(snt.Module):
     images = tf.convert_to_tensor(images)
     takes_key = key is not None and getattr(self._network, 'takes_key', False)
     keys = (key,) if takes_key else ()
-    return self._posterior(self._network(images, *keys))
+    parameters = self._network(replicas.part(images), *keys)
+    return self._posterior(replicas.gathered(parameters))
 
 
 class Decoder(snt.Module):

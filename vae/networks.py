@@ -1,5 +1,6 @@
 """Networks between data and parameters, and the initial values of weights."""
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 
@@ -8,7 +9,7 @@ import scipy.special
 import sonnet as snt
 import tensorflow as tf
 
-from vae import randomness
+from vae import randomness, replicas
 
 Activation = Callable[[tf.Tensor], tf.Tensor]
 
@@ -178,6 +179,8 @@ class Dropout(snt.Module):
     """
     if key is None or not self._rate:
       return inputs
-    draws = randomness.uniform(key, tf.shape(inputs))
+    draws = replicas.drawn(
+      functools.partial(randomness.uniform, key), tf.shape(inputs)
+    )
     kept = inputs / (1.0 - self._rate)
     return tf.where(draws >= self._rate, kept, tf.zeros_like(kept))

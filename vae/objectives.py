@@ -20,7 +20,15 @@ from collections.abc import Sequence
 import sonnet as snt
 import tensorflow as tf
 
-from vae import distributions, errors, models, networks, randomness, terms
+from vae import (
+  distributions,
+  errors,
+  models,
+  networks,
+  randomness,
+  replicas,
+  terms,
+)
 
 
 @terms.objective(rate_weight='beta', needs=('rate',))
@@ -145,11 +153,12 @@ def dreg(
   leaves = tf.stop_gradient(latents)
   with tf.GradientTape(watch_accessed_variables=False) as tape:
     tape.watch(leaves)
-    distortions = -model.decode(leaves, batch.images).log_prob(batch.images)
+    distortions = terms.distortions(model, batch.images, leaves)
     weights = terms.log_weights(model, stopped, leaves, distortions)
     normalised = tf.stop_gradient(tf.nn.softmax(weights, axis=0))
     surrogate = tf.reduce_sum(normalised * weights, axis=0)
-  by_latents = tape.gradient(surrogate, leaves)  # v_s d log w_s / d z_s
+  # v_s d log w_s / d z_s
+  [by_latents] = replicas.averaged([tape.gradient(surrogate, leaves)])
   through_latents = tf.reduce_sum(
     tf.stop_gradient(normalised[..., None] * by_latents) * latents,
     axis=[0, 2],

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from vae import distributions, errors, models, randomness
+from vae import distributions, errors, models, randomness, replicas
 
 tfd = tfp.distributions
 
@@ -173,9 +173,28 @@ def sample(
   """
   posterior = encode(model, images, key, is_training=is_training)
   latents = distributions.sample(posterior, num_samples, key)
+  values = distortions(model, images, latents, is_training=is_training)
+  return Sampled(posterior, latents, values)
+
+
+def distortions(
+  model: models.VAE,
+  images: tf.Tensor,
+  latents: tf.Tensor,
+  *,
+  is_training: bool = True,
+) -> tf.Tensor:
+  """Returns -log p(x|z) of each latent in nats, [S, B].
+
+  Args:
+    model: the VAE.
+    images: [B, H, W, C], values in the likelihood's range.
+    latents: [S, B, L].
+    is_training: whether a likelihood may be fitted to the images.
+  """
+  images, latents = replicas.part(images), replicas.part(latents, axis=1)
   likelihood = model.decode(latents, *([images] if is_training else []))
-  distortions = -likelihood.log_prob(images)
-  return Sampled(posterior, latents, distortions)
+  return replicas.gathered(-likelihood.log_prob(images), axis=1)
 
 
 def rate(

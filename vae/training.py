@@ -17,7 +17,7 @@ import numpy as np
 import sonnet as snt
 import tensorflow as tf
 
-from vae import compilation, models, randomness, terms
+from vae import compilation, models, randomness, replicas, terms
 from vae.data import batches, bits
 
 # Bytes of images that one block may hold when the host gathers them; and of
@@ -214,9 +214,10 @@ def train_step(
   with tf.GradientTape(bool(own), watch_accessed_variables=False) as tape:
     tape.watch((*parameters, *own))
     loss = objective.loss(model, batch, **weights)
-  gradients = tape.gradient(loss.value, parameters)
+  gradients = replicas.averaged(tape.gradient(loss.value, parameters))
   if objective.optimizer:
-    objective.optimizer.apply(tape.gradient(loss.adversary, own), own)
+    of_own = replicas.averaged(tape.gradient(loss.adversary, own))
+    objective.optimizer.apply(of_own, own)
   optimizer.apply(gradients, parameters)
   loss.terms.check_shapes()
   distortion = tf.reduce_mean(loss.terms.distortion)
@@ -260,6 +261,7 @@ class Engine:
     binarize: str,
     jit: bool,
     on_device: bool,
+    strategy: tf.distribute.Strategy | None = None,
   ):
     """Initializes the engine; the first block compiles.
 
@@ -274,6 +276,8 @@ class Engine:
       jit: whether XLA compiles the loop.
       on_device: whether the device holds all images, or the host sends each
         block's.
+      strategy: from `replicas`, in whose scope all variables were made; None
+        for one device.
     """
     self._images = images
     # What is gathered: images as they are held, packed where they are.
@@ -303,6 +307,7 @@ class Engine:
     self._gatherer = futures.ThreadPoolExecutor(1)
 
     num_losses = len(_LOSSES)
+    strategy = strategy or replicas.strategy(1)
 
     def block(rows, all_images, seed, weights, learning_rates, first, count):
       def unfinished(done, metrics):
@@ -311,11 +316,15 @@ class Engine:
 
       def step(done, metrics):
         del metrics
-        index = first + tf.cast(done, tf.int64)
-        draw = lambda purpose: randomness.key(seed, purpose, index)
         images = rows[done]
         if all_images is not None:
           images = tf.gather(all_images, images)
+        index = first + tf.cast(done, tf.int64)
+        inputs = images, index, seed, weights[done], learning_rates[done]
+        return done + 1, replicas.run(strategy, update, inputs)
+
+      def update(images, index, seed, weights, learning_rate):
+        draw = lambda purpose: randomness.key(seed, purpose, index)
         if isinstance(self._images, bits.PackedImages):
           images = bits.unpack(images, self._images.shape[1:])
         images = batches.to_float(
@@ -324,10 +333,9 @@ class Engine:
         batch = terms.Batch(
           images, draw(randomness.Purpose.POSTERIOR), index, num_examples
         )
-        named = zip(objective.weights, tf.unstack(weights[done]), strict=True)
-        optimizer.learning_rate.assign(learning_rates[done])
-        metrics = train_step(model, optimizer, objective, batch, dict(named))
-        return done + 1, metrics
+        named = zip(objective.weights, tf.unstack(weights), strict=True)
+        optimizer.learning_rate.assign(learning_rate)
+        return train_step(model, optimizer, objective, batch, dict(named))
 
       nothing = tf.zeros([num_losses + len(objective.measured)])
       return tf.while_loop(unfinished, step, [tf.constant(0), nothing])

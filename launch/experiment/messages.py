@@ -83,8 +83,9 @@ def facts(config: Config, manifest: Mapping[str, Any]) -> dict[str, str]:
   }
   if weights:
     found['weights'] = f'{weights}, as --objective={config.objective} uses them'
+  number = f'{config.devices} × ' if config.devices > 1 else ''
   found['device'] = (
-    f'{device["name"]}, {config.threads} threads, XLA {config.jit}'
+    f'{number}{device["name"]}, {config.threads} threads, XLA {config.jit}'
   )
   return found
 

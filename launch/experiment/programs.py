@@ -12,7 +12,7 @@ import tensorflow as tf
 from launch.experiment import build, scores
 from launch.settings import config as config_lib
 from launch.settings.config import Config
-from vae import models, training
+from vae import models, replicas, training
 from vae.data import batches, datasets
 from vae.metrics import evaluation
 
@@ -50,6 +50,22 @@ def set_threads(threads: int) -> int:
   return threads
 
 
+def _strategy(devices: int) -> tf.distribute.Strategy:
+  """Returns what trains on so many devices.
+
+  Raises:
+    ConfigError: there are fewer.
+  """
+  found = len(replicas.available())
+  if devices > found:
+    gpus = tf.config.list_logical_devices('GPU')
+    here = f'{found} GPU{"s" if found > 1 else ""}' if gpus else 'no GPU'
+    raise config_lib.ConfigError(
+      f'--devices={devices}: TensorFlow finds {here} on this machine'
+    )
+  return replicas.strategy(devices)
+
+
 class Program:
   """A model, and what trains and evaluates it once compiled.
 
@@ -63,7 +79,11 @@ class Program:
   """
 
   def __init__(
-    self, config: Config, model: models.VAE, examples: batches.Examples
+    self,
+    config: Config,
+    model: models.VAE,
+    examples: batches.Examples,
+    strategy: tf.distribute.Strategy | None = None,
   ):
     """Initializes the program; nothing is compiled before it is used.
 
@@ -72,8 +92,10 @@ class Program:
         `config.compiled_settings`.
       model: with its variables made.
       examples: of the training split, [N, ...].
+      strategy: in whose scope this is, and the model was made; None for one
+        device.
     """
-    self._config = config
+    self._config, self._strategy = config, strategy
     self.model = model
     self.optimizer = build.optimizer(config, model)
     self.objective = build.objective(config, model)
@@ -100,6 +122,7 @@ class Program:
       binarize=config.binarize,
       jit=config.jit == 'on',
       on_device=config.data_placement == 'device',
+      strategy=self._strategy,
     )
 
   def restart(self, other: 'Program') -> None:
@@ -153,6 +176,7 @@ class ProgramCache:
     """
     threads = set_threads(config.threads)
     tf.config.experimental.enable_op_determinism()
+    strategy = _strategy(config.devices)
     data = data_dir, build.cut_of(manifest), config_lib.data_settings(config)
     if not self._dataset or self._dataset[0] != data:
       self._dataset = self._program = None
@@ -170,13 +194,15 @@ class ProgramCache:
     mean_image = None
     if config.output_bias == 'data_mean':
       mean_image = batches.mean_image(examples)
-    model = build.model(config, dataset.shape, mean_image)
+    with strategy.scope():
+      model = build.model(config, dataset.shape, mean_image)
     _check_range(model, dataset, config.likelihood)
     config = dataclasses.replace(config, jit=resolve_jit(config, model))
     key = id(dataset), config_lib.compiled_settings(config)
     if self._program and self._program[0] != key:
       self._program = None  # Its memory, before the next one takes as much.
-    program = Program(config, model, examples)
+    with strategy.scope():
+      program = Program(config, model, examples, strategy)
     if self._program:
       self._program[1].restart(program)
     else:
@@ -229,6 +255,8 @@ def resolve_jit(config: Config, model: models.VAE) -> str:
   """Returns whether XLA compiles the training loop, 'on' or 'off'."""
   if config.jit != 'auto':
     return config.jit
+  if config.devices > 1:
+    return 'off'  # XLA compiles a program of one device.
   # XLA doubles the speed of dense networks and, on CPUs, halves that of
   # convolutions.
   convolutions = any(len(v.shape) > 2 for v in model.trainable_variables)

@@ -92,6 +92,7 @@ def begin(
     'started': provenance.now(),
     'command': command,
     **provenance.session(),
+    'devices': prepared.config.devices,
   }
   if (path / records.CONFIG).exists():
     return _resume(path, prepared, schedule, session, console)

@@ -135,12 +135,16 @@ def check_same(path: pathlib.Path, stored: Config, config: Config) -> None:
     config: what was asked for, resolved.
 
   Raises:
-    RunError: they differ in more than a number of training steps that grew.
+    RunError: they differ in more than devices, and a number of training steps
+      that grew.
   """
+  may_differ = {'training_steps', 'devices'}
+  if config.devices != stored.devices:
+    may_differ.add('jit')  # Which depends on them.
   differing = [
     line
     for line in config_lib.differences(vars(stored), vars(config))
-    if not line.startswith('training_steps:')
+    if line.split(':')[0] not in may_differ
   ]
   if differing:
     raise RunError(

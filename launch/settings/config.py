@@ -485,6 +485,11 @@ class Config:
     'repeat bit for bit',
     within=(0, 4096),
   )
+  devices: int = _execution(
+    1,
+    'GPUs that share each batch; a run may go on with another number',
+    within=(1, 4096),
+  )
 
   def __post_init__(self):
     for field in fields():
@@ -501,6 +506,19 @@ class Config:
           f'--{name}={steps}: training would end before, after '
           f'{self.training_steps} steps'
         )
+    if self.devices > 1 and self.jit == 'on':
+      raise ConfigError(
+        f'--jit=on --devices={self.devices}: XLA compiles a training loop for '
+        'one device alone'
+      )
+    images = self.batch_size
+    if self.permutation == 'second_batch':
+      images //= 2  # Of which each half is divided.
+    if images % self.devices:
+      raise ConfigError(
+        f'--devices={self.devices}: --batch_size={self.batch_size} cannot be '
+        'divided between them'
+      )
     if self.patience and self.ends_with_last_step:
       raise ConfigError(
         f'--patience={self.patience}: would end training before '
@@ -818,12 +836,15 @@ def decided(config: Config, stored: Config | None) -> Config:
   """
   if stored is None:
     return config
+  undecided = dict(_UNDECIDED)
+  if config.devices != stored.devices:
+    del undecided['jit']  # Which depends on them.
   return dataclasses.replace(
     config,
     **{
       name: getattr(stored, name)
-      for name, undecided in _UNDECIDED.items()
-      if getattr(config, name) == undecided
+      for name, value in undecided.items()
+      if getattr(config, name) == value
     },
   )
 

@@ -224,6 +224,7 @@ def test_the_frontier_is_swept_at_the_published_betas():
     ('--beta=0,x', 'must be a comma-separated list of float'),
     ('--beta=0.1,0.10', 'a value is twice'),
     ('--threads=1,2', 'all runs of a sweep have as many'),
+    ('--devices=2', 'a sweep trains each run on one device'),
     ('--sweep=all', 'must be list, or one of beta, latent_size'),
     ('--run_dir=x', 'a sweep makes its own run folders'),
     ('--likelihood=normal,uniform', 'must be one of'),

@@ -730,6 +730,27 @@ def test_resuming_is_recorded(launch_train, tmp_path):
   assert after['resumed'][0]['packages'] == after['packages']
 
 
+def test_a_run_goes_on_on_another_number_of_devices(launch_train, tmp_path):
+  tables = []
+  for name, devices in (('one', (1,)), ('several', (2, 4))):
+    run = tmp_path / name
+    for number, last in zip(devices, (3, 6)[-len(devices) :], strict=True):
+      result = launch_train(
+        run_dir=run,
+        devices=number,
+        training_steps=last,
+        batch_size=32,
+        log_every=1,
+      )
+      assert result.code == 0, result.stderr
+    tables.append(records.read_table(run, records.TRAIN))
+  np.testing.assert_allclose(*tables, rtol=1e-5)
+  assert '4 × ' in result.stdout
+  manifest = records.read_manifest(run)
+  assert manifest['devices'] == 2
+  assert [session['devices'] for session in manifest['resumed']] == [4]
+
+
 def test_weights_that_are_not_finite_are_not_saved(
   launch_train, tmp_path, monkeypatch
 ):
@@ -774,6 +795,18 @@ def test_a_loss_that_explodes_marks_the_run_failed(launch_train, tmp_path):
     ({'beta': '-1'}, ('--beta=-1', 'at least 0')),
     ({'beta': 'x'}, ('--beta=x',)),
     ({'threads': '5000'}, ('--threads=5000', 'at most 4096')),
+    ({'devices': '3', 'batch_size': '32'}, ('--devices=3', 'batch_size=32')),
+    ({'devices': '8', 'batch_size': '32'}, ('--devices=8', 'finds no GPU')),
+    ({'devices': '2', 'jit': 'on'}, ('--jit=on --devices=2', 'one device')),
+    (
+      {
+        'devices': '4',
+        'batch_size': '12',
+        'objective': 'factor',
+        'permutation': 'second_batch',
+      },
+      ('--devices=4', 'batch_size=12'),
+    ),
     ({'batch_size': '0'}, ('--batch_size=0', 'at least 1')),
     ({'batch_size': '5000'}, ('--batch_size=5000', 'at most the 4,000')),
     ({'reduction': 'max'}, ('--reduction=max', 'mean, sum')),

@@ -8,7 +8,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 from launch import records
-from launch.settings import config, presets
+from launch.settings import asked, config, presets
 from launch.settings import flags as setting_flags
 from launch.sweeps import grid
 from tests.launch.conftest import call_train
@@ -145,6 +145,14 @@ def test_differences_name_the_setting_and_both_values():
   one, two = config.Config(), config.Config(beta=4.0)
   assert config.differences(vars(one), vars(two)) == ['beta: 0.01 -> 4']
   assert config.differences(vars(one), vars(one)) == []
+
+
+def test_whether_xla_compiles_is_decided_anew_for_other_devices():
+  stored = config.Config(jit='on', threads=3)
+  same = config.decided(asked.make({'devices': 1}, stored), stored)
+  assert (same.jit, same.threads) == ('on', 3)
+  several = config.decided(asked.make({'devices': 2}, stored), stored)
+  assert (several.jit, several.threads, several.devices) == ('auto', 3, 2)
 
 
 def test_intervals():
