@@ -53,11 +53,14 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
   ).reset_index()
 
 
-def plot_benchmark(frame: pd.DataFrame) -> gg.ggplot:
+def plot_benchmark(
+  frame: pd.DataFrame, page: figures.Page = figures.DOUBLE_COLUMN
+) -> gg.ggplot:
   """Draws every contestant's speed beside this project's, by task.
 
   Args:
     frame: rows of benchmark.csv.
+    page: what it is drawn for.
   """
   figures.check_columns(frame, ['device'])
   summary = summarise(frame)
@@ -92,7 +95,7 @@ def plot_benchmark(frame: pd.DataFrame) -> gg.ggplot:
     )
     + gg.scale_y_discrete(name='')
     + figures.dress(
-      figures.DOUBLE_COLUMN,
+      page,
       0.85 + 0.21 * len(order),
       f'Training speed on {frame["device"].iloc[0]}',
     )
@@ -103,11 +106,13 @@ def _draw(arguments: argparse.Namespace) -> Iterator[pathlib.Path]:
   folder = process.user_path(arguments.benchmark_dir)
   frame = records.read_table(folder, records.BENCHMARK)
   versions = set(frame.loc[frame['contestant'] == records.OURS, 'version'])
+  page = figures.STYLES[arguments.style].page('double')
   yield from figures.save(
-    plot_benchmark(frame),
+    plot_benchmark(frame, page),
     process.user_path(arguments.output or folder / 'benchmark'),
     arguments.format or figures.FORMATS,
     command.drawn_by(f'benchmark {folder.name}; {", ".join(sorted(versions))}'),
+    page.pixels,
   )
 
 
@@ -123,6 +128,7 @@ def main() -> None:
     '--output', help='file without suffix; default: BENCHMARK_DIR/benchmark'
   )
   command.add_format(parser)
+  command.add_style(parser)
   arguments = parser.parse_args()
   command.main('benchmark', lambda: _draw(arguments))
 

@@ -17,8 +17,6 @@ import plotnine as gg
 from analysis import figures, frames
 from launch import process, records
 
-_WIDTHS = {'single': figures.SINGLE_COLUMN, 'double': figures.DOUBLE_COLUMN}
-
 # What a flag of a type takes, in words.
 _KINDS: Mapping[Any, str] = {int: 'a whole number', float: 'a number'}
 
@@ -57,11 +55,13 @@ class Figure(NamedTuple):
       'the folder that holds all of them',
     )
     add_format(result)
+    add_style(result)
     result.add_argument(
       '--width',
       default=self.width,
-      choices=tuple(_WIDTHS),
-      help='column of a paper that the figure fits',
+      choices=figures.WIDTHS,
+      help='column of a paper that the figure fits, or both; of a venue with '
+      'one column half of it, or all',
     )
     result.add_argument(
       '--title', help='default: what the runs are; empty for none'
@@ -284,9 +284,19 @@ def add_show(result: Parser) -> None:
   )
 
 
-def width(arguments: argparse.Namespace) -> float:
-  """Returns the figure's width, in inches."""
-  return _WIDTHS[arguments.width]
+def add_style(result: Parser) -> None:
+  """Adds the flag that says where a figure will be shown."""
+  result.add_argument(
+    '--style',
+    default=next(iter(figures.STYLES)),
+    choices=tuple(figures.STYLES),
+    help='where it will be shown: widths, size and kind of letters',
+  )
+
+
+def page(arguments: argparse.Namespace) -> figures.Page:
+  """Returns what the figure is drawn for."""
+  return figures.STYLES[arguments.style].page(arguments.width)
 
 
 def title(arguments: argparse.Namespace, runs: frames.Runs) -> str:
@@ -302,13 +312,13 @@ def of_one_run(
 
   Args:
     load: makes the run's frame, from --show besides where the command has it.
-    plot: makes the figure from the frame, a title and a width in inches.
+    plot: makes the figure from the frame, a title and a page.
   """
 
   def draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
     show = [arguments.show] if 'show' in arguments else []
     frame = load(runs.runs[0], *show)
-    return plot(frame, title(arguments, runs), width(arguments))
+    return plot(frame, title(arguments, runs), page(arguments))
 
   return draw
 
@@ -403,6 +413,7 @@ def _draw_all(
         process.user_path(str(stem)),
         arguments.format or figures.FORMATS,
         origin(group),
+        page(arguments).pixels,
       )
     except (records.RecordError, figures.FigureError) as error:
       if len(groups) == 1:

@@ -145,7 +145,10 @@ def _contours(name: str, loc: np.ndarray, scale_tril: np.ndarray):
 
 
 def plot_density_fit(
-  frame: pd.DataFrame, scale_tril: np.ndarray, title: str = ''
+  frame: pd.DataFrame,
+  scale_tril: np.ndarray,
+  title: str = '',
+  page: figures.Page = figures.SINGLE_COLUMN,
 ) -> gg.ggplot:
   """Draws p = N(0, T T') and both fits at their last step.
 
@@ -153,6 +156,7 @@ def plot_density_fit(
     frame: rows of `fit`, of both directions.
     scale_tril: T, [2, 2].
     title: of the figure.
+    page: what it is drawn for.
   """
   contours = _contours('target p', np.zeros(2), scale_tril)
   for direction, name in FITS.items():
@@ -177,7 +181,7 @@ def plot_density_fit(
     + gg.coord_fixed()
     + gg.scale_x_continuous(name='first dimension', labels=figures.tick_labels)
     + gg.scale_y_continuous(name='second dimension', labels=figures.tick_labels)
-    + figures.dress(figures.SINGLE_COLUMN, 3.75, title)
+    + figures.dress(page, 3.75, title)
     + gg.theme(
       legend_position='bottom',
       legend_direction='vertical',
@@ -244,8 +248,9 @@ def _draw(arguments: argparse.Namespace) -> Iterator[object]:
     [fit(scale_tril, direction, rate, steps) for direction in FITS]
   )
   stem = process.user_path(arguments.output)
+  page = figures.STYLES[arguments.style].page('single')
   plot = plot_density_fit(
-    frame, scale_tril, 'Contours at 1 and 2 standard deviations'
+    frame, scale_tril, 'Contours at 1 and 2 standard deviations', page
   )
   numbers = ','.join(f'{number:g}' for number in parameters)
   yield from _report(frame, scale_tril)
@@ -254,6 +259,7 @@ def _draw(arguments: argparse.Namespace) -> Iterator[object]:
     stem,
     arguments.format or figures.FORMATS,
     command.drawn_by(f'fit to --scale_tril={numbers}'),
+    page.pixels,
   )
   table = stem.with_name(f'{stem.name}.csv')
   records.write_figure(table, frame.to_csv(index=False).encode())
@@ -288,6 +294,7 @@ def main() -> None:
     help='file without suffix, for the figure and the table of trajectories',
   )
   command.add_format(parser)
+  command.add_style(parser)
   arguments = parser.parse_args()
   command.main('density_fit', lambda: _draw(arguments))
 

@@ -158,7 +158,7 @@ def tsne(points: np.ndarray) -> np.ndarray:
 def plot_embedding(
   frame: pd.DataFrame,
   title: str = '',
-  width: float = figures.DOUBLE_COLUMN,
+  page: figures.Page = figures.DOUBLE_COLUMN,
   color: str = 'label',
 ) -> gg.ggplot:
   """Draws the points of each panel, coloured by label.
@@ -169,15 +169,15 @@ def plot_embedding(
   Args:
     frame: as of `read_frame`.
     title: of the figure.
-    width: of the figure, in inches.
+    page: what it is drawn for.
     color: what labels are of.
   """
   figures.check_columns(frame, ['panel', 'x', 'y', 'label'])
   frame = frame.copy()
   panels = list(frame['panel'].unique())
   frame['panel'] = pd.Categorical(frame['panel'], panels)
-  columns = len(panels) if width == figures.DOUBLE_COLUMN else 1
-  side = width / columns
+  columns = len(panels) if page.is_double else 1
+  side = page.width / columns
   many = len(frame) / len(panels) > 1000
   away = frame['panel'].isin([_IMAGES, _LATENTS])
   frame['x'] = frame['x'] + _NOWHERE * away
@@ -202,7 +202,7 @@ def plot_embedding(
     middles = frame.groupby(['panel', 'label'], observed=True, as_index=False)[
       ['x', 'y']
     ].median()
-    legend_rows, legend = figures.legend(labels, width)
+    legend_rows, legend = figures.legend(labels, page.width)
     if legend:
       legend.override_aes = {'size': 1.5}
     coloured = [
@@ -228,7 +228,7 @@ def plot_embedding(
     + gg.scale_x_continuous(name='', breaks=_breaks, labels=figures.tick_labels)
     + gg.scale_y_continuous(name='', breaks=_breaks, labels=figures.tick_labels)
     + figures.dress(
-      width,
+      page,
       (side + 0.1) * len(panels) / columns + 0.16 * legend_rows,
       title,
       'The axes of a t-SNE have no unit.',
@@ -284,7 +284,7 @@ def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
   return plot_embedding(
     read_frame(runs.runs[0], arguments.color),
     command.title(arguments, runs),
-    command.width(arguments),
+    command.page(arguments),
     arguments.color or 'label',
   )
 

@@ -137,7 +137,9 @@ def _in_words(
 
 
 def plot_factors(
-  frame: pd.DataFrame, title: str = '', width: float = figures.DOUBLE_COLUMN
+  frame: pd.DataFrame,
+  title: str = '',
+  page: figures.Page = figures.DOUBLE_COLUMN,
 ) -> gg.ggplot:
   """Draws a heat map for each measure, latents by the factor they tell most of.
 
@@ -158,13 +160,13 @@ def plot_factors(
   cells = pd.concat([cells, gaps], ignore_index=True)
   labels = rows.drop_duplicates('row').sort_values('row')['label']
 
-  across = len(panels) if width == figures.DOUBLE_COLUMN else 1
+  across = len(panels) if page.is_double else 1
   down = -(-len(panels) // across)
   beside = 0.3 + 0.055 * max(map(len, labels))
-  cell = (width - beside) / across / len(names)  # Inches.
+  cell = (page.width - beside) / across / len(names)  # Inches.
   headings = [_heading(panel, 0.95 * cell * len(names)) for panel in panels]
   lines = max(heading.count('\n') + 1 for heading in headings)
-  room = (figures.PAGE_HEIGHT - 1.2) / down - 0.14 * lines
+  room = (page.height - 1.2) / down - 0.14 * lines
   height = min(0.18 * (last + 2), room)
   cell_height = height / (last + 2)
   has_numbers = cell >= 0.28 and cell_height >= 0.12
@@ -230,7 +232,7 @@ def plot_factors(
       expand=(0, 0),
     )
     + figures.dress(
-      width,
+      page,
       down * (height + 0.14 * lines)
       + 0.5
       + (0.35 if is_turned else 0.0)

@@ -4,8 +4,8 @@ import io
 import math
 import pathlib
 import textwrap
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -14,10 +14,54 @@ import plotnine as gg
 
 from launch import records
 
-# Widths of a paper's columns, in inches, and the height of its page.
-SINGLE_COLUMN = 3.35
-DOUBLE_COLUMN = 6.9
-PAGE_HEIGHT = 8.5
+WIDTHS = ('single', 'double')
+
+
+class Page(NamedTuple):
+  """A place that a figure is drawn for.
+
+  Attributes:
+    width: of the figure, in inches.
+    is_double: whether that is both columns.
+    height: the most that there is room for, in inches.
+    family: of the letters; one that ships with matplotlib.
+    pixels: by how many pixels a PNG is finer each way, and as much larger on
+      its page than the figure is drawn: letters grow with it.
+  """
+
+  width: float
+  is_double: bool
+  height: float = 8.5
+  family: str = 'DejaVu Sans'
+  pixels: int = 1
+
+
+class Style(NamedTuple):
+  """A venue: `Page`'s attributes, with the widths of one column and of both."""
+
+  single: float
+  double: float
+  height: float = 8.5
+  family: str = 'DejaVu Sans'
+  pixels: int = 1
+
+  def page(self, width: str) -> Page:
+    """Returns a page of one of `WIDTHS`."""
+    is_double = width == 'double'
+    inches = self.double if is_double else self.single
+    return Page(inches, is_double, self.height, self.family, self.pixels)
+
+
+# Of those with one column, `single` is half of it. Letters of 8 points in a
+# narrow figure are as large on a screen or wall as its width makes them.
+STYLES: Mapping[str, Style] = {
+  'paper': Style(3.35, 6.9),
+  'neurips': Style(2.7, 5.5, 8.0, 'STIXGeneral'),
+  'icml': Style(3.25, 6.75, 8.0, 'STIXGeneral'),
+  'poster': Style(3.0, 5.5, 8.0, pixels=3),
+  'slides': Style(2.7, 5.5, 3.0, pixels=2),
+}
+SINGLE_COLUMN, DOUBLE_COLUMN = map(STYLES['paper'].page, WIDTHS)
 
 FORMATS = ('png', 'pdf')
 DPI = 300
@@ -52,15 +96,17 @@ class FigureError(ValueError):
 class _Theme(gg.theme_bw):
   """Text is what it says, and no mathematics between two dollars."""
 
-  def __init__(self):
-    super().__init__(_FONT_SIZE, 'DejaVu Sans')
+  def __init__(self, family: str):
+    super().__init__(_FONT_SIZE, family)
+    # Of the letters in panels too.
+    self._rcParams['font.family'] = family
     self._rcParams['text.parse_math'] = False
 
 
-def theme(width: float, height: float) -> gg.theme:
-  """Returns the look of every figure, at a size in inches."""
-  return _Theme() + gg.theme(
-    figure_size=(width, height),
+def theme(page: Page, height: float) -> gg.theme:
+  """Returns the look of every figure, of the page's width, in inches high."""
+  return _Theme(page.family) + gg.theme(
+    figure_size=(page.width, height),
     panel_grid_minor=gg.element_blank(),
     panel_grid_major=gg.element_line(color='#e6e6e6', size=0.4),
     panel_border=gg.element_rect(color='#4d4d4d', size=0.5),
@@ -112,7 +158,7 @@ def in_words(name: str) -> str:
 
 
 def dress(
-  width: float, height: float, title: str = '', caption: str = ''
+  page: Page, height: float, title: str = '', caption: str = ''
 ) -> list[Any]:
   """Returns theme, title and caption, at a size in inches without the texts.
 
@@ -120,14 +166,14 @@ def dress(
   """
   layers: list[Any] = []
   if title:
-    title = wrap(title, width)
+    title = wrap(title, page.width)
     layers.append(gg.ggtitle(title))
     height += (title.count('\n') + 1) * 0.15
   if caption:
-    caption = wrap(caption, width, _FONT_SIZE - 2)
+    caption = wrap(caption, page.width, _FONT_SIZE - 2)
     layers.append(gg.labs(caption=caption))
     height += (caption.count('\n') + 1) * 0.12
-  return [*layers, theme(width, height)]
+  return [*layers, theme(page, height)]
 
 
 def colours(count: int) -> list[str]:
@@ -241,7 +287,7 @@ def _centres(count: int, size: int) -> np.ndarray:
 
 def plot_images(
   images: np.ndarray,
-  width: float,
+  page: Page,
   title: str = '',
   x: str = '',
   y: str = '',
@@ -252,7 +298,7 @@ def plot_images(
 
   Args:
     images: [rows, columns, H, W, C] in [0, 1], C of 1 or 3.
-    width: of the figure at most, in inches.
+    page: what it is drawn for; its width is the most that is taken.
     title: of the figure.
     x: what the columns are.
     y: what the rows are.
@@ -268,7 +314,7 @@ def plot_images(
   across, down = int(frame['x'].max()) + 1, int(frame['y'].max()) + 1
   limits = {'xlim': (-0.5, across - 0.5), 'ylim': (-0.5, down - 0.5)}
   corners = pd.DataFrame({'x': [0, across - 1], 'y': [0, down - 1]})
-  row_points = 72 * PAGE_HEIGHT / num_rows
+  row_points = 72 * page.height / num_rows
   look = [
     gg.scale_y_continuous(
       breaks=list(_centres(num_rows, image_height)[::-1]) if rows else [],
@@ -302,8 +348,8 @@ def plot_images(
 
   # How much room the labels take is known after drawing them; only then can
   # the panel have a whole number of device pixels for each pixel.
-  beside, _ = margins([gg.labs(x=x, y=y), theme(width, PAGE_HEIGHT), *look])
-  room = min((width - beside) / across, (PAGE_HEIGHT - 1) / down)
+  beside, _ = margins([gg.labs(x=x, y=y), theme(page, page.height), *look])
+  room = min((page.width - beside) / across, (page.height - 1) / down)
   pixel = max(1, int(DPI * room + 1e-6)) / DPI  # inches
   step = 1
   if columns:
@@ -311,7 +357,7 @@ def plot_images(
     step = math.ceil(label / ((image_width + _GAP) * pixel))
   panel = pixel * across
   # A figure of few columns still has room for its title.
-  narrowest = min(width, 1.6)
+  narrowest = min(page.width, 1.6)
   layers = [
     gg.scale_x_continuous(
       breaks=list(_centres(num_columns, image_width)[::step])
@@ -321,10 +367,12 @@ def plot_images(
       expand=(0, 0),
     ),
     gg.labs(x=wrap(x, panel), y=wrap(y, pixel * down)),
-    *dress(max(beside + panel, narrowest), PAGE_HEIGHT, title),
+    *dress(
+      page._replace(width=max(beside + panel, narrowest)), page.height, title
+    ),
     *look,
   ]
-  size = max(beside + panel, narrowest), PAGE_HEIGHT
+  size = max(beside + panel, narrowest), page.height
   for _ in range(2):  # The outer margin is a share of the size itself.
     beside, above = margins([*layers, gg.theme(figure_size=size)])
     size = max(beside + panel, narrowest), above + pixel * down
@@ -339,14 +387,14 @@ def plot_images(
 
 
 def plot_over_latents(
-  frame: pd.DataFrame, width: float, title: str, x: str, y: str
+  frame: pd.DataFrame, page: Page, title: str, x: str, y: str
 ) -> gg.ggplot:
   """Draws images over two latents (or a row over one).
 
   Args:
     frame: columns first (the latent across), second (upwards; NaN where there
       is one latent) and image, [H, W, C].
-    width: of the figure at most, in inches.
+    page: what it is drawn for; its width is the most that is taken.
     title: of the figure.
     x: what the first latent is.
     y: what the second is.
@@ -366,7 +414,7 @@ def plot_over_latents(
   images = stack(ordered['image'])
   return plot_images(
     images.reshape(rows, columns, *images.shape[1:]),
-    width,
+    page,
     title,
     x=x,
     y='' if one else y,
@@ -396,7 +444,11 @@ def close(figure: Any) -> None:
 
 
 def save(
-  plot: gg.ggplot, stem: pathlib.Path, formats: Sequence[str], origin: str
+  plot: gg.ggplot,
+  stem: pathlib.Path,
+  formats: Sequence[str],
+  origin: str,
+  pixels: int = 1,
 ) -> list[pathlib.Path]:
   """Writes a figure with where it comes from.
 
@@ -407,6 +459,7 @@ def save(
     stem: the file without its suffix.
     formats: of `FORMATS`.
     origin: runs, commit and command, for the file's metadata.
+    pixels: as of `Page`.
 
   Returns:
     The files.
@@ -424,7 +477,12 @@ def save(
         else {'Subject': origin, 'CreationDate': None}
       )
       buffer = io.BytesIO()
-      figure.savefig(buffer, format=suffix, dpi=DPI, metadata=metadata)
+      options = (
+        {'dpi': DPI * pixels, 'pil_kwargs': {'dpi': (DPI, DPI)}}
+        if suffix == 'png'
+        else {'dpi': DPI}
+      )
+      figure.savefig(buffer, format=suffix, metadata=metadata, **options)
       records.write_figure(path, buffer.getvalue())
       paths.append(path)
     close(figure)

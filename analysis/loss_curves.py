@@ -24,7 +24,7 @@ def plot_loss_curves(
   color: str = 'configuration',
   facet: str | None = None,
   title: str = '',
-  width: float = figures.DOUBLE_COLUMN,
+  page: figures.Page = figures.DOUBLE_COLUMN,
 ) -> gg.ggplot:
   """Draws the loss and its two terms.
 
@@ -34,7 +34,7 @@ def plot_loss_curves(
     color: the setting that colours the curves.
     facet: the setting whose values have a row of panels each.
     title: of the figure.
-    width: of the figure, in inches.
+    page: what it is drawn for.
 
   Raises:
     FigureError: missing columns, no rows, or runs whose units differ.
@@ -55,7 +55,7 @@ def plot_loss_curves(
     'panel',
   )
   return plot_curves(
-    long.assign(panel=long['panel'].map(labels)), color, facet, title, width
+    long.assign(panel=long['panel'].map(labels)), color, facet, title, page
   )
 
 
@@ -64,7 +64,7 @@ def plot_curves(
   color: str,
   facet: str | None,
   title: str,
-  width: float,
+  page: figures.Page,
   notes: Sequence[str] = (),
 ) -> gg.ggplot:
   """Draws values against the training step, each kind in its own panel.
@@ -76,7 +76,7 @@ def plot_curves(
     color: as in `plot_loss_curves`.
     facet: likewise.
     title: of the figure.
-    width: of the figure, in inches.
+    page: what it is drawn for.
     notes: sentences below it.
 
   Raises:
@@ -86,7 +86,7 @@ def plot_curves(
   frame = frame.dropna(subset='value')
   figures.check_columns(frame, ['step', 'configuration', 'panel', *settings])
   names = list(frame['panel'].unique())
-  columns = min(3, len(names)) if width == figures.DOUBLE_COLUMN else 1
+  columns = min(3, len(names)) if page.is_double else 1
   if columns > 1:  # The unit has a line of its own.
     frame = frame.assign(panel=frame['panel'].str.replace(', ', '\n'))
     names = [name.replace(', ', '\n') for name in names]
@@ -108,7 +108,7 @@ def plot_curves(
   )
   panels = len(names) * (seeds[facet].nunique() if facet else 1)
   banded = bool((seeds['sem'] > 0).any())
-  legend_rows, legend = figures.legend(levels, width)
+  legend_rows, legend = figures.legend(levels, page.width)
   palette = figures.colours(len(levels))
   notes = [*notes]
   if banded:
@@ -140,13 +140,13 @@ def plot_curves(
     + gg.scale_fill_manual(palette, guide=None)
     + gg.labs(color='' if color == 'configuration' else color)
     + figures.dress(
-      width,
+      page,
       math.ceil(panels / columns) * 1.75 + 0.3 + 0.16 * legend_rows,
       title,
       ' '.join(notes),
     )
     + gg.theme(
-      panel_spacing_y=0.1 / width,
+      panel_spacing_y=0.1 / page.width,
       plot_title=gg.element_text(margin={'b': 6, 'units': 'pt'}),
     )
   )
@@ -179,7 +179,7 @@ def of_table(
       arguments.color or 'configuration',
       arguments.facet,
       command.title(arguments, runs),
-      command.width(arguments),
+      command.page(arguments),
     )
 
   return draw

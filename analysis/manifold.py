@@ -39,14 +39,16 @@ def read_frame(run: frames.RunFiles, show: str = 'mean') -> pd.DataFrame:
 
 
 def plot_manifold(
-  frame: pd.DataFrame, title: str = '', width: float = figures.DOUBLE_COLUMN
+  frame: pd.DataFrame,
+  title: str = '',
+  page: figures.Page = figures.DOUBLE_COLUMN,
 ) -> gg.ggplot:
   """Draws the grid, the first latent across and the second upwards."""
   figures.check_columns(frame, ['at'])
   at = frame['at'].iloc[0]
   return figures.plot_over_latents(
     frame,
-    width,
+    page,
     title,
     x=f'latent 0, at {at}',
     y=f'latent 1, at {at}',

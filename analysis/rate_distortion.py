@@ -58,7 +58,9 @@ def read_frame(runs: frames.Runs) -> pd.DataFrame:
 
 
 def plot_rate_distortion(
-  frame: pd.DataFrame, title: str = '', width: float = figures.SINGLE_COLUMN
+  frame: pd.DataFrame,
+  title: str = '',
+  page: figures.Page = figures.SINGLE_COLUMN,
 ) -> gg.ggplot:
   """Draws distortion against rate.
 
@@ -90,16 +92,16 @@ def plot_rate_distortion(
   low, high = points['distortion_nats'].min(), points['distortion_nats'].max()
   pad = max(0.12 * (high - low), 0.05 * abs(high), 1.0)
   low, high = low - pad, high + pad
-  panel = 0.8 * width
-  page = _Page(right, low, high, width, panel)
+  panel = 0.8 * page.width
+  places = _Places(right, low, high, page.width, panel)
   for _, line in lines.groupby('series', observed=True):
-    page.block_line(line['rate_nats'], line['distortion_nats'])
-  page.block(points['rate_nats'], points['distortion_nats'])
-  beside = page.beside(means.dropna())
+    places.block_line(line['rate_nats'], line['distortion_nats'])
+  places.block(points['rate_nats'], points['distortion_nats'])
+  beside = places.beside(means.dropna())
   crossed = bool(
     (means[['rate_nats_se', 'distortion_nats_se']] > 0).any(axis=None)
   )
-  legend_rows, legend = figures.legend(series, width)
+  legend_rows, legend = figures.legend(series, page.width)
   missing = len(frame) - len(points)
   has_beta = points['effective_beta'].notna()
   numbers = ''
@@ -108,7 +110,7 @@ def plot_rate_distortion(
     numbers = f'Numbers at points: effective beta{where}. '
   return (
     gg.ggplot(points, gg.aes('rate_nats', 'distortion_nats'))
-    + _elbo_lines(page)
+    + _elbo_lines(places)
     # Less distortion at less rate cannot be had, so that this corner is free.
     + gg.annotate(
       'label',
@@ -159,7 +161,7 @@ def plot_rate_distortion(
     + gg.coord_cartesian(xlim=(0, right), ylim=(low, high), expand=False)
     + gg.labs(color='')
     + figures.dress(
-      width,
+      page,
       panel + 0.2 + 0.16 * legend_rows,
       title,
       f'{numbers}Dashed: equal elbo, in nats.'
@@ -175,7 +177,7 @@ def plot_rate_distortion(
   )
 
 
-class _Page:
+class _Places:
   """Finds places for labels in the panel that cover nothing.
 
   Attributes:
@@ -257,21 +259,21 @@ class _Page:
     return None
 
 
-def _elbo_lines(page: _Page) -> list:
+def _elbo_lines(places: _Places) -> list:
   """Lines of equal elbo through a panel, with their values on them."""
   lines = pd.DataFrame(
     {
       # From the left or the upper edge to the right or the lower one.
-      'x': np.maximum(0.0, page.levels - page.high),
-      'y': np.minimum(page.levels, page.high),
-      'xend': np.minimum(page.right, page.levels - page.low),
-      'yend': np.maximum(page.low, page.levels - page.right),
+      'x': np.maximum(0.0, places.levels - places.high),
+      'y': np.minimum(places.levels, places.high),
+      'xend': np.minimum(places.right, places.levels - places.low),
+      'yend': np.maximum(places.low, places.levels - places.right),
     }
   )
   rows = []
-  for level in page.levels:
+  for level in places.levels:
     text = f'elbo {figures.number(-level, 0)}'
-    if (at := page.along(level, text)) is not None:
+    if (at := places.along(level, text)) is not None:
       rows.append((*at, text))
   return [
     gg.geom_segment(
@@ -294,7 +296,7 @@ def _elbo_lines(page: _Page) -> list:
 
 def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
   return plot_rate_distortion(
-    read_frame(runs), command.title(arguments, runs), command.width(arguments)
+    read_frame(runs), command.title(arguments, runs), command.page(arguments)
   )
 
 

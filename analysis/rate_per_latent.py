@@ -34,7 +34,9 @@ def read_frame(run: frames.RunFiles) -> pd.DataFrame:
 
 
 def plot_rate_per_latent(
-  frame: pd.DataFrame, title: str = '', width: float = figures.SINGLE_COLUMN
+  frame: pd.DataFrame,
+  title: str = '',
+  page: figures.Page = figures.SINGLE_COLUMN,
 ) -> gg.ggplot:
   """Draws the rates, the latent of the highest rate in the result on top."""
   figures.check_columns(
@@ -48,7 +50,7 @@ def plot_rate_per_latent(
   latents = list(order['latent'])
   cells = frame[frame['latent'].isin(latents)].copy()
   cells['place'] = cells['latent'].map({u: i for i, u in enumerate(latents)})
-  panel = min(figures.PAGE_HEIGHT - 1.5, max(1.2, 0.13 * len(latents)))
+  panel = min(page.height - 1.5, max(1.2, 0.13 * len(latents)))
   labels = [
     gg.scale_y_continuous(
       name='latent',
@@ -64,7 +66,7 @@ def plot_rate_per_latent(
     ),
   ]
   if len(steps) == 1:
-    return _bars(cells, labels, title, width, max(0.5, 0.13 * len(latents)))
+    return _bars(cells, labels, title, page, max(0.5, 0.13 * len(latents)))
   # A rate holds from halfway to the step before until halfway to the next.
   inner = (steps[1:] + steps[:-1]) / 2
   edges = np.array([max(0.0, 1.5 * steps[0] - 0.5 * steps[1]), *inner])
@@ -102,7 +104,7 @@ def plot_rate_per_latent(
       ],
     )
     + figures.dress(
-      width,
+      page,
       panel + 0.9,
       title,
       f'Active latents (dots): {_count_active(cells[cells["is_result"]])}'
@@ -134,7 +136,7 @@ def _bars(
   cells: pd.DataFrame,
   labels: Sequence[Any],
   title: str,
-  width: float,
+  page: figures.Page,
   panel: float,
 ) -> gg.ggplot:
   """Draws the rates of one evaluation."""
@@ -160,7 +162,7 @@ def _bars(
     )
     + labels
     + figures.dress(
-      width,
+      page,
       panel + 0.6,
       title,
       f'Active latents (blue): {_count_active(cells)}, after step '

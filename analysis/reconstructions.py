@@ -41,7 +41,9 @@ def read_frame(run: frames.RunFiles, show: str = 'mean') -> pd.DataFrame:
 
 
 def plot_reconstructions(
-  frame: pd.DataFrame, title: str = '', width: float = figures.DOUBLE_COLUMN
+  frame: pd.DataFrame,
+  title: str = '',
+  page: figures.Page = figures.DOUBLE_COLUMN,
 ) -> gg.ggplot:
   """Draws images with their reconstructions below them.
 
@@ -53,7 +55,7 @@ def plot_reconstructions(
   images = figures.stack(pd.concat([frame[row] for row in rows]))
   return figures.plot_images(
     images.reshape(len(rows), len(frame), *images.shape[1:]),
-    width,
+    page,
     title,
     x='index of the image',
     columns=[str(index) for index in frame['index']],
@@ -94,7 +96,9 @@ def read_factor_frame(run: frames.RunFiles, show: str = 'mean') -> pd.DataFrame:
 
 
 def plot_by_factor(
-  frame: pd.DataFrame, title: str = '', width: float = figures.DOUBLE_COLUMN
+  frame: pd.DataFrame,
+  title: str = '',
+  page: figures.Page = figures.DOUBLE_COLUMN,
 ) -> gg.ggplot:
   """Draws two rows for each factor: images over its values, and decoded."""
   (show,) = [name for name in records.SHOWN if name in frame] or ['mean']
@@ -113,7 +117,7 @@ def plot_by_factor(
     labels += [f'{name} ({rows["num_values"].iloc[0]})', show]
   return figures.plot_images(
     images,
-    width,
+    page,
     title,
     x='one factor from its first to its last value (how many it has), the '
     'others at their middle one',
@@ -123,15 +127,15 @@ def plot_by_factor(
 
 def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
   frame = read_frame(runs.runs[0], arguments.show)
-  width = command.width(arguments)
-  count = int(_COLUMNS * width / figures.DOUBLE_COLUMN)
+  page = command.page(arguments)
+  count = int(_COLUMNS * page.width / figures.DOUBLE_COLUMN.width)
   indices = arguments.index or range(min(count, len(frame)))
   if outside := [index for index in indices if not 0 <= index < len(frame)]:
     raise figures.FigureError(
       f'--index={outside[0]}: the run keeps the images 0 to {len(frame) - 1}'
     )
   return plot_reconstructions(
-    frame.iloc[list(indices)], command.title(arguments, runs), width
+    frame.iloc[list(indices)], command.title(arguments, runs), page
   )
 
 

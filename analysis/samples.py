@@ -31,7 +31,9 @@ def read_frame(run: frames.RunFiles, show: str = 'mean') -> pd.DataFrame:
 
 
 def plot_samples(
-  frame: pd.DataFrame, title: str = '', width: float = figures.SINGLE_COLUMN
+  frame: pd.DataFrame,
+  title: str = '',
+  page: figures.Page = figures.SINGLE_COLUMN,
 ) -> gg.ggplot:
   """Draws samples in a square grid, or one that is a row short of it."""
   figures.check_columns(frame, ['image'])
@@ -42,7 +44,7 @@ def plot_samples(
   grid = np.ones((rows * columns, *images.shape[1:]), images.dtype)
   grid[: len(images)] = images
   return figures.plot_images(
-    grid.reshape(rows, columns, *images.shape[1:]), width, title
+    grid.reshape(rows, columns, *images.shape[1:]), page, title
   )
 
 

@@ -114,7 +114,7 @@ def plot_scores(
   x: str,
   color: str = '',
   title: str = '',
-  width: float = figures.DOUBLE_COLUMN,
+  page: figures.Page = figures.DOUBLE_COLUMN,
 ) -> gg.ggplot:
   """Draws every score against a setting, in a panel of its own.
 
@@ -123,7 +123,7 @@ def plot_scores(
     x: the setting on the horizontal axis, in words.
     color: what the colours are, in words.
     title: of the figure.
-    width: of the figure, in inches.
+    page: what it is drawn for.
   """
   columns = [
     'panel',
@@ -169,11 +169,11 @@ def plot_scores(
   lines = seeds.groupby(['panel', 'series'], observed=True).filter(
     lambda group: len(group) > 1
   )
-  across = 4 if width == figures.DOUBLE_COLUMN else 2
+  across = 4 if page.is_double else 2
   across = min(across, len(panels))
   down = -(-len(panels) // across)
-  legend_rows, legend = figures.legend(colour_levels, width)
-  height = min(1.15, (figures.PAGE_HEIGHT - 0.8) / down)
+  legend_rows, legend = figures.legend(colour_levels, page.width)
+  height = min(1.15, (page.height - 0.8) / down)
   return (
     gg.ggplot(scored, gg.aes('place', 'value'))
     + gg.facet_wrap('panel', ncol=across, scales='free_y')
@@ -205,7 +205,7 @@ def plot_scores(
     )
     + gg.labs(color=color, linetype='')
     + figures.dress(
-      width,
+      page,
       down * height + 0.5 + 0.16 * (legend_rows + 1),
       title,
       'Small points: runs; large: their mean over seeds, with its 95% interval '
@@ -278,7 +278,9 @@ def _marks(
 
 
 def plot_run_scores(
-  frame: pd.DataFrame, title: str = '', width: float = figures.DOUBLE_COLUMN
+  frame: pd.DataFrame,
+  title: str = '',
+  page: figures.Page = figures.DOUBLE_COLUMN,
 ) -> gg.ggplot:
   """Draws the scores of one run, each between its floor and its mark.
 
@@ -316,8 +318,8 @@ def plot_run_scores(
   long['mark'] = pd.Categorical(long['mark'], [FLOOR, measured, EXACT])
   intervals = frame.dropna(subset='se')
   right = max(1.0, long['value'].max())
-  legend_rows, legend = figures.legend([FLOOR, measured, EXACT], width)
-  has_numbers = width == figures.DOUBLE_COLUMN
+  legend_rows, legend = figures.legend([FLOOR, measured, EXACT], page.width)
+  has_numbers = page.is_double
   beside = max(0.18, 0.012 * frame['words'].str.len().max())
   return (
     gg.ggplot(long, gg.aes('value', 'panel'))
@@ -356,7 +358,7 @@ def plot_run_scores(
     + gg.scale_y_discrete(name='')
     + gg.expand_limits(x=[0.0, 1.0])
     + figures.dress(
-      width,
+      page,
       0.17 * len(names) + 0.45 + 0.16 * legend_rows,
       title,
       'Line at a score: ± 1 standard error over draws of images, where there '
@@ -366,13 +368,13 @@ def plot_run_scores(
 
 
 def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
-  title, width = command.title(arguments, runs), command.width(arguments)
+  title, page = command.title(arguments, runs), command.page(arguments)
   if len(runs.table) == 1:
-    return plot_run_scores(read_frame(runs), title, width)
+    return plot_run_scores(read_frame(runs), title, page)
   x = arguments.x or next(iter(runs.varying), 'beta')
   others = [name for name in runs.varying if name != x]
   color = arguments.color or (others[0] if len(others) == 1 else '')
-  return plot_scores(read_frame(runs, x, color), x, color, title, width)
+  return plot_scores(read_frame(runs, x, color), x, color, title, page)
 
 
 def _add_options(parser: command.Parser) -> None:

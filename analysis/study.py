@@ -156,14 +156,16 @@ def variance(
 
 
 def plot_variance(
-  frame: pd.DataFrame, title: str = '', width: float = figures.DOUBLE_COLUMN
+  frame: pd.DataFrame,
+  title: str = '',
+  page: figures.Page = figures.DOUBLE_COLUMN,
 ) -> gg.ggplot:
   """Draws the shares of each measure's variance as a bar.
 
   Args:
     frame: from `variance`.
     title: of the figure.
-    width: of the figure, in inches.
+    page: what it is drawn for.
   """
   figures.check_columns(frame, ['measure', 'level', *_SHARES])
   levels = list(dict.fromkeys(frame['level']))
@@ -177,7 +179,7 @@ def plot_variance(
   by_chance = ', '.join(
     f'{row["level"]} {row["chance"]:.0%}' for row in chances.to_dict('records')
   )
-  _, legend = figures.legend(levels, width)
+  _, legend = figures.legend(levels, page.width)
   return (
     gg.ggplot(frame.dropna(subset=['share']), gg.aes('measure', 'share'))
     + gg.geom_col(gg.aes(fill='level'), width=0.75)
@@ -192,7 +194,7 @@ def plot_variance(
     )
     + gg.labs(x='', fill='')
     + figures.dress(
-      width,
+      page,
       0.9 + 0.2 * len(measures),
       title,
       'Each level within those before it (eta squared). Of a score that is '
@@ -232,14 +234,16 @@ def correlations(
 
 
 def plot_correlations(
-  frame: pd.DataFrame, title: str = '', width: float = figures.DOUBLE_COLUMN
+  frame: pd.DataFrame,
+  title: str = '',
+  page: figures.Page = figures.DOUBLE_COLUMN,
 ) -> gg.ggplot:
   """Draws rank correlations as a heat map.
 
   Args:
     frame: from `correlations`.
     title: of the figure.
-    width: of the figure, in inches.
+    page: what it is drawn for.
   """
   figures.check_columns(frame, ['first', 'second', 'value', 'num_runs'])
   first = list(dict.fromkeys(frame['first']))
@@ -265,7 +269,7 @@ def plot_correlations(
     )
     + gg.labs(x='', y='')
     + figures.dress(
-      width,
+      page,
       1.4 + 0.22 * len(first),
       title,
       f"Spearman's rank correlations over {frame['num_runs'].max()} runs.",
@@ -360,7 +364,7 @@ def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
   return plot_variance(
     variance(frame, nesting(runs), labelled),
     command.title(arguments, runs),
-    command.width(arguments),
+    command.page(arguments),
   )
 
 
@@ -371,7 +375,7 @@ def _draw_correlations(
   return plot_correlations(
     correlations(frame, [*labelled, *unlabelled], labelled),
     command.title(arguments, runs),
-    command.width(arguments),
+    command.page(arguments),
   )
 
 

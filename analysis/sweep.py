@@ -51,7 +51,7 @@ def plot_sweep(
   metric: str,
   color: str = '',
   title: str = '',
-  width: float = figures.SINGLE_COLUMN,
+  page: figures.Page = figures.SINGLE_COLUMN,
 ) -> gg.ggplot:
   """Draws a metric against a setting.
 
@@ -61,7 +61,7 @@ def plot_sweep(
     metric: what is measured, in words.
     color: what the colours are, in words.
     title: of the figure.
-    width: of the figure, in inches.
+    page: what it is drawn for.
   """
   figures.check_columns(frame, ['x', 'value', 'status', 'series', 'color'])
   frame = frame.copy()
@@ -84,7 +84,7 @@ def plot_sweep(
   seeds = frames.over_seeds(finished, ['series', 'color', 'place'])
   # One point has no line.
   lines = seeds.groupby('series').filter(lambda group: len(group) > 1)
-  legend_rows, legend = figures.legend(colour_levels, width)
+  legend_rows, legend = figures.legend(colour_levels, page.width)
   counts = others['status'].value_counts()
   caption = 'Mean ± 1 standard error over seeds, which are the small points.'
   if len(others):
@@ -110,7 +110,7 @@ def plot_sweep(
     )
     + gg.labs(color=color)
     + figures.dress(
-      width, 0.7 * width + 0.2 + 0.16 * legend_rows, title, caption
+      page, 0.7 * page.width + 0.2 + 0.16 * legend_rows, title, caption
     )
   )
 
@@ -159,7 +159,7 @@ def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
     figures.in_words(arguments.metric),
     color or '',
     command.title(arguments, runs),
-    command.width(arguments),
+    command.page(arguments),
   )
 
 

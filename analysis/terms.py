@@ -24,7 +24,7 @@ def plot_terms(
   color: str = 'configuration',
   facet: str | None = None,
   title: str = '',
-  width: float = figures.DOUBLE_COLUMN,
+  page: figures.Page = figures.DOUBLE_COLUMN,
 ) -> gg.ggplot:
   """Draws a panel for each term.
 
@@ -34,7 +34,7 @@ def plot_terms(
     color: the setting that colours the curves.
     facet: the setting whose values have a row of panels each.
     title: of the figure.
-    width: of the figure, in inches.
+    page: what it is drawn for.
 
   Raises:
     FigureError: missing columns, or no rows.
@@ -58,7 +58,7 @@ def plot_terms(
     if (weighted & (frame['objective'] == 'beta_tc')).any():
       notes = [_BIAS]
   return loss_curves.plot_curves(
-    frame.assign(panel=panels), color, facet, title, width, notes
+    frame.assign(panel=panels), color, facet, title, page, notes
   )
 
 

@@ -87,7 +87,9 @@ def read_frame(
 
 
 def plot_traversals(
-  frame: pd.DataFrame, title: str = '', width: float = figures.DOUBLE_COLUMN
+  frame: pd.DataFrame,
+  title: str = '',
+  page: figures.Page = figures.DOUBLE_COLUMN,
 ) -> gg.ggplot:
   """Draws a row of images for each latent that is active."""
   figures.check_columns(
@@ -135,7 +137,7 @@ def plot_traversals(
     )
   return figures.plot_images(
     np.stack(images),
-    width,
+    page,
     title,
     x=x,
     y='latent, rate in nats' if has_rates else 'latent',
@@ -172,13 +174,15 @@ def read_grid_frame(run: frames.RunFiles, show: str = 'mean') -> pd.DataFrame:
 
 
 def plot_latent_grid(
-  frame: pd.DataFrame, title: str = '', width: float = figures.SINGLE_COLUMN
+  frame: pd.DataFrame,
+  title: str = '',
+  page: figures.Page = figures.SINGLE_COLUMN,
 ) -> gg.ggplot:
   """Draws the grid over two latents (or a row over one)."""
   figures.check_columns(frame, ['first_name', 'second_name'])
   return figures.plot_over_latents(
     frame,
-    width,
+    page,
     title,
     x=frame['first_name'].iloc[0],
     y=frame['second_name'].iloc[0],
@@ -191,7 +195,7 @@ def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
       runs.runs[0], arguments.index, arguments.columns, arguments.show
     ),
     command.title(arguments, runs),
-    command.width(arguments),
+    command.page(arguments),
   )
 
 

@@ -327,7 +327,7 @@ CASES = {
     train_frame(steps=(1,)), title=UNICODE
   ),
   'loss_curves-nan': lambda: loss_curves.plot_loss_curves(
-    with_nan(train_frame(), 'kl'), width=SINGLE
+    with_nan(train_frame(), 'kl'), page=SINGLE
   ),
   'loss_curves-seeds': lambda: loss_curves.plot_loss_curves(
     train_frame(seeds=3, betas=BETAS)
@@ -352,7 +352,7 @@ CASES = {
     )
   ),
   'terms-single': lambda: terms.plot_terms(
-    terms_frame('capacity_nats', 'mutual_information_nats'), width=SINGLE
+    terms_frame('capacity_nats', 'mutual_information_nats'), page=SINGLE
   ),
   'reconstructions': lambda: reconstructions.plot_reconstructions(
     reconstruction_frame(16), UNICODE
@@ -367,7 +367,7 @@ CASES = {
     factor_frame(), UNICODE
   ),
   'reconstructions_by_factor-one': lambda: reconstructions.plot_by_factor(
-    factor_frame(sizes=(2,), channels=3), width=SINGLE
+    factor_frame(sizes=(2,), channels=3), page=SINGLE
   ),
   'samples': lambda: samples.plot_samples(
     pd.DataFrame({'image': pictures(64)}), 'Samples'
@@ -406,7 +406,7 @@ CASES = {
     embedding_frame(2000, panels=3), UNICODE
   ),
   'embedding-no_labels': lambda: embedding.plot_embedding(
-    embedding_frame(30, labels=0), width=SINGLE
+    embedding_frame(30, labels=0), page=SINGLE
   ),
   'embedding-factor': lambda: embedding.plot_embedding(
     embedding_frame(300, panels=3).assign(label=np.arange(900) % 32 / 1.0),
@@ -449,7 +449,7 @@ CASES = {
     factors_frame(8, inactive=3), 'Factors'
   ),
   'factors-single': lambda: factors.plot_factors(
-    factors_frame(4, ('floor_hue', 'orientation', 'x', 'y')), width=SINGLE
+    factors_frame(4, ('floor_hue', 'orientation', 'x', 'y')), page=SINGLE
   ),
   'factors-64_latents': lambda: factors.plot_factors(factors_frame(64)),
   'factors-one': lambda: factors.plot_factors(
@@ -459,7 +459,7 @@ CASES = {
     scores_frame(panels=6, colours=('elbo', UNICODE)), 'strength', 'objective'
   ),
   'scores-one_seed': lambda: scores.plot_scores(
-    scores_frame(('conv', 'mlp'), seeds=1), 'network', width=SINGLE
+    scores_frame(('conv', 'mlp'), seeds=1), 'network', page=SINGLE
   ),
   'scores-23_panels': lambda: scores.plot_scores(
     scores_frame(panels=23), 'beta', '', UNICODE, SINGLE
@@ -471,7 +471,7 @@ CASES = {
   ),
   'study': lambda: study.plot_variance(share_frame(), UNICODE),
   'study-one_setting': lambda: study.plot_variance(
-    share_frame(('beta', 'seed'), scores=1), width=SINGLE
+    share_frame(('beta', 'seed'), scores=1), page=SINGLE
   ),
   'study-nan': lambda: study.plot_variance(with_nan(share_frame(), 'share')),
   'correlations': lambda: study.plot_correlations(correlation_frame(), UNICODE),

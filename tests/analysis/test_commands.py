@@ -98,12 +98,35 @@ def test_images_by_factor_are_a_figure_where_they_were_kept(run):
   assert code == 1 and 'where the data hold every combination' in stderr
 
 
-@pytest.mark.parametrize('name', ['loss_curves', 'traversals'])
+@pytest.mark.parametrize('style', figures.STYLES)
+def test_a_style_has_its_widths_and_letters(run, style):
+  for width in figures.WIDTHS:
+    code, stdout, stderr = builders.analyse(
+      'loss_curves', f'--run_dir={run}', f'--style={style}', f'--width={width}'
+    )
+    assert code == 0, stderr
+    page = figures.STYLES[style].page(width)
+    drawn, vectors = stdout.split()
+    picture = png(drawn)
+    assert picture.info['dpi'] == pytest.approx((300, 300), abs=0.1)
+    assert picture.width == pytest.approx(300 * page.width * page.pixels, abs=3)
+    with open(vectors, 'rb') as file:
+      pdf = file.read()
+    fonts = set(re.findall(rb'/BaseFont /(?:[A-Z]{6}\+)?([\w-]+)', pdf))
+    family = page.family.replace(' ', '').encode()
+    assert {name.removesuffix(b'-Regular') for name in fonts} == {family}
+    assert b'/FontFile2' in pdf and b'/Type3' not in pdf
+
+
+@pytest.mark.parametrize(
+  'name', ['loss_curves', 'loss_curves --style=neurips', 'traversals']
+)
 def test_other_processes_draw_the_same_bytes(run, name):
+  name, *flags = name.split()
   drawn = []
   for seed in '12':
     result = subprocess.run(
-      [sys.executable, '-m', f'analysis.{name}', f'--run_dir={run}'],
+      [sys.executable, '-m', f'analysis.{name}', f'--run_dir={run}', *flags],
       cwd=conftest.ROOT,
       env=os.environ | {'PYTHONHASHSEED': seed},
       capture_output=True,

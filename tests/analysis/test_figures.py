@@ -153,7 +153,13 @@ def test_every_pixel_is_drawn_as_one_square_of_whole_device_pixels(
   board = np.indices((rows, 2, 8, 8))[-2:].sum(0) % 2
   grid = np.stack([board, 0 * board, 1 - board], -1).astype(np.float32)
   plot = figures.plot_images(
-    grid, 3.35, 'title', 'across', 'down', ['left', 'right'], ['row'] * rows
+    grid,
+    figures.SINGLE_COLUMN,
+    'title',
+    'across',
+    'down',
+    ['left', 'right'],
+    ['row'] * rows,
   )
   picture = (draw(plot, tmp_path / 'x.png') * 255).round().astype(int)
   red = (picture == [255, 0, 0]).all(-1)
@@ -181,7 +187,7 @@ def test_long_titles_stay_inside_and_leave_the_panel_its_room(width):
     plot = (
       gg.ggplot(pd.DataFrame({'x': [1, 2]}), gg.aes('x', 'x'))
       + gg.geom_point()
-      + figures.dress(width, 2.0, title)
+      + figures.dress(figures.Page(width, is_double=False), 2.0, title)
     )
     figure = plot.draw()
     figure.draw_without_rendering()
