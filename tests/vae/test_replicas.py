@@ -92,7 +92,7 @@ CASES = {
   ),
   'annealed': (function('annealed'), {'gamma': 5.0, 'capacity': 0.3}, USUAL),
   'beta_tc': (function('beta_tc'), {'beta': 4.0}, (full, bernoulli, standard)),
-  'dip_i': (function('dip_i'), {'beta': 1.0, 'dip_weight': 0.5}, USUAL),
+  'dip_i': (function('dip_i'), {'beta': 1.0, 'dip_weight': 0.02}, USUAL),
   'dip_ii': (
     function('dip_ii'),
     {'beta': 1.0, 'dip_weight': 0.5},
