@@ -23,6 +23,7 @@ from vae import (
   errors,
   models,
   networks,
+  precision,
   randomness,
   terms,
   training,
@@ -365,15 +366,19 @@ def objective(config: Config, model: models.VAE) -> training.Objective:
 def _loss(
   config: Config, w_init: networks.Initializer
 ) -> tuple[Callable[..., terms.Loss], snt.Module | None]:
-  """Makes what is minimised; the second is it again where it is a module."""
+  """Makes what is minimised; the second is the module that it is, if any."""
+  module = None
   if inspect.isclass(_find(config, 'objective')):
-    module = _make(config, 'objective', w_init=w_init)
+    loss = module = _make(config, 'objective', w_init=w_init)
     snt.allow_empty_variables(module)
-    return module, module
-  # The weights among its settings give way to those of each step.
-  return functools.partial(
-    _find(config, 'objective'), **_settings(config, 'objective')
-  ), None
+  else:
+    # The weights among its settings give way to those of each step.
+    loss = functools.partial(
+      _find(config, 'objective'), **_settings(config, 'objective')
+    )
+  if config.precision == 'bfloat16':
+    loss = precision.in_bfloat16(loss)
+  return loss, module
 
 
 def _first_loss(

@@ -92,6 +92,9 @@ def _carry_out(state: State) -> End:
   """Trains a run to its end."""
   console = state.console
   console.say(messages.start(state.path, state.config, state.manifest))
+  has_bfloat16 = provenance.has_bfloat16()
+  if warning := messages.no_gain(state.config, state.manifest, has_bfloat16):
+    console.report(warning)
   with (
     failures.recorded(state),
     stop.Stop(ends_process=console.is_terminal) as stopping,

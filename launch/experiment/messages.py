@@ -87,7 +87,40 @@ def facts(config: Config, manifest: Mapping[str, Any]) -> dict[str, str]:
   found['device'] = (
     f'{number}{device["name"]}, {config.threads} threads, XLA {config.jit}'
   )
+  if config.precision != 'float32':
+    found['device'] += (
+      f', layers trained in {config.precision}, evaluated in float32'
+    )
   return found
+
+
+def no_gain(
+  config: Config, manifest: Mapping[str, Any], has_bfloat16: bool
+) -> str:
+  """Returns a warning where bfloat16 makes nothing faster, or nothing.
+
+  Args:
+    config: the run's settings, all resolved.
+    manifest: of the run.
+    has_bfloat16: whether its device multiplies numbers of bfloat16.
+  """
+  device = manifest['device']
+  if config.precision == 'float32':
+    return ''
+  if not has_bfloat16:
+    why = (
+      f'{device["name"]} is not known to multiply in bfloat16 (as CPUs with '
+      'AVX-512 BF16 or AMX do, and GPUs since Ampere); float32 will be faster'
+    )
+  elif device['type'] == 'CPU' and config.jit == 'on':
+    why = (
+      'is no faster than float32 here: XLA, which is faster still for dense '
+      'layers and small batches, has no products of bfloat16 on CPUs; '
+      '--jit=off has them'
+    )
+  else:
+    return ''
+  return f'WARNING: --precision={config.precision}: {why}'
 
 
 def start(

@@ -19,6 +19,11 @@ from vae.metrics import evaluation
 # Larger data stay with the host, which sends each block's images.
 _DEVICE_BYTES = 2**30
 
+# From here on dense networks train in bfloat16 by TensorFlow's own kernels as
+# fast as in float32 by XLA, or faster: 784-100-100, 200-200 and 512-512 at
+# batches of 64 0.6, 0.8 and 0.9 times as fast, of 256 1.0, 1.1 and 1.4 times.
+_LARGE_BATCH = 256
+
 
 def set_threads(threads: int) -> int:
   """Sets TensorFlow's threads before its first operation.
@@ -257,11 +262,15 @@ def resolve_jit(config: Config, model: models.VAE) -> str:
     return config.jit
   if config.devices > 1:
     return 'off'  # XLA compiles a program of one device.
+  if tf.config.list_physical_devices('GPU'):
+    return 'on'
   # XLA doubles the speed of dense networks and, on CPUs, halves that of
-  # convolutions.
+  # convolutions. There it also has no products of bfloat16, which gain more
+  # than it does where batches are large.
   convolutions = any(len(v.shape) > 2 for v in model.trainable_variables)
-  gpu = bool(tf.config.list_physical_devices('GPU'))
-  return 'on' if gpu or not convolutions else 'off'
+  is_large = config.batch_size >= _LARGE_BATCH
+  multiplies = config.precision == 'bfloat16' and is_large
+  return 'off' if convolutions or multiplies else 'on'
 
 
 def _check_range(

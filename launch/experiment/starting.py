@@ -116,6 +116,7 @@ def _begin(
     'seconds': 0.0,
     **session,
     'threads': config.threads,
+    'precision': {'training': config.precision, 'evaluation': 'float32'},
     'dataset': dict(dataset.provenance),
     **program.properties._asdict(),
     'num_parameters': build.num_parameters(

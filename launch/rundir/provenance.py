@@ -56,15 +56,20 @@ def source() -> dict[str, Any]:
   }
 
 
-def cpu_name() -> str:
-  """Returns the processor's name."""
+def _cpu(entry: str) -> str:
+  """Returns what Linux says of the first processor; nothing elsewhere."""
   try:
     for line in pathlib.Path('/proc/cpuinfo').read_text().splitlines():
-      if line.startswith('model name'):
+      if line.startswith(entry):
         return line.split(':', 1)[1].strip()
   except OSError:
     pass
-  return platform.processor() or platform.machine()
+  return ''
+
+
+def cpu_name() -> str:
+  """Returns the processor's name."""
+  return _cpu('model name') or platform.processor() or platform.machine()
 
 
 def device() -> dict[str, str]:
@@ -76,6 +81,17 @@ def device() -> dict[str, str]:
     details = tf.config.experimental.get_device_details(gpus[0])
     return {'type': 'GPU', 'name': details.get('device_name', gpus[0].name)}
   return {'type': 'CPU', 'name': cpu_name()}
+
+
+def has_bfloat16() -> bool:
+  """Returns whether the device that trains is known to multiply bfloat16."""
+  import tensorflow as tf
+
+  gpus = tf.config.list_physical_devices('GPU')
+  if gpus:
+    details = tf.config.experimental.get_device_details(gpus[0])
+    return details.get('compute_capability', (0, 0)) >= (8, 0)
+  return not {'avx512_bf16', 'amx_bf16'}.isdisjoint(_cpu('flags').split())
 
 
 def session() -> dict[str, Any]:

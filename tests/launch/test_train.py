@@ -163,6 +163,13 @@ def test_a_preset_is_overridden_by_flags_and_its_settings_are_recorded(
     {'likelihood': 'continuous_bernoulli', 'posterior': 'full_covariance'},
     {'preset': 'autoencoder', 'num_epochs': None},
     {'encoder': 'strided_conv', 'channels': '4', 'optimizer': 'momentum'},
+    {
+      'precision': 'bfloat16',
+      'encoder': 'strided_conv',
+      'channels': '4',
+      'objective': 'factor',
+      'discriminator_sizes': '4',
+    },
     {'optimizer': 'sgd', 'kl': 'monte_carlo', 'kl_samples': 3},
     {'beta_warmup_steps': 2, 'likelihood': 'normal'},
     {

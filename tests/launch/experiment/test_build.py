@@ -235,6 +235,24 @@ def test_a_program_that_is_reused_starts_anew_in_every_variable(monkeypatch):
     np.testing.assert_array_equal(found[name], value, err_msg=name)
 
 
+@pytest.mark.parametrize(
+  ('settings', 'jit'),
+  [
+    ({}, 'on'),
+    ({'batch_size': 256}, 'on'),
+    ({'precision': 'bfloat16'}, 'on'),
+    ({'precision': 'bfloat16', 'batch_size': 256}, 'off'),
+    ({'precision': 'bfloat16', 'batch_size': 256, 'jit': 'on'}, 'on'),
+    ({'encoder': 'strided_conv', 'channels': (2,)}, 'off'),
+  ],
+  ids=str,
+)
+def test_who_compiles_is_a_rule(settings, jit):
+  config = Config(**SMALL, **settings)
+  shape = (16, 16, 1)
+  assert programs.resolve_jit(config, build.model(config, shape)) == jit
+
+
 def test_variables_without_a_loss_of_their_own_are_a_fault(monkeypatch):
   class Idle(Critic):
     def __call__(self, model, batch, beta):

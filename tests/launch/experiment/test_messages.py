@@ -68,6 +68,35 @@ def test_what_weighs_the_terms_is_said(settings, beta, weights):
   assert lines['model'] == '900 parameters, 10 latents'
 
 
+def test_a_run_says_in_what_precision_it_is_trained_and_evaluated():
+  assert start()['device'] == 'D, 1 threads, XLA on'
+  assert start(precision='bfloat16')['device'] == (
+    'D, 1 threads, XLA on, layers trained in bfloat16, evaluated in float32'
+  )
+
+
+@pytest.mark.parametrize(
+  ('precision', 'jit', 'device', 'has_bfloat16', 'said'),
+  [
+    ('float32', 'on', 'CPU', False, ''),
+    ('bfloat16', 'off', 'CPU', True, ''),
+    ('bfloat16', 'on', 'GPU', True, ''),
+    ('bfloat16', 'on', 'CPU', True, '--jit=off has them'),
+    ('bfloat16', 'off', 'CPU', False, 'D is not known to multiply in bfloat16'),
+    ('bfloat16', 'on', 'GPU', False, 'D is not known to multiply in bfloat16'),
+  ],
+)
+def test_bfloat16_that_gains_nothing_is_said_in_a_line(
+  precision, jit, device, has_bfloat16, said
+):
+  config = Config(precision=precision, jit=jit)
+  manifest = {'device': {'type': device, 'name': 'D'}}
+  warning = messages.no_gain(config, manifest, has_bfloat16)
+  assert bool(warning) == bool(said)
+  assert said in warning
+  assert '\n' not in warning
+
+
 def test_parameters_of_an_objective_are_none_of_the_model():
   lines = start(COUNTS | {'objective': 5000}, objective='factor')
   assert lines['model'] == (

@@ -1,0 +1,35 @@
+import pytest
+import tensorflow as tf
+
+from launch.rundir import provenance
+
+
+@pytest.mark.parametrize(
+  ('flags', 'has_bfloat16'),
+  [
+    ('fpu avx512f avx512_bf16', True),
+    ('fpu avx512f amx_bf16 amx_tile', True),
+    ('fpu avx2 avx512f avx512_vnni', False),
+    ('', False),  # Not Linux.
+  ],
+)
+def test_which_processors_multiply_in_bfloat16(
+  monkeypatch, flags, has_bfloat16
+):
+  entries = {'flags': flags}
+  monkeypatch.setattr(provenance, '_cpu', lambda entry: entries[entry])
+  assert provenance.has_bfloat16() == has_bfloat16
+
+
+@pytest.mark.parametrize(
+  ('capability', 'has_bfloat16'),
+  [((7, 5), False), ((8, 0), True), ((9, 0), True), (None, False)],
+)
+def test_which_gpus_multiply_in_bfloat16(monkeypatch, capability, has_bfloat16):
+  details = {} if capability is None else {'compute_capability': capability}
+  config = tf.config
+  monkeypatch.setattr(config, 'list_physical_devices', lambda kind: ['GPU'])
+  monkeypatch.setattr(
+    config.experimental, 'get_device_details', lambda gpu: details
+  )
+  assert provenance.has_bfloat16() == has_bfloat16
