@@ -10,6 +10,7 @@ import json
 import math
 import os
 import pathlib
+import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -132,6 +133,10 @@ def _is_number(value: Any) -> bool:
   return type(value) in (int, float) and abs(value) <= 1e38  # No NaN either.
 
 
+def _is_finite(value: Any) -> bool:
+  return type(value) is float and math.isfinite(value)
+
+
 def _is_shape(value: Any) -> bool:
   if not isinstance(value, list) or len(value) not in (1, 3):
     return False
@@ -149,11 +154,22 @@ def _or_none(is_valid: Callable[[Any], bool]) -> Callable[[Any], bool]:
   return lambda value: value is None or is_valid(value)
 
 
-def _with(**entries: Callable[[Any], bool]) -> Callable[[Any], bool]:
+def _list_of(is_valid: Callable[[Any], bool]) -> Callable[[Any], bool]:
+  return lambda value: isinstance(value, list) and all(map(is_valid, value))
+
+
+def _with(
+  later: Mapping[str, Callable[[Any], bool]] = types.MappingProxyType({}),
+  **entries: Callable[[Any], bool],
+) -> Callable[[Any], bool]:
+  """Returns what checks an object's entries; those of `later` may lack."""
   return lambda value: (
     isinstance(value, dict)
     and all(
       key in value and is_valid(value[key]) for key, is_valid in entries.items()
+    )
+    and all(
+      is_valid(value[key]) for key, is_valid in later.items() if key in value
     )
   )
 
@@ -165,11 +181,30 @@ _SESSION = {
   'device': _with(name=_is_text, type=_is_text),
 }
 
+# Entries of a dataset that not every one has.
+_DATASET_LATER = {
+  'cut': _is_count,
+  'pixels': _is_text,
+  'label_names': _or_none(_list_of(_is_text)),
+  'factors': _or_none(
+    _list_of(
+      lambda item: (
+        isinstance(item, list)
+        and len(item) == 2
+        and _is_text(item[0])
+        and _is_count(item[1])
+      )
+    )
+  ),
+  'columns': _with(mean=_list_of(_is_finite), deviation=_list_of(_is_finite)),
+}
+
 _MANIFEST = {
   **_SESSION,
   'status': lambda value: value in STATUSES,
   'effective_beta': _or_none(_is_number),
   'dataset': _with(
+    _DATASET_LATER,
     name=_is_text,
     version=_is_text,
     source=_is_text,
@@ -188,9 +223,9 @@ _MANIFEST_LATER = {
   'weights': _each(_is_number),
   'best_step': _is_count,
   'seconds': _is_number,
-  'resumed': lambda value: (
-    isinstance(value, list) and all(map(_with(**_SESSION), value))
-  ),
+  'targets': _is_text,
+  'num_parameters': _each(_is_count),
+  'resumed': _list_of(_with(**_SESSION)),
 }
 
 # Settings that figures are made of; `launch.settings.config` checks the rest.

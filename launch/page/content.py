@@ -53,6 +53,8 @@ def read(run: runs.Run) -> dict[str, Any]:
     )
   latents = _of_step(run, 'latents', ['means', 'stddevs'])
   means, stddevs = latents['means'], latents['stddevs']
+  if not (np.isfinite(means).all() and np.isfinite(stddevs).all()):
+    raise records.RecordError(f'{run.path}: latents that are not finite')
   size = run.config.latent_size
   if means.shape[1] != size:
     raise records.RecordError(

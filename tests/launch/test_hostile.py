@@ -242,6 +242,8 @@ def call_all(original, run, data_dir):
     (records.MANIFEST, {'effective_beta': 'x'}),
     (records.MANIFEST, {'device': {}}),
     (records.MANIFEST, {'dataset': {'shape': [2**31, 2**31, 1]}}),
+    (records.MANIFEST, {'num_parameters': 'x'}),
+    (records.MANIFEST, {'targets': 3}),
   ],
   ids=lambda value: str(value)[:40],
 )

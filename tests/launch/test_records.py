@@ -58,6 +58,30 @@ def test_float32_comes_back_exactly(tmp_path):
   assert np.float32(frame['seconds'][0]) == value
 
 
+@pytest.mark.parametrize(
+  'entry',
+  [
+    {'cut': 'x'},
+    {'pixels': 5},
+    {'label_names': [3]},
+    {'factors': 5},
+    {'factors': [['x', -1]]},
+    {'factors': [[1, 2]]},
+    {'columns': 3},
+    {'columns': {'mean': [0.0], 'deviation': ['x']}},
+  ],
+)
+def test_what_a_dataset_may_hold_is_checked_where_it_is_there(tmp_path, entry):
+  whole = {'cut': 2, 'pixels': 'binary', 'label_names': None, 'factors': None}
+  whole['columns'] = {'mean': [1e200], 'deviation': [1.0]}
+  dataset = MANIFEST['dataset'] | whole
+  records.write_manifest(tmp_path, MANIFEST | {'dataset': dataset})
+  assert records.read_manifest(tmp_path)['dataset'] == dataset
+  records.write_manifest(tmp_path, MANIFEST | {'dataset': dataset | entry})
+  with pytest.raises(records.RecordError, match='its dataset is'):
+    records.read_manifest(tmp_path)
+
+
 @pytest.mark.parametrize('row', [{'step': 1}, {**ROW, 'extra': 2}])
 def test_unknown_and_missing_keys_raise(tmp_path, row):
   records.write_table(tmp_path, records.TIMING)
