@@ -320,6 +320,8 @@ def test_codes_of_other_weights_are_refused(run_dir, data_dir, tmp_path):
   result = call(run, data_dir)
   assert result.code == 1
   assert 'is of step 7, the weights are of step 8' in result.stderr
+  np.savez(path, **arrays | {'means': np.full_like(arrays['means'], np.inf)})
+  assert 'latents that are not finite' in call(run, data_dir).stderr
   path.write_bytes(b'x')
   assert 'is damaged' in call(run, data_dir).stderr
 
