@@ -382,7 +382,11 @@ def test_drawn_data_keep_their_factors(launch_train, tmp_path, monkeypatch):
   monkeypatch.setattr(pictures, 'NUM_VALUES', 5)
   run = tmp_path / 'run'
   result = launch_train(
-    run_dir=run, dataset='xy_squares', image_size=8, training_steps=3
+    run_dir=run,
+    dataset='xy_squares',
+    image_size=8,
+    training_steps=3,
+    eval_images=0,
   )
   assert result.code == 0, result.stderr
   manifest = records.read_manifest(run)

@@ -128,7 +128,8 @@ def test_a_name_that_older_runs_have_is_read_as_todays():
 
 def test_what_is_recorded_and_how_it_runs_tells_no_results_apart():
   watched = {'log_every': 7, 'eval_every': 7, 'eval_images': 7, 'threads': 7}
-  watched |= {'eval_scores': ('mig',), 'checkpoint_every': '7s', 'jit': 'on'}
+  watched |= {'eval_scores': ('mig',), 'checkpoint_every': '7s', 'jit': 'off'}
+  watched |= {'devices': 2}
   watched |= {'data_placement': 'host'}
   made = {'beta': 7.0, 'channels': (7,), 'seed': 7}
   settings = dataclasses.asdict(config.Config()) | watched | made
