@@ -138,9 +138,8 @@ def check_same(path: pathlib.Path, stored: Config, config: Config) -> None:
     RunError: they differ in more than devices, and a number of training steps
       that grew.
   """
-  may_differ = {'training_steps', 'devices'}
-  if config.devices != stored.devices:
-    may_differ.add('jit')  # Which depends on them.
+  may_differ = config_lib.moved(vars(stored), vars(config))
+  may_differ.add('training_steps')
   differing = [
     line
     for line in config_lib.differences(vars(stored), vars(config))

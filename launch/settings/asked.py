@@ -48,9 +48,8 @@ def make(
     and 'reduction' not in parts.settings('objective', objective)
   ):
     settings |= {'reduction': 'sum', 'beta': 1.0}  # Another, in nats.
-  devices = settings.get('devices', Config.devices)
-  if given.get('devices', devices) != devices:
-    settings['jit'] = Config.jit  # Which depends on them.
+  for name in config_lib.moved(settings, {**settings, **given}):
+    settings.pop(name, None)
   # Steps or epochs: what is said wins over all else.
   if {'training_steps', 'num_epochs'} <= given.keys():
     raise ConfigError('give one of --training_steps and --num_epochs')

@@ -845,17 +845,28 @@ def decided(config: Config, stored: Config | None) -> Config:
   """
   if stored is None:
     return config
-  undecided = dict(_UNDECIDED)
-  if config.devices != stored.devices:
-    del undecided['jit']  # Which depends on them.
+  anew = moved(vars(stored), vars(config))
   return dataclasses.replace(
     config,
     **{
       name: getattr(stored, name)
-      for name, value in undecided.items()
-      if getattr(config, name) == value
+      for name, undecided in _UNDECIDED.items()
+      if name not in anew and getattr(config, name) == undecided
     },
   )
+
+
+def moved(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:
+  """Returns the settings that another number of devices decides anew.
+
+  Args:
+    before: settings by name, which may be missing.
+    after: those that follow.
+  """
+  first, last = (
+    each.get('devices', Config.devices) for each in (before, after)
+  )
+  return set() if first == last else {'devices', 'jit'}
 
 
 def with_steps(config: Config, num_train: int) -> Config:
