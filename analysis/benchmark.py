@@ -106,7 +106,7 @@ def _draw(arguments: argparse.Namespace) -> Iterator[pathlib.Path]:
   folder = process.user_path(arguments.benchmark_dir)
   frame = records.read_table(folder, records.BENCHMARK)
   versions = set(frame.loc[frame['contestant'] == records.OURS, 'version'])
-  page = figures.STYLES[arguments.style].page('double')
+  page = figures.STYLES[arguments.style]['double']
   yield from figures.save(
     plot_benchmark(frame, page),
     process.user_path(arguments.output or folder / 'benchmark'),

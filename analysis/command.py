@@ -296,7 +296,7 @@ def add_style(result: Parser) -> None:
 
 def page(arguments: argparse.Namespace) -> figures.Page:
   """Returns what the figure is drawn for."""
-  return figures.STYLES[arguments.style].page(arguments.width)
+  return figures.STYLES[arguments.style][arguments.width]
 
 
 def title(arguments: argparse.Namespace, runs: frames.Runs) -> str:

@@ -248,7 +248,7 @@ def _draw(arguments: argparse.Namespace) -> Iterator[object]:
     [fit(scale_tril, direction, rate, steps) for direction in FITS]
   )
   stem = process.user_path(arguments.output)
-  page = figures.STYLES[arguments.style].page('single')
+  page = figures.STYLES[arguments.style]['single']
   plot = plot_density_fit(
     frame, scale_tril, 'Contours at 1 and 2 standard deviations', page
   )

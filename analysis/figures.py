@@ -14,8 +14,6 @@ import plotnine as gg
 
 from launch import records
 
-WIDTHS = ('single', 'double')
-
 
 class Page(NamedTuple):
   """A place that a figure is drawn for.
@@ -36,32 +34,25 @@ class Page(NamedTuple):
   pixels: int = 1
 
 
-class Style(NamedTuple):
-  """A venue: `Page`'s attributes, with the widths of one column and of both."""
-
-  single: float
-  double: float
-  height: float = 8.5
-  family: str = 'DejaVu Sans'
-  pixels: int = 1
-
-  def page(self, width: str) -> Page:
-    """Returns a page of one of `WIDTHS`."""
-    is_double = width == 'double'
-    inches = self.double if is_double else self.single
-    return Page(inches, is_double, self.height, self.family, self.pixels)
+def _pages(single: float, double: float, **look: Any) -> Mapping[str, Page]:
+  """A venue's pages, by the name of their width, which is in inches."""
+  return {
+    'single': Page(single, is_double=False, **look),
+    'double': Page(double, is_double=True, **look),
+  }
 
 
 # Of those with one column, `single` is half of it. Letters of 8 points in a
 # narrow figure are as large on a screen or wall as its width makes them.
-STYLES: Mapping[str, Style] = {
-  'paper': Style(3.35, 6.9),
-  'neurips': Style(2.7, 5.5, 8.0, 'STIXGeneral'),
-  'icml': Style(3.25, 6.75, 8.0, 'STIXGeneral'),
-  'poster': Style(3.0, 5.5, 8.0, pixels=3),
-  'slides': Style(2.7, 5.5, 3.0, pixels=2),
+STYLES: Mapping[str, Mapping[str, Page]] = {
+  'paper': _pages(3.35, 6.9),
+  'neurips': _pages(2.7, 5.5, height=8.0, family='STIXGeneral'),
+  'icml': _pages(3.25, 6.75, height=8.0, family='STIXGeneral'),
+  'poster': _pages(3.0, 5.5, height=8.0, pixels=3),
+  'slides': _pages(2.7, 5.5, height=3.0, pixels=2),
 }
-SINGLE_COLUMN, DOUBLE_COLUMN = map(STYLES['paper'].page, WIDTHS)
+WIDTHS = tuple(STYLES['paper'])
+SINGLE_COLUMN, DOUBLE_COLUMN = STYLES['paper'].values()
 
 FORMATS = ('png', 'pdf')
 DPI = 300

@@ -105,7 +105,7 @@ def test_a_style_has_its_widths_and_letters(run, style):
       'loss_curves', f'--run_dir={run}', f'--style={style}', f'--width={width}'
     )
     assert code == 0, stderr
-    page = figures.STYLES[style].page(width)
+    page = figures.STYLES[style][width]
     drawn, vectors = stdout.split()
     picture = png(drawn)
     assert picture.info['dpi'] == pytest.approx((300, 300), abs=0.1)
