@@ -59,9 +59,10 @@ def source() -> dict[str, Any]:
 def _cpu(entry: str) -> str:
   """Returns what Linux says of the first processor; nothing elsewhere."""
   try:
-    for line in pathlib.Path('/proc/cpuinfo').read_text().splitlines():
-      if line.startswith(entry):
-        return line.split(':', 1)[1].strip()
+    with open('/proc/cpuinfo', encoding='utf-8') as lines:
+      for line in lines:  # Of which Linux writes as many as are read.
+        if line.startswith(entry):
+          return line.split(':', 1)[1].strip()
   except OSError:
     pass
   return ''
