@@ -11,6 +11,7 @@ import math
 import os
 import pathlib
 import types
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -113,8 +114,8 @@ class RecordError(ValueError):
 # A run directory may come from anywhere, so that nothing read from it is used
 # before it is known to be what the code that takes it expects.
 
-# Larger examples than any, and few enough numbers for an int32.
-_MOST_VALUES = 2**31 - 1
+# Larger examples than any: a gigabyte each.
+_MOST_VALUES = 2**28
 
 
 def _is_text(value: Any) -> bool:
@@ -174,6 +175,10 @@ def _with(
   )
 
 
+def _is_splits(value: Any) -> bool:
+  return _each(_is_count)(value) and 'train' in value
+
+
 _SESSION = {
   'started': _is_text,
   'packages': _each(_is_text),
@@ -209,7 +214,7 @@ _MANIFEST = {
     version=_is_text,
     source=_is_text,
     shape=_is_shape,
-    num_images=_each(_is_count),
+    num_images=_is_splits,
     sha256=_each(_is_text),
   ),
 }
@@ -258,7 +263,7 @@ def _is_cell(column: str, text: str) -> bool:
   if _CONTENTS.get(column) == 'counts':
     return text.isascii() and text.isdigit() and len(text) < 19
   try:
-    return not text or not math.isnan(float(text))
+    return not text or math.isfinite(float(text))
   except ValueError:
     return False
 
@@ -358,13 +363,14 @@ def read_object(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _cell(value: Any) -> str:
-  if value is None or value != value:
+  is_number = isinstance(value, float | np.floating)
+  if value is None or (is_number and not math.isfinite(value)):
     return ''  # An empty cell is a number that does not exist.
   return str(value)
 
 
 def to_csv(lines: Iterable[Sequence[Any]]) -> str:
-  """Returns lines as CSV; None and NaN are numbers that do not exist."""
+  """Returns lines as CSV; what is None or not finite is an empty cell."""
   buffer = io.StringIO()
   writer = csv.writer(buffer, lineterminator='\n')
   writer.writerows([_cell(cell) for cell in line] for line in lines)
@@ -407,8 +413,8 @@ def append(run_dir: pathlib.Path, name: str, *rows: Mapping[str, Any]) -> None:
   Args:
     run_dir: the run.
     name: the table.
-    *rows: of each a value for each column; None or NaN for a number that does
-      not exist.
+    *rows: of each a value for each column; None, or what is not finite, for a
+      number that does not exist.
 
   Raises:
     ValueError: a key that is unknown or missing.
@@ -701,6 +707,23 @@ def _mismatch(name: str, arrays: Mapping[str, np.ndarray]) -> str | None:
   return None
 
 
+def _most_bytes(run_dir: str | os.PathLike) -> int:
+  """Returns more bytes than any file of arrays of a run unpacks to.
+
+  Each image has moments of its code, factors and principal components; and
+  what latents decode to is shown at places of each, and in grids.
+  """
+  count, latents, values = 0, 0, 0
+  with contextlib.suppress(RecordError):  # Where there is no run yet.
+    data = read_manifest(run_dir)['dataset']
+    latents = read_config(run_dir)['latent_size']
+    count, values = max(data['num_images'].values()), math.prod(data['shape'])
+  numbers = (
+    2**22 + count * (2 * latents + 256) + values * (512 * latents + 4096)
+  )
+  return min(8 * numbers, 2**33)
+
+
 def write_arrays(
   run_dir: pathlib.Path,
   name: str,
@@ -750,6 +773,10 @@ def read_arrays(
     )
   try:
     content = io.BytesIO(files.read_bytes(path))
+    with zipfile.ZipFile(content) as archive:
+      size = sum(member.file_size for member in archive.infolist())
+    if size > (most := _most_bytes(run_dir)):
+      raise ValueError(f'it unpacks to {size:,} bytes, {most:,} would be many')
     with np.load(content, allow_pickle=False) as arrays:
       found = {key: arrays[key] for key in arrays.files}
   except Exception as error:  # zipfile, zlib and NumPy raise many kinds.

@@ -5,6 +5,7 @@
 import contextlib
 import dataclasses
 import functools
+import math
 import os
 import pathlib
 import signal
@@ -236,12 +237,20 @@ class Run:
       `rate_parts` and `bounds`, which are measured when they are asked for.
 
     Raises:
-      RunError: a split that does not exist, or has too few images for an error.
+      RunError: a split that does not exist, or has too few images for an error,
+        or weights by which a result is not finite.
     """
     split, data = self.split(split)
-    evaluator = evaluation.Evaluator(
-      self.model, has_elbo=self.manifest['has_elbo']
-    )
+    has_elbo = self.manifest['has_elbo']
+    evaluator = evaluation.Evaluator(self.model, has_elbo=has_elbo)
+    result = evaluator(data.examples, self.config.binarize, self.config.seed)
+    name = 'elbo' if has_elbo else 'squared_error'
+    value = getattr(result, name).value
+    if not math.isfinite(value):
+      raise opening.RunError(
+        f'{self.path}: by its weights after step {self.step:,} the {name} of '
+        f'the {split} split is {value}'
+      )
     return metrics.Evaluated(
       self.config,
       self.manifest,
@@ -249,7 +258,7 @@ class Run:
       self.model,
       split,
       data,
-      evaluator(data.examples, self.config.binarize, self.config.seed),
+      result,
       num_importance_samples,
       *([progress] if progress else []),
     )
@@ -414,11 +423,10 @@ def load(
   path = pathlib.Path(run_dir)
   manifest, (step, tensors) = _read_weights(path, warn)
   config = config_lib.load(path / records.CONFIG)
-  model = build.model(config, tuple(manifest['dataset']['shape']))
-  variables = build.named_variables(model=model)
-  build.assign(
-    variables, {k: v for k, v in tensors.items() if k.startswith('model/')}
-  )
+  tensors = {k: v for k, v in tensors.items() if k.startswith('model/')}
+  shape = tuple(manifest['dataset']['shape'])
+  model = build.model(config, shape, tensors=tensors)
+  build.assign(build.named_variables(model=model), tensors)
   data_dir = process.default_data_dir() if data_dir is None else data_dir
   return Run(path, config, manifest, step, model, data_dir)
 

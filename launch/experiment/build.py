@@ -35,10 +35,32 @@ from vae.metrics import evaluation
 _MOST_NUMBERS = 2**31 - 1
 
 
+class _Stored(networks.Zeros):
+  """Makes weights that are assigned next, of the shapes of a checkpoint alone.
+
+  Others are of another model, and may be larger than the memory.
+  """
+
+  def __init__(self, tensors: Mapping[str, np.ndarray]):
+    super().__init__()
+    self._shapes = {array.shape for array in tensors.values()}
+
+  def _draw(
+    self, shape: Sequence[int], inputs: int, outputs: int, dtype: tf.DType
+  ) -> tf.Tensor:
+    if tuple(shape) not in self._shapes:
+      raise checkpoints.CheckpointError(
+        'the checkpoint is of another model: it has no weights of the shape '
+        f'{tuple(shape)}'
+      )
+    return super()._draw(shape, inputs, outputs, dtype)
+
+
 def model(
   config: Config,
   data_shape: Sequence[int],
   mean_image: np.ndarray | None = None,
+  tensors: Mapping[str, np.ndarray] | None = None,
 ) -> models.VAE:
   """Makes the model of a config, with its variables.
 
@@ -47,12 +69,17 @@ def model(
     data_shape: the shape of one example, [H, W, C] or [F].
     mean_image: mean of the training images in [0, 1], [H, W, C], from which
       `--output_bias=data_mean` starts; not needed where a checkpoint follows.
+    tensors: of a checkpoint that `assign` is called with next, so that no
+      weights are drawn; None for a model that is to be trained.
 
   Raises:
     ConfigError: data that do not fit a network, `--kl=exact` where no closed
       form is known, or a model that does not fit into memory.
+    CheckpointError: tensors of another model.
   """
   w_init = networks.Initializer(config.init, config.seed)
+  if tensors is not None:
+    w_init = _Stored(tensors)
   try:
     return _model(config, data_shape, mean_image, w_init)
   except (MemoryError, tf.errors.ResourceExhaustedError) as error:

@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import io
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -132,7 +133,9 @@ def _latents(
     rates = {
       int(row['latent']): float(row['rate_nats'])
       for row in records.read_rows(run.path, records.RATE_PER_LATENT)
-      if int(row['step']) == run.step and row['split'] == split
+      if int(row['step']) == run.step
+      and row['split'] == split
+      and row['rate_nats']
     }
     if len(rates) != means.shape[1]:
       raise records.RecordError(
@@ -236,10 +239,10 @@ def _numbers(run: runs.Run, split: str) -> list[str]:
   lines = [
     f'{name} {found[f"{name}_nats"]:.2f} ± {errors[f"{name}_nats"]:.2f}'
     for name in ('elbo', 'distortion', 'rate')
-    if f'{name}_nats' in found
+    if math.isfinite(found.get(f'{name}_nats', math.nan))
   ]
   unit = 'nats per image'
-  if not lines and 'squared_error' in found:
+  if not lines and math.isfinite(found.get('squared_error', math.nan)):
     value, error = found['squared_error'], errors['squared_error']
     lines, unit = [f'squared error {value:.5f} ± {error:.5f}'], 'per pixel'
   if lines:

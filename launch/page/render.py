@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from launch import records
+
 _FOLDER = pathlib.Path(__file__).parent
 
 
@@ -26,7 +28,17 @@ def page(content: Mapping[str, Any], library: str, origin: str) -> bytes:
     content: from `content.read`, with the decoder as `model`.
     library: the source of TensorFlow.js.
     origin: what wrote it.
+
+  Raises:
+    RecordError: the run holds a number that is not finite, which JSON has none.
   """
+  try:
+    # No text of a run can end the element.
+    shown = json.dumps(content, allow_nan=False).replace('<', '\\u003c')
+  except ValueError as error:
+    raise records.RecordError(
+      f'{content["name"]} holds numbers that are not finite'
+    ) from error
   # Browsers would ask for the map that its last line names.
   library = library.partition('//# sourceMappingURL')[0]
   style, script = (
@@ -46,8 +58,7 @@ def page(content: Mapping[str, Any], library: str, origin: str) -> bytes:
     'style': style,
     'library': library,
     'script': script,
-    # No text of a run can end the element.
-    'content': json.dumps(content).replace('<', '\\u003c'),
+    'content': shown,
   }
   template = (_FOLDER / 'page.html').read_text()
   return re.sub(r'%(\w+)%', lambda found: parts[found[1]], template).encode(

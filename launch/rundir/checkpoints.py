@@ -80,7 +80,8 @@ def load(path: str | os.PathLike) -> tuple[int, dict[str, np.ndarray]]:
     The step and every tensor by name.
 
   Raises:
-    CheckpointError: a file that cannot be read, or whose digest differs.
+    CheckpointError: a file that cannot be read, whose digest differs, or that
+      holds what no run saves: weights that are not finite.
   """
   try:
     files.check_regular(path)
@@ -95,6 +96,9 @@ def load(path: str | os.PathLike) -> tuple[int, dict[str, np.ndarray]]:
     raise CheckpointError(f'{path} is damaged: {error!r:.200}') from error
   if _digest(step, tensors) != expected:
     raise CheckpointError(f'{path} is damaged: its digest differs')
+  for name, array in tensors.items():
+    if not np.isfinite(array).all():
+      raise CheckpointError(f'{path} is damaged: {name!r:.100} is not finite')
   return step, tensors
 
 

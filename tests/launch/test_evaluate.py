@@ -6,7 +6,7 @@ import pytest
 
 from launch import evaluate, records, runs
 from launch.experiment import metrics
-from launch.rundir import checkpoints
+from launch.rundir import checkpoints, contents
 from launch.settings import config
 from tests.launch import conftest
 from vae.metrics import aggregate, evaluation, importance
@@ -350,6 +350,29 @@ def test_going_on_keeps_what_was_measured_in_between(
   assert 'elbo_nats' in set(frame[frame['step'] == 220]['metric'])
 
 
+@pytest.mark.parametrize(
+  ('owner', 'name'), [(runs.Run, 'evaluate'), (metrics, 'record')]
+)
+def test_a_run_that_takes_the_place_meanwhile_gets_no_results_of_the_old(
+  launch_evaluate, run_dir, trained, monkeypatch, owner, name
+):
+  call = getattr(owner, name)
+
+  def overtaken(*arguments, **options):
+    found = call(*arguments, **options)
+    contents.clear(run_dir)  # As --overwrite does.
+    shutil.copytree(trained / 'grey', run_dir, dirs_exist_ok=True)
+    return found
+
+  monkeypatch.setattr(owner, name, overtaken)
+  result = launch_evaluate(f'--run_dir={run_dir}', '--num_importance_samples=0')
+  assert_one_line_error(result, 'holds another run than when it was read')
+  for path in (trained / 'grey').rglob('*.*'):
+    if path.is_file():
+      own = run_dir / path.relative_to(trained / 'grey')
+      assert own.read_bytes() == path.read_bytes(), path
+
+
 def test_a_checkpoint_of_another_model_is_refused(launch_evaluate, run_dir):
   settings = records.read_config(run_dir)
   (run_dir / records.CONFIG).write_text(
@@ -358,6 +381,30 @@ def test_a_checkpoint_of_another_model_is_refused(launch_evaluate, run_dir):
   assert_one_line_error(
     launch_evaluate(f'--run_dir={run_dir}'), 'is of another model'
   )
+
+
+@pytest.mark.parametrize(
+  ('factor', 'words'),
+  [
+    (np.nan, 'every checkpoint in'),
+    (1e30, 'by its weights after step 200 the elbo of the test split is '),
+  ],
+)
+def test_weights_that_give_no_numbers_are_one_line_and_no_results(
+  launch_evaluate, run_dir, factor, words
+):
+  before = (run_dir / records.EVAL).read_bytes()
+  for path in checkpoints.paths(run_dir):
+    step, tensors = checkpoints.load(path)
+    tensors = {
+      name: array * factor if name.startswith('model/') else array
+      for name, array in tensors.items()
+    }
+    checkpoints.save(run_dir, step, tensors)
+  result = launch_evaluate(f'--run_dir={run_dir}')
+  assert_one_line_error(result, words)
+  assert 'elbo' not in result.stdout
+  assert (run_dir / records.EVAL).read_bytes() == before
 
 
 # -- Words --------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The page to look at a run with, in a real browser."""
 
 import json
+import math
 import pathlib
 import re
 import shutil
@@ -14,7 +15,7 @@ import tensorflow as tf
 
 from launch import explore, records, runs
 from launch.experiment import build, signatures
-from launch.page import content, graph, library
+from launch.page import content, graph, library, render
 from launch.rundir import contents
 from launch.settings import config as config_lib
 from launch.settings import parts
@@ -324,6 +325,27 @@ def test_codes_of_other_weights_are_refused(run_dir, data_dir, tmp_path):
   assert 'latents that are not finite' in call(run, data_dir).stderr
   path.write_bytes(b'x')
   assert 'is damaged' in call(run, data_dir).stderr
+
+
+def test_a_page_shows_no_number_that_does_not_exist(
+  run_dir, data_dir, tmp_path
+):
+  run = tmp_path / 'run'
+  shutil.copytree(run_dir, run)
+  rows = records.read_rows(run, records.EVAL)
+  for row in rows:
+    if row['metric'] != 'rate_nats':
+      row['value'] = ''
+  records.write_table(run, records.EVAL, rows)
+  numbers = content.read(runs.load(run, data_dir))['numbers']
+  assert len(numbers) == 2 and numbers[0].startswith('rate ')
+  rows = records.read_rows(run, records.RATE_PER_LATENT)
+  rows[-1]['rate_nats'] = ''
+  records.write_table(run, records.RATE_PER_LATENT, rows)
+  with pytest.raises(records.RecordError, match='has no rows of step'):
+    content.read(runs.load(run, data_dir))
+  with pytest.raises(records.RecordError, match='a holds numbers that are no'):
+    render.page({'name': 'a', 'values': [math.inf]}, '', '')
 
 
 def test_a_link_is_not_written_through(run_dir, data_dir, tmp_path):

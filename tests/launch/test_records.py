@@ -59,8 +59,21 @@ def test_float32_comes_back_exactly(tmp_path):
 
 
 @pytest.mark.parametrize(
+  'value', [None, np.nan, np.inf, -np.inf, np.float32(np.inf)]
+)
+def test_a_number_that_does_not_exist_is_an_empty_cell(tmp_path, value):
+  records.write_table(tmp_path, records.TIMING)
+  records.append(tmp_path, records.TIMING, {'step': 1, 'seconds': value})
+  rows = records.read_rows(tmp_path, records.TIMING)
+  assert rows == [{'step': '1', 'seconds': ''}]
+
+
+@pytest.mark.parametrize(
   'entry',
   [
+    {'num_images': {}},
+    {'num_images': {'test': 9}},
+    {'shape': [46340, 46340, 1]},
     {'cut': 'x'},
     {'pixels': 5},
     {'label_names': [3]},
@@ -100,8 +113,12 @@ def test_a_half_written_row_is_left_out(tmp_path):
 
 @pytest.mark.parametrize(
   'content',
-  [b'', b'a,b\n', b'step,seconds\n1\n', b'step,seconds\n1,x\n', b'\xff'],
-)
+  [
+    b'', b'a,b\n', b'step,seconds\n1\n', b'step,seconds\n1,x\n', b'\xff',
+    b'step,seconds\n1,nan\n', b'step,seconds\n1,-inf\n',
+    b'step,seconds\n1,1e999\n',
+  ],
+)  # fmt: skip
 def test_damaged_tables_are_refused(tmp_path, content):
   (tmp_path / records.TIMING).write_bytes(content)
   with pytest.raises(records.RecordError, match=r'timing\.csv'):
@@ -215,6 +232,20 @@ def test_the_newest_run_is_the_one_started_last(tmp_path):
   assert records.newest_run(tmp_path).name == 'a'
   with pytest.raises(records.RecordError, match='no runs under'):
     records.newest_run(tmp_path / 'none')
+
+
+def test_arrays_that_unpack_to_more_than_a_run_has_are_refused(tmp_path):
+  records.write_manifest(tmp_path, MANIFEST)
+  settings = {'beta': 1, 'latent_size': 2, 'reduction': 'sum', 'seed': 0}
+  records.write_object(tmp_path / records.CONFIG, settings)
+  (tmp_path / 'arrays').mkdir()
+  path = tmp_path / 'arrays' / 'x.npz'
+  np.savez_compressed(path, step=3, y=np.zeros(2**24, 'i1'))
+  assert records.read_arrays(tmp_path, 'x')['y'].shape == (2**24,)
+  np.savez_compressed(path, step=3, y=np.zeros(2**27, 'i1'))
+  assert path.stat().st_size < 2**18
+  with pytest.raises(records.RecordError, match='damaged: it unpacks to 134,2'):
+    records.read_arrays(tmp_path, 'x')
 
 
 ARRAYS = {

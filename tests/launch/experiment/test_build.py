@@ -6,6 +6,7 @@ import sonnet as snt
 import tensorflow as tf
 
 from launch.experiment import build, programs
+from launch.rundir import checkpoints
 from launch.settings import config as config_lib
 from launch.settings import parts, presets
 from launch.settings.config import Config
@@ -42,6 +43,20 @@ def test_parts_that_do_not_go_together_are_refused(settings, message):
   with pytest.raises(config_lib.ConfigError) as error:
     build.model(Config(**SMALL, **settings), SHAPE)
   assert message in str(error.value)
+
+
+def test_weights_of_no_checkpoint_are_not_made():
+  variables = build.named_variables(model=build.model(Config(**SMALL), SHAPE))
+  tensors = build.values(variables)
+  same = build.model(Config(**SMALL), SHAPE, tensors=tensors)
+  build.assign(build.named_variables(model=same), tensors)
+  # Terabytes.
+  for settings, shape in (
+    ({}, (2**20,)),
+    ({'hidden_sizes': (4, 2**20, 2**20)}, SHAPE),
+  ):
+    with pytest.raises(checkpoints.CheckpointError, match='of another model'):
+      build.model(Config(**SMALL | settings), shape, tensors=tensors)
 
 
 def test_a_rate_without_a_closed_form_is_refused_before_training():

@@ -4,6 +4,7 @@ import scipy.stats
 
 from launch import records, runs
 from launch.experiment import pictures
+from tests.launch import test_records
 
 
 @pytest.mark.parametrize('size', [(5, 5, 1), (30, 30, 3)])
@@ -39,6 +40,26 @@ def test_few_examples_or_equal_ones_have_components_too(rows, columns):
   )
   equal = np.full([rows, columns], 7, np.uint8)
   assert not pictures.principal_components(equal).any()
+
+
+@pytest.mark.parametrize('latents', [1, 2, 1000])
+@pytest.mark.parametrize('shape', [[3], [28, 28, 1], [128, 128, 3]])
+def test_no_run_unpacks_to_half_of_what_is_refused(tmp_path, shape, latents):
+  count, values = 100_000, np.prod(shape)
+  data = test_records.MANIFEST['dataset'] | {
+    'shape': shape,
+    'num_images': {'train': 1, 'test': count},
+  }
+  records.write_manifest(tmp_path, test_records.MANIFEST | {'dataset': data})
+  settings = {'beta': 1, 'reduction': 'sum', 'seed': 0, 'latent_size': latents}
+  records.write_object(tmp_path / records.CONFIG, settings)
+  half = min(records._most_bytes(tmp_path) / 2, 2**32)
+  bytes_each, shown = 2 if len(shape) == 3 else 4, len(records.SHOWN)
+  grid = max(pictures.GRID_SIZE, pictures.MANIFOLD_SIZE) ** 2
+  moved = 2 * pictures.NUM_TRAVERSED * latents * pictures.GRID_SIZE
+  codes = count * (2 * latents + pictures.NUM_COMPONENTS + 20)
+  for numbers in (grid * values * shown, moved * values * shown, codes):
+    assert min(numbers * bytes_each, 2**32) <= half
 
 
 def test_quantiles_are_those_of_the_mixture_over_images():

@@ -67,3 +67,11 @@ def test_all_damaged_is_an_error_that_deletes_nothing(tmp_path):
     checkpoints.load_newest(tmp_path, lambda line: None)
   assert path.exists()
   assert checkpoints.load_newest(tmp_path / 'empty', print) is None
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused_by_name(tmp_path, value):
+  array = np.array([1.0, value], np.float32)
+  path = checkpoints.save(tmp_path, 5, TENSORS | {'model/b': array})
+  with pytest.raises(checkpoints.CheckpointError, match="'model/b' is not fin"):
+    checkpoints.load(path)
