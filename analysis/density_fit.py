@@ -24,6 +24,9 @@ FITS = {'reverse': 'q by KL(q‖p)', 'forward': 'q by KL(p‖q)'}
 
 _MOST_STEPS = 100_000
 
+# Parameters of p, beyond which its moments would leave what floats resolve.
+_LARGEST = 1e6
+
 # A fitted variance further than this from the closed form gets a warning.
 _TOLERANCE = 0.01
 
@@ -229,8 +232,8 @@ def _draw(arguments: argparse.Namespace) -> Iterator[object]:
   rate, steps = arguments.fit_learning_rate, arguments.fit_steps
   for is_right, problem in (
     (
-      len(parameters) == 3 and all(map(math.isfinite, parameters)),
-      '--scale_tril: must be three finite numbers',
+      len(parameters) == 3 and all(abs(x) <= _LARGEST for x in parameters),
+      f'--scale_tril: must be three numbers from -{_LARGEST:g} to {_LARGEST:g}',
     ),
     (
       0 < rate < math.inf,

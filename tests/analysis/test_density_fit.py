@@ -227,12 +227,14 @@ def test_a_fit_that_has_not_converged_says_so(tmp_path):
 @pytest.mark.parametrize(
   'argument, problem',
   [
-    ('--scale_tril=1,2', 'must be three finite numbers'),
-    ('--scale_tril=1,2,3,4', 'must be three finite numbers'),
+    ('--scale_tril=1,2', 'must be three numbers from'),
+    ('--scale_tril=1,2,3,4', 'must be three numbers from'),
     ('--scale_tril=', 'scale_tril'),
     ('--scale_tril=1,2,x', 'scale_tril'),
-    ('--scale_tril=1,2,nan', 'must be three finite numbers'),
-    ('--scale_tril=1,2,1e30', 'nearer to zero'),
+    ('--scale_tril=1,2,nan', 'must be three numbers from'),
+    ('--scale_tril=1,2,1e30', 'must be three numbers from'),
+    ('--scale_tril=1,2,1e6', 'nearer to zero'),
+    ('--scale_tril=-1e6,1e6,-1e6', 'nearer to zero'),
     ('--fit_learning_rate=0', 'must be finite and greater than 0'),
     ('--fit_learning_rate=nan', 'must be finite and greater than 0'),
     ('--fit_learning_rate=inf', 'must be finite and greater than 0'),
