@@ -16,7 +16,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from launch import records
+from launch import process, records
 from launch.settings import parts, scores
 
 # Of a float32, in which the numbers of a model are kept.
@@ -789,7 +789,8 @@ def from_dict(settings: Mapping[str, Any], where: str) -> Config:
   """
   names = {field.name for field in fields()}
   if unknown := sorted(settings.keys() - names):
-    raise ConfigError(f'{where}: unknown settings {", ".join(unknown)}')
+    line = f'{where}: unknown settings {", ".join(unknown)}'
+    raise ConfigError(process.printable(line))
   values: dict[str, Any] = {**OLDER} | {
     name: tuple(value) if isinstance(value, list) else value
     for name, value in settings.items()
@@ -802,7 +803,7 @@ def from_dict(settings: Mapping[str, Any], where: str) -> Config:
   try:
     return Config(**values)
   except ConfigError as error:
-    raise ConfigError(f'{where}: {error}') from error
+    raise ConfigError(process.printable(f'{where}: {error}')) from error
 
 
 def load(path: str | os.PathLike) -> Config:

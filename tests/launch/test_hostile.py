@@ -206,6 +206,25 @@ def test_repeating(original, data_dir, data):
     )
 
 
+@hypothesis.settings(max_examples=60)
+@hypothesis.given(data=st.data())
+def test_loading_in_python(original, data_dir, data):
+  with damaged_copy(original, data) as run:
+    try:
+      loaded = runs.load(run, data_dir, warn=lambda line: None)
+      assert repr(loaded).isprintable()
+      for name in ('train', 'terms', 'eval', 'rate_per_latent', 'scores'):
+        assert getattr(loaded, name) is not None
+      assert len(loaded.sample(2)) == 2 and loaded.dataset.splits
+    except (
+      records.RecordError,
+      runs.ConfigError,
+      runs.DatasetError,
+      checkpoints.CheckpointError,
+    ) as error:
+      assert str(error).isprintable()
+
+
 @hypothesis.settings(max_examples=150)
 @hypothesis.given(data=st.data())
 def test_comparing(original, data):

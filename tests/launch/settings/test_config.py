@@ -57,6 +57,13 @@ def test_unknown_settings_are_named_and_missing_ones_are_defaults():
   assert config.from_dict(settings, 'x') == config.Config(seed=5)
 
 
+@pytest.mark.parametrize('settings', [{'kl': '\x1b[2J\n'}, {'\x1b[2J\n': 1}])
+def test_what_a_file_holds_cannot_steer_the_terminal(settings):
+  with pytest.raises(config.ConfigError) as error:
+    config.from_dict(settings, 'x')
+  assert str(error.value).isprintable()
+
+
 @pytest.mark.parametrize('name', presets.PRESETS)
 def test_every_preset_is_a_config(name):
   settings = dict(presets.PRESETS[name].settings)
