@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
+import threadpoolctl
 
 from vae.metrics import disentanglement
 
@@ -157,6 +158,9 @@ def measure(name: str, of: Drawn) -> Reading | str:
     of: the rows.
   """
   try:
-    return MEASURES[name](of)
+    # The work is shared between processes: more threads than cores wait for
+    # each other, and burn as much time again.
+    with threadpoolctl.threadpool_limits(1):
+      return MEASURES[name](of)
   except ValueError as error:
     return str(error)

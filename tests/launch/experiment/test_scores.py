@@ -2,6 +2,7 @@ import contextlib
 
 import numpy as np
 import pytest
+import threadpoolctl
 
 from launch import records
 from launch.experiment import measures, scores
@@ -240,6 +241,21 @@ def test_processes_measure_what_one_does(record):
     shared, _ = record(names, of, pool=pool)
   np.testing.assert_array_equal(alone['value'], shared['value'])
   np.testing.assert_array_equal(alone['floor'], shared['floor'])
+
+
+def test_a_process_measures_on_one_thread(monkeypatch):
+  # Else processes that share the cores wait for each other, and the last digits
+  # depend on the number of cores.
+  seen = []
+
+  def measure(of):
+    del of
+    seen.extend(pool['num_threads'] for pool in threadpoolctl.threadpool_info())
+
+  monkeypatch.setattr(measures, 'MEASURES', {'sap': measure})
+  with threadpoolctl.threadpool_limits(2):
+    measures.measure('sap', measures.Drawn(*draw(), 0, np.random.default_rng()))
+  assert set(seen) == {1}
 
 
 def test_a_score_that_cannot_be_measured_stops_no_other(record):
