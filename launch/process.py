@@ -21,6 +21,11 @@ def command_line() -> str:
   return shlex.join(['python', '-m', module, *sys.argv[1:]])
 
 
+def counted(number: int, noun: str) -> str:
+  """Returns how many there are of what has a regular plural: '1 run'."""
+  return f'{number:,} {noun}{"" if number == 1 else "s"}'
+
+
 def printable(text: str) -> str:
   """Returns text on one line that does not steer a terminal."""
   return ''.join(c if c.isprintable() else repr(c)[1:-1] for c in text)

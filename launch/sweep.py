@@ -136,9 +136,15 @@ def main() -> int:
     for planned in plan.runs:
       print(planned.name)
     programs = {config_lib.compiled_settings(run.config) for run in plan.runs}
+    at_once = f'this machine trains {len(executors.core_groups(threads))}'
+    who = {
+      'local': f'{at_once} at a time',
+      'ray': 'Ray trains as many at a time as its nodes have cores for',
+      'slurm': 'SLURM gets a job for each run',
+    }
     print(
-      f'{len(plan.runs)} runs, {len(programs)} programs; this machine trains '
-      f'{len(executors.core_groups(threads))} at a time'
+      f'{process.counted(len(plan.runs), "run")}, '
+      f'{process.counted(len(programs), "program")}; {who[_EXECUTOR.value]}'
     )
     return 0
   executor = _executor()

@@ -254,6 +254,10 @@ def beta_tc(
   return terms.Loss(loss, elbo_terms, measured)
 
 
+# How many times the weight off it that of the diagonal is, by default.
+_DIAGONAL_I, _DIAGONAL_II = 10.0, 1.0
+
+
 def _dip(
   model: models.VAE,
   batch: terms.Batch,
@@ -274,7 +278,11 @@ def _dip(
   return terms.Loss(loss, elbo_terms, {'penalty_nats': penalty})
 
 
-@terms.objective(rate_weight='beta', needs=('rate', 'marginals'))
+@terms.objective(
+  rate_weight='beta',
+  needs=('rate', 'marginals'),
+  multiples={'dip_diagonal_weight': (_DIAGONAL_I, 'dip_weight')},
+)
 def dip_i(
   model: models.VAE,
   batch: terms.Batch,
@@ -302,11 +310,15 @@ def dip_i(
     kl: 'exact' or 'monte_carlo'.
   """
   if dip_diagonal_weight is None:
-    dip_diagonal_weight = 10.0 * dip_weight
+    dip_diagonal_weight = _DIAGONAL_I * dip_weight
   return _dip(model, batch, beta, dip_weight, dip_diagonal_weight, kl, False)
 
 
-@terms.objective(rate_weight='beta', needs=('rate', 'marginals'))
+@terms.objective(
+  rate_weight='beta',
+  needs=('rate', 'marginals'),
+  multiples={'dip_diagonal_weight': (_DIAGONAL_II, 'dip_weight')},
+)
 def dip_ii(
   model: models.VAE,
   batch: terms.Batch,
@@ -329,7 +341,7 @@ def dip_ii(
     kl: 'exact' or 'monte_carlo'.
   """
   if dip_diagonal_weight is None:
-    dip_diagonal_weight = dip_weight
+    dip_diagonal_weight = _DIAGONAL_II * dip_weight
   return _dip(model, batch, beta, dip_weight, dip_diagonal_weight, kl, True)
 
 
@@ -486,8 +498,7 @@ class Factor(snt.Module):
 
 def _permuted(latents: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
   """Latents [B, L], each of which is permuted over the batch by itself."""
-  order = tf.argsort(randomness.uniform(key, tf.shape(latents)), axis=0)
-  columns = tf.gather(
-    tf.transpose(latents), tf.transpose(order), axis=1, batch_dims=1
-  )
+  draws = randomness.uniform(key, tf.shape(latents))
+  order = tf.argsort(tf.transpose(draws))  # Of each latent, [L, B].
+  columns = tf.gather(tf.transpose(latents), order, axis=1, batch_dims=1)
   return tf.transpose(columns)

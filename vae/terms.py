@@ -101,10 +101,13 @@ class Traits(NamedTuple):
       distortion in nats), 'density' (log p(x|z) is that of the targets),
       'marginals' (of the posterior, one for each latent), or 'code' (a
       posterior without noise).
+    multiples: of weights that may be left out: how many times which other
+      weight each then is.
   """
 
   rate_weight: str = 'other'
   needs: tuple[str, ...] = ()
+  multiples: Mapping[str, tuple[float, str]] = types.MappingProxyType({})
 
 
 def objective(**traits: Any) -> Callable[[Function], Function]:

@@ -267,8 +267,8 @@ def properties(config: Config, examples: batches.Examples) -> Properties:
       f'{levels}: the Bernoulli log-likelihood is a negative cross-entropy, no '
       'log-density of the image'
     )
-  weight = terms.traits_of(_find(config, 'objective')).rate_weight
-  effective_beta = None
+  traits = terms.traits_of(_find(config, 'objective'))
+  weight, effective_beta = traits.rate_weight, None
   if has_elbo and weight == 'beta':
     effective_beta = terms.effective_beta(
       config.beta,
@@ -283,7 +283,12 @@ def properties(config: Config, examples: batches.Examples) -> Properties:
     density_of is not None and not (density_of == 'binary' and is_grey),
     'beta' in config.weights,
     targets,
-    {name: getattr(config, name) for name in config.weights},
+    {name: getattr(config, name) for name in config.weights}
+    | {
+      name: times * getattr(config, other)
+      for name, (times, other) in traits.multiples.items()
+      if name not in config.weights
+    },
     effective_beta,
   )
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from launch import records
 from launch.settings import config as config_lib
-from launch.settings import parts
 from launch.settings.config import Config
 from vae.metrics import evaluation
 
@@ -47,8 +46,8 @@ def facts(config: Config, manifest: Mapping[str, Any]) -> dict[str, str]:
     beta = 'none: an autoencoder has no rate for it to weigh'
   elif manifest['effective_beta'] is None and manifest['takes_beta']:
     beta = (
-      f'{config.beta:g}, as --objective={config.objective} uses it: no '
-      'effective beta'
+      f'{config.beta:g}, which weighs another term than the rate in '
+      f'--objective={config.objective}: no effective beta'
     )
   elif manifest['effective_beta'] is None:
     beta = f'none: --objective={config.objective} does not take it'
@@ -61,10 +60,8 @@ def facts(config: Config, manifest: Mapping[str, Any]) -> dict[str, str]:
   if rising := _schedule(config, 'beta'):
     beta += f';{rising}'
   weights = ', '.join(
-    f'{name} {getattr(config, name):g}{_schedule(config, name)}'
-    if name in config.weights
-    else f'{name} at its default'
-    for name in parts.weights(config.objective)
+    f'{name} {value:g}{_schedule(config, name)}'
+    for name, value in manifest['weights'].items()
     if name != 'beta'
   )
   counted_parameters = dict(manifest['num_parameters'])
@@ -82,11 +79,10 @@ def facts(config: Config, manifest: Mapping[str, Any]) -> dict[str, str]:
     'beta': beta,
   }
   if weights:
-    found['weights'] = f'{weights}, as --objective={config.objective} uses them'
+    found['weights'] = f'{weights}, in --objective={config.objective}'
   number = f'{config.devices} × ' if config.devices > 1 else ''
-  found['device'] = (
-    f'{number}{device["name"]}, {config.threads} threads, XLA {config.jit}'
-  )
+  threads = f'{config.threads} thread{"s" if config.threads > 1 else ""}'
+  found['device'] = f'{number}{device["name"]}, {threads}, XLA {config.jit}'
   if config.precision != 'float32':
     found['device'] += (
       f', layers trained in {config.precision}, evaluated in float32'

@@ -185,8 +185,8 @@ def train_all(
     table = SweepTable(folder, settings, ended)
     finished = len(plan.runs) - len(tasks)
     print(
-      f'sweep    {folder}: {len(plan.runs)} runs'
-      + (f', of which {finished} are finished' if finished else ''),
+      f'sweep    {folder}: {process.counted(len(plan.runs), "run")}'
+      + (f', {finished} finished before' if finished else ''),
       flush=True,
     )
     values = {planned.name: planned.values for planned in plan.runs}

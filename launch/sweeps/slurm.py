@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from launch import records
+from launch import process, records
 from launch.sweeps import executors, worker
 from launch.sweeps.executors import ExecutorError
 from launch.sweeps.worker import Outcome, RunTask
@@ -243,12 +243,14 @@ def executor(options: Mapping[str, Any]) -> executors.Executor:
     jobs = _Jobs(tasks[0].path.parent / 'slurm')
     if queued := [task.name for task in tasks if task.name in jobs.queue]:
       numbers = jobs.numbers(queued)
-      print(f'slurm    job {numbers}: {len(queued)} runs, submitted before')
+      runs = process.counted(len(queued), 'run')
+      print(f'slurm    job {numbers}: {runs}, submitted before')
     new = [task for task in tasks if not jobs.has(task)]
     for start in range(0, len(new), _MAX_JOBS):
       part = new[start : start + _MAX_JOBS]
       number = jobs.submit(part, threads, options)
-      print(f'slurm    job {number}: {len(part)} runs submitted', flush=True)
+      runs = process.counted(len(part), 'run')
+      print(f'slurm    job {number}: {runs} submitted', flush=True)
     yield from _wait(jobs, {task.name for task in tasks}, is_stopping)
 
   return execute
@@ -290,6 +292,7 @@ def _wait(
     time.sleep(executors.SECONDS)
   if numbers := jobs.numbers(sorted(waiting)):
     print(
-      f'slurm    job {numbers}: {len(waiting)} runs go on without this '
-      f'command. To save and end them:\nscancel {numbers}'
+      f'slurm    job {numbers}: left to SLURM, with '
+      f'{process.counted(len(waiting), "run")}. To save and end:\n'
+      f'scancel {numbers}'
     )

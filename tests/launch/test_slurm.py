@@ -100,7 +100,7 @@ def test_what_ended_while_nobody_waited_is_told_once(nodes, start, tmp_path):
     assert words in asked
   wait_until(lambda: not nodes.queue())
   output = end(start(*arguments), code=1)
-  assert '2 runs, of which 1 are finished' in output
+  assert '2 runs, 1 finished before' in output
   assert 'submitted' not in output
   assert 'beta=1e+30 failed: ' in output
   assert {name: row['status'] for name, row in rows(folder).items()} == {
@@ -110,7 +110,7 @@ def test_what_ended_while_nobody_waited_is_told_once(nodes, start, tmp_path):
   assert 'at step' in rows(folder)['beta=1e+30']['error']
   # As everywhere, a sweep that is started again tries it again.
   process = start(*arguments)
-  assert read_until('slurm ', process).endswith(': 1 runs submitted\n')
+  assert read_until('slurm ', process).endswith(': 1 run submitted\n')
   process.kill()
   process.communicate()
   nodes.call('scancel', *nodes.queue())
@@ -126,13 +126,13 @@ def test_jobs_outlive_the_command_and_their_processes(
   output = end(process, code=130)
   before = nodes.queue()
   job = before[0].split('_')[0]
-  assert f'job {job}: 2 runs go on without this command' in output
+  assert f'job {job}: left to SLURM, with 2 runs.' in output
   assert f'\nscancel {job}\n' in output
   assert 'To go on:\npython -m launch.sweep' in output
   os.kill(trainer(folder), signal.SIGKILL)
   output = end(start('--seed=0,1', *LONG))
   assert f'slurm    job {job}: ' in output
-  assert 'runs submitted' not in output
+  assert ' submitted\n' not in output
   assert '2 of 2 ended' in output
   assert [row['status'] for row in rows(folder).values()] == ['finished'] * 2
   assert sorted(before) == sorted(

@@ -259,6 +259,9 @@ def test_a_dry_run_prints_the_runs_and_trains_none(tmp_path, data_dir):
   ]
   assert '4 runs, 2 programs; this machine trains ' in output
   assert not folder.exists()
+  slurm = '--executor=slurm', '--dry_run'
+  output = end(start(folder, data_dir, '--beta=1', *slurm))
+  assert '1 run, 1 program; SLURM gets a job for each run\n' in output
 
 
 # -- Carrying out -------------------------------------------------------------
@@ -434,9 +437,7 @@ def test_a_program_that_is_taken_over_gives_the_same_bits(tmp_path, data_dir):
   faults.assert_same_run(folder / name, alone)
   # A damaged table is made anew; so is one with the scale that was fitted.
   (folder / records.SWEEP).write_text('nonsense')
-  assert 'of which 4 are finished' in end(
-    start(folder, data_dir, *sweep), code=1
-  )
+  assert ', 4 finished before' in end(start(folder, data_dir, *sweep), code=1)
   table = rows(folder)[name]
   assert float(table['fitted_scale']) > 0
 
@@ -459,7 +460,7 @@ def test_a_sweep_that_is_finished_trains_nothing_again(swept, data_dir):
     p: p.stat().st_mtime_ns for p in folder.glob('beta=0.01*/checkpoints/*')
   }
   output = end(start(folder, data_dir, *BETAS, '--training_steps=40'), code=1)
-  assert 'of which 2 are finished' in output
+  assert ', 2 finished before' in output
   assert {p: p.stat().st_mtime_ns for p in before} == before
   assert len(rows(folder)) == 4
 

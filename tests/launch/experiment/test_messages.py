@@ -43,21 +43,32 @@ def start(counts=COUNTS, **settings):
     (
       {'objective': 'annealed', 'gamma': 1000.0, 'capacity_steps': 10},
       'none: --objective=annealed does not take it',
-      'gamma 1000, capacity 25 from 0 over 10 steps (linear), as '
-      '--objective=annealed uses them',
+      'gamma 1000, capacity 25 from 0 over 10 steps (linear), in '
+      '--objective=annealed',
     ),
     (
       {'objective': 'beta_tc', 'beta': 4.0, 'beta_warmup_steps': 10},
-      '4, as --objective=beta_tc uses it: no effective beta; from 0 over 10 '
-      'steps (linear)',
+      '4, which weighs another term than the rate in --objective=beta_tc: no '
+      'effective beta; from 0 over 10 steps (linear)',
       None,
     ),
     (
       {'objective': 'dip_i'},
       '1 under --reduction=sum: effective beta 1 (1 weighs nats of rate and '
       'distortion alike)',
-      'dip_weight 10, dip_diagonal_weight at its default, as '
-      '--objective=dip_i uses them',
+      'dip_weight 10, dip_diagonal_weight 100, in --objective=dip_i',
+    ),
+    (
+      {'objective': 'dip_ii', 'beta': 0.5, 'dip_weight': 3.0},
+      '0.5 under --reduction=sum: effective beta 0.5 (1 weighs nats of rate '
+      'and distortion alike)',
+      'dip_weight 3, dip_diagonal_weight 3, in --objective=dip_ii',
+    ),
+    (
+      {'objective': 'dip_ii', 'dip_diagonal_weight': 0.0},
+      '1 under --reduction=sum: effective beta 1 (1 weighs nats of rate and '
+      'distortion alike)',
+      'dip_weight 10, dip_diagonal_weight 0, in --objective=dip_ii',
     ),
   ],
 )
@@ -69,9 +80,9 @@ def test_what_weighs_the_terms_is_said(settings, beta, weights):
 
 
 def test_a_run_says_in_what_precision_it_is_trained_and_evaluated():
-  assert start()['device'] == 'D, 1 threads, XLA on'
+  assert start()['device'] == 'D, 1 thread, XLA on'
   assert start(precision='bfloat16')['device'] == (
-    'D, 1 threads, XLA on, layers trained in bfloat16, evaluated in float32'
+    'D, 1 thread, XLA on, layers trained in bfloat16, evaluated in float32'
   )
 
 
@@ -102,4 +113,4 @@ def test_parameters_of_an_objective_are_none_of_the_model():
   assert lines['model'] == (
     '900 parameters, 10 latents; 5,000 parameters of the objective itself'
   )
-  assert lines['weights'] == 'gamma 1, as --objective=factor uses them'
+  assert lines['weights'] == 'gamma 1, in --objective=factor'

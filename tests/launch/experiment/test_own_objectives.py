@@ -157,7 +157,7 @@ def test_what_they_are_is_said_and_drawn(trained):
     table['distortion_nats'] + 10 * (table['rate_nats'] - 25).abs(),
     rtol=1e-5,
   )
-  assert 'beta     10, as --objective=capacity uses it' in printed['capacity']
+  assert 'beta     10, which weighs another term than' in printed['capacity']
   (read,) = frames.read_runs([str(run)]).runs
   assert read.describe().endswith('capacity with beta 10')
   for figure in ('loss_curves', 'rate_distortion', 'report'):
