@@ -104,8 +104,11 @@ def make_problem(
 def load(problem: contest.Problem, kind: str) -> contest.Loop:
   """Returns the loop of `launch.train`, of evaluation or of the bound."""
   config = config_lib.from_dict(problem.settings, 'the problem')
+  if kind == 'bfloat16':
+    config = dataclasses.replace(config, precision='bfloat16')
   load_kind = {
     'training': _training,
+    'bfloat16': _training,
     'evaluation': _evaluation,
     'importance': _importance,
   }[kind]

@@ -16,7 +16,7 @@ _PEERS = 'launch.benchmarks.peers'
 
 
 class Peer(NamedTuple):
-  """A loop of another framework.
+  """A loop of another framework, or one of this project's of another kind.
 
   Attributes:
     name: in tables and figures.
@@ -35,6 +35,7 @@ _KERAS = ('mlp', 'conv')
 _TORCH = ('mlp', 'conv', 'study')
 
 PEERS = (
+  Peer(f'{records.OURS}, bfloat16', _OURS, 'bfloat16', _TORCH),
   Peer('founding loop (TF eager)', f'{_PEERS}.founding_loop', 'eager'),
   Peer('tf.function', f'{_PEERS}.founding_loop', 'function'),
   Peer('tf.function, XLA', f'{_PEERS}.founding_loop', 'xla'),
@@ -42,6 +43,12 @@ PEERS = (
   Peer('Keras fit, 32 a call', f'{_PEERS}.keras_fit', '32', _KERAS),
   Peer('PyTorch', f'{_PEERS}.torch_loop', 'eager', _TORCH),
   Peer('PyTorch, compiled', f'{_PEERS}.torch_loop', 'compiled', _TORCH),
+  Peer(
+    'PyTorch, compiled, bfloat16',
+    f'{_PEERS}.torch_loop',
+    'compiled, bfloat16',
+    _TORCH,
+  ),
   Peer('JAX jit', f'{_PEERS}.jax_loop', 'jit'),
   Peer('JAX scan', f'{_PEERS}.jax_loop', 'scan'),
 )

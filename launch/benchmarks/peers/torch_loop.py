@@ -1,4 +1,4 @@
-"""PyTorch, eager and compiled."""
+"""PyTorch, eager and compiled, the latter also with layers in bfloat16."""
 
 import functools
 import itertools
@@ -222,11 +222,11 @@ def load(problem, kind):
   def elbo(images, noise=None, uniform=None, draws=None):
     """Returns the loss and the latents."""
     features = drop(model.encoder(images), settings['dropout'], uniform)
-    loc, raw = model.head(features).chunk(2, dim=1)
+    loc, raw = model.head(features).float().chunk(2, dim=1)
     scale = model.scale(raw) + 1e-6
     noise = torch.randn_like(loc) if noise is None else noise
     latents = loc + scale * noise
-    logits = model.decoder(latents)
+    logits = model.decoder(latents).float()
     distortion = F.binary_cross_entropy_with_logits(
       logits, images, reduction='none'
     ).sum((1, 2, 3))
@@ -234,7 +234,11 @@ def load(problem, kind):
     loss = problem.distortion_weight * distortion + problem.rate_weight * rate
     return loss.mean(), latents
 
-  wrap = torch.compile if kind == 'compiled' else lambda function: function
+  def wrap(function):
+    if kind.endswith('bfloat16'):
+      function = torch.autocast('cpu', torch.bfloat16)(function)
+    return function if kind == 'eager' else torch.compile(function)
+
   elbo = wrap(elbo)
 
   def step(*batch):
@@ -255,14 +259,15 @@ def load(problem, kind):
   def factor(*batch):
     """Returns FactorVAE's loss, whose gradient passes the discriminator by."""
     loss, latents = elbo(*batch)
-    real = torch.func.functional_call(own, frozen, latents)
+    real = torch.func.functional_call(own, frozen, latents).float()
     total_correlation = (real[:, 0] - real[:, 1]).mean()
     return loss + settings['gamma'] * total_correlation, latents.detach()
 
   @wrap
   def adversary(latents, draws):
     permuted = latents.gather(0, draws.argsort(0))
-    real, permuted = own(torch.cat([latents, permuted])).chunk(2)
+    logits = own(torch.cat([latents, permuted])).float()
+    real, permuted = logits.chunk(2)
     real, permuted = F.log_softmax(real, 1), F.log_softmax(permuted, 1)
     return -0.5 * (real[:, 0] + permuted[:, 1]).mean()
 

@@ -11,6 +11,8 @@ from launch.settings.config import Config
 
 STEPS = 12
 TOLERANCE = 1e-4
+# Of layers whose numbers have 8 bits.
+ROUGH_TOLERANCE = 2e-2
 
 # Where a posterior scale comes near zero, the pole of the rate multiplies what
 # rounding does by ten at a step, also between our own loop with and without
@@ -74,9 +76,15 @@ def test_a_peer_has_our_losses(peer, problems):
         _, losses = contestant.run(STEPS)
         # Keras tells the last loss alone of the steps that one call runs.
         told = STEPS // len(losses)
+        expected = own[told - 1 :: told]
+        is_rough = 'bfloat16' in peer.name
         np.testing.assert_allclose(
-          losses, own[told - 1 :: told], rtol=TOLERANCE, err_msg=part
+          losses,
+          expected,
+          rtol=ROUGH_TOLERANCE if is_rough else TOLERANCE,
+          err_msg=part,
         )
+        assert not (is_rough and np.array_equal(losses, expected))
 
 
 def test_the_study_has_the_parameters_of_its_papers(problems):
