@@ -762,6 +762,29 @@ def test_a_run_goes_on_on_another_number_of_devices(launch_train, tmp_path):
   assert [session['devices'] for session in manifest['resumed']] == [4]
 
 
+def test_a_run_on_two_devices_stops_early_where_one_does(
+  launch_train, tmp_path
+):
+  folders = [tmp_path / 'one', tmp_path / 'two']
+  # Soon, before what rounding does has grown.
+  early = EARLY | {'patience': 1, 'learning_rate': 0.1}
+  for number, folder in enumerate(folders, 1):
+    result = launch_train(
+      run_dir=folder, devices=number, posterior_scale='softplus', **early
+    )
+    assert result.code == 0, result.stderr
+  one, two = map(records.read_manifest, folders)
+  assert one['stopped_early']
+  assert two['stopped_early']
+  assert one['best_step'] == two['best_step']
+  one, two = (records.read_table(f, records.EVAL) for f in folders)
+  assert one['metric'].tolist() == two['metric'].tolist()
+  is_elbo = one['metric'] == 'elbo_nats'
+  np.testing.assert_allclose(
+    two.loc[is_elbo, 'value'], one.loc[is_elbo, 'value'], rtol=1e-3
+  )
+
+
 def test_weights_that_are_not_finite_are_not_saved(
   launch_train, tmp_path, monkeypatch
 ):

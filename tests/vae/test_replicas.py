@@ -15,10 +15,12 @@ from vae import (
   objectives,
   optimizers,
   posteriors,
+  precision,
   priors,
   replicas,
   training,
 )
+from vae.data import bits
 
 
 class Network(snt.Module):
@@ -108,7 +110,9 @@ CASES = {
 }
 
 
-def make(case, num_devices, on_device=True):
+def make(
+  case, num_devices, on_device=True, images=None, clip_norm=None, bfloat16=False
+):
   """Returns an engine, its variables and the weights of its objective.
 
   It descends by plain gradients, so that what a step moves is a gradient.
@@ -120,6 +124,8 @@ def make(case, num_devices, on_device=True):
     optimizer = test_training.make_optimizer(
       model.trainable_variables, optimizers.sgd, 0.1
     )
+    if clip_norm:
+      optimizer = training.Clipped(optimizer, tf.Variable(clip_norm))
     loss, module, own = make_loss(), None, None
     if isinstance(loss, objectives.Factor):
       module = loss
@@ -129,8 +135,14 @@ def make(case, num_devices, on_device=True):
   engine = training.Engine(
     model,
     optimizer,
-    training.Objective(loss, tuple(weights), (), module, own),
-    builders.byte_images(30),
+    training.Objective(
+      precision.in_bfloat16(loss) if bfloat16 else loss,
+      tuple(weights),
+      (),
+      module,
+      own,
+    ),
+    builders.byte_images(30) if images is None else images,
     seed=0,
     batch_size=8,
     binarize='dynamic',
@@ -165,12 +177,12 @@ def train(case, num_devices, **options):
   return before, variables, metrics
 
 
-def assert_same_steps(before, one, several):
+def assert_same_steps(before, one, several, tolerance=1e-5):
   for start, a, b in zip(before, one, several, strict=True):
     moved = np.abs(a.numpy() - start).max()
     assert moved > 0.0, a.name
     # Beside what was learned, and the rounding of what it was added to.
-    atol = 1e-5 * moved + 3e-7 * np.abs(start).max()
+    atol = tolerance * moved + 3e-7 * np.abs(start).max()
     np.testing.assert_allclose(b.numpy(), a, rtol=0, atol=atol, err_msg=a.name)
 
 
@@ -181,6 +193,42 @@ def test_two_devices_take_the_steps_that_one_does(case):
   test_training.assert_same_bits(before, same)
   assert_same_steps(before, one, two)
   np.testing.assert_allclose(metrics[:4], expected[:4], rtol=1e-5)
+
+
+def test_two_devices_clip_the_norm_of_the_whole_gradient():
+  before, one, _ = train('elbo', 1, clip_norm=0.5)
+  _, two, _ = train('elbo', 2, clip_norm=0.5)
+  assert_same_steps(before, one, two)
+  _, free, _ = train('elbo', 1)
+  length = lambda after: np.sqrt(
+    sum(
+      ((a - b) ** 2).sum() for a, b in zip(values(after), before, strict=True)
+    )
+  )
+  # Three steps of at most 0.5 by a rate of 0.1; each replica's own gradient
+  # would be as long, and so would their mean.
+  assert length(one) <= 0.15 + 1e-6 < length(free)
+
+
+@pytest.mark.parametrize('on_device', [True, False])
+def test_two_devices_unpack_the_images_that_one_does(on_device):
+  images = (builders.byte_images(30) > 127) * np.uint8(255)
+  packed = bits.PackedImages(bits.pack(images), images.shape[1:])
+  before, one, expected = train('elbo', 1, images=images)
+  _, two, metrics = train('elbo', 2, images=packed, on_device=on_device)
+  assert_same_steps(before, one, two)
+  np.testing.assert_allclose(metrics[:4], expected[:4], rtol=1e-5)
+
+
+@pytest.mark.parametrize('case', ['elbo', 'factor'])
+def test_two_devices_in_bfloat16_differ_by_its_rounding(case):
+  """Each rounds the gradient of its part of a batch to 8 bits."""
+  before, one, expected = train(case, 1, bfloat16=True)
+  _, two, metrics = train(case, 2, bfloat16=True)
+  assert_same_steps(before, one, two, tolerance=2**-5)
+  np.testing.assert_allclose(metrics[:2], expected[:2], rtol=2**-8)
+  for variable in two:
+    np.testing.assert_array_equal(*[copy.numpy() for copy in variable.values])
 
 
 def test_four_devices_take_the_same_steps_and_repeat_their_bits():
