@@ -1,4 +1,4 @@
-"""Rate of each latent over training, as a heat map; active units are marked.
+"""Rate of each latent, over training or at its end; active units are marked.
 
 Of a run that was evaluated once, as bars.
 """
