@@ -75,6 +75,9 @@ PALETTE = (
 # Pixels between the images of a grid.
 _GAP = 2
 
+# The frame of an image that is marked.
+_MARK = PALETTE[1]
+
 # Points, as in a paper's caption; and of what labels the axes.
 _FONT_SIZE = 8
 _LABEL_SIZE = 6.5
@@ -284,6 +287,7 @@ def plot_images(
   y: str = '',
   columns: Sequence[str] = (),
   rows: Sequence[str] = (),
+  marked: Sequence[tuple[int, int]] = (),
 ) -> gg.ggplot:
   """Draws a grid of images, each pixel as a square of whole device pixels.
 
@@ -296,6 +300,7 @@ def plot_images(
     columns: a label for each column, of which as many are shown as there is
       room for; or none.
     rows: likewise, from top to bottom; all are shown.
+    marked: row and column of images that are framed.
 
   Raises:
     FigureError: arrays that are no images.
@@ -367,9 +372,25 @@ def plot_images(
   for _ in range(2):  # The outer margin is a share of the size itself.
     beside, above = margins([*layers, gg.theme(figure_size=size)])
     size = max(beside + panel, narrowest), above + pixel * down
+  right = _centres(num_columns, image_width)
+  up = _centres(num_rows, image_height)[::-1]
+  framed = [
+    gg.annotate(
+      'rect',
+      xmin=right[column] - image_width / 2,
+      xmax=right[column] + image_width / 2,
+      ymin=up[row] - image_height / 2,
+      ymax=up[row] + image_height / 2,
+      fill=None,
+      color=_MARK,
+      size=0.5,
+    )
+    for row, column in marked
+  ]
   return (
     gg.ggplot(frame, gg.aes('x', 'y', fill='colour', group=1))
     + gg.geom_raster(interpolation='none')
+    + framed
     + gg.scale_fill_identity()
     + gg.coord_fixed(**limits, expand=False)
     + layers

@@ -1,15 +1,17 @@
 """Traversals: what is decoded while one latent moves and the others stay.
 
 Means of the decoder's distribution over pixels, or by --show its modes or draws
-from it. A row for each latent, ordered by its rate; those whose mean hardly
-varies over images (by at most 0.01) are one row. Where `launch.evaluate
---scores` has measured it, the factor that a latent tells most of stands beside
-it. Columns are even steps, or quantiles of the latent's aggregate posterior.
-With --grid, the two latents of the highest rate move at once, the others at
-zero.
+from it. For each image of --index a row that shows it, and a row for each
+latent, ordered by its rate, where a frame marks what is nearest to the image's
+own code. Those whose mean hardly varies over images (by at most 0.01) are left
+out. Where `launch.evaluate --scores` has measured it, the factor that a latent
+tells most of stands beside it. Columns are even steps, or quantiles of the
+latent's aggregate posterior. With --grid, the two latents of the highest rate
+move at once, the others at zero.
 """
 
 import argparse
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -24,23 +26,25 @@ COLUMNS = ('even', 'quantiles')
 
 def read_frame(
   run: frames.RunFiles,
-  index: int = 0,
+  indices: Sequence[int] = (0,),
   columns: str = 'even',
   show: str = 'mean',
 ) -> pd.DataFrame:
-  """Returns `latent`, `value`, `image` [H, W, C] and rate of each image.
+  """Returns what is decoded around test images, a row for each image of it.
 
   Args:
     run: the run.
-    index: of the test image that the latents which stay are those of.
+    indices: of the test images that the latents which stay are those of.
     columns: one of `COLUMNS`.
     show: one of `records.SHOWN`.
 
   Returns:
-    Also the columns rate_nats, and active, whether Var_x(E[z_u]) > 0.01; NaN
-    and true for a plain autoencoder. For quantiles also their share, quantile.
-    Where the weights were scored, `factor` that the latent tells most of, and
-    the `share` of its entropy.
+    Columns `index`, latent, value, image [H, W, C], rate_nats, and active,
+    whether Var_x(E[z_u]) > 0.01; NaN and true for a plain autoencoder. For
+    quantiles also their share, quantile. But of arrays of older versions,
+    `source`, the test image, and `code`, the latent's value there. Where the
+    weights were scored, `factor` that the latent tells most of, and the `share`
+    of its entropy.
 
   Raises:
     FigureError: a run without images, or an image that was not kept.
@@ -62,28 +66,58 @@ def read_frame(
       f'{run.path / records.ARRAYS / "traversals"}.npz is damaged: images of '
       f'shape {images.shape} do not fit {len(rates)} latents'
     )
-  if not 0 <= index < len(images):
-    raise figures.FigureError(
-      f'--index={index}: the run keeps traversals of the images 0 to '
-      f'{len(images) - 1}'
-    )
+  kept = arrays.get('indices', np.arange(len(images))).tolist()
+  _check_kept(run, indices, kept)
   count = values.shape[1]
   rows = rates.loc[rates.index.repeat(count)].reset_index(drop=True)
-  ordered = images[index][rates['latent']]  # [L, G, H, W, C]
-  frame = pd.DataFrame(
-    {
-      'latent': rows['latent'],
-      'rate_nats': rows['rate_nats'],
-      'active': ~(rows['mean_variance'] <= frames.ACTIVE_VARIANCE),
-      'value': values[rates['latent']].ravel(),
-      'image': list(ordered.reshape(-1, *ordered.shape[2:])),
-    }
-  )
-  if columns == 'quantiles':
-    frame['quantile'] = np.tile(places, len(rates))
+  blocks = []
+  for index in indices:
+    place = kept.index(index)
+    ordered = images[place][rates['latent']]  # [L, G, H, W, C]
+    frame = pd.DataFrame(
+      {
+        'index': index,
+        'latent': rows['latent'],
+        'rate_nats': rows['rate_nats'],
+        'active': ~(rows['mean_variance'] <= frames.ACTIVE_VARIANCE),
+        'value': values[rates['latent']].ravel(),
+        'image': list(ordered.reshape(-1, *ordered.shape[2:])),
+      }
+    )
+    if {'images', 'codes'} <= arrays.keys():
+      frame['source'] = [arrays['images'][place]] * len(frame)
+      frame['code'] = arrays['codes'][place][frame['latent']]
+    if columns == 'quantiles':
+      frame['quantile'] = np.tile(places, len(rates))
+    blocks.append(frame)
+  frame = pd.concat(blocks, ignore_index=True)
   if (most := factors.read_most(run, int(arrays['step']))) is not None:
     frame = frame.join(most, on='latent')
   return frame
+
+
+def _check_kept(
+  run: frames.RunFiles, indices: Sequence[int], kept: Sequence[int]
+) -> None:
+  """Checks that a run keeps traversals of images.
+
+  Raises:
+    FigureError: it does not, or there are no such images.
+  """
+  missing = [index for index in indices if index not in kept]
+  count = run.manifest['dataset']['num_images'].get(run.split)
+  for index in missing:
+    if index < 0 or (count is not None and index >= count):
+      raise figures.FigureError(
+        f'--index={index}: the {run.split} split of {run.path} has '
+        + (f'the images 0 to {count - 1}' if count else 'no such image')
+      )
+  if missing:
+    numbers = ','.join(map(str, missing))
+    raise figures.FigureError(
+      f'--index={numbers}: the run keeps no traversals of this; python -m '
+      f'launch.evaluate --run_dir={run.path} --index={numbers} adds them'
+    )
 
 
 def plot_traversals(
@@ -91,45 +125,53 @@ def plot_traversals(
   title: str = '',
   page: figures.Page = figures.DOUBLE_COLUMN,
 ) -> gg.ggplot:
-  """Draws a row of images for each latent that is active."""
+  """Draws for each test image itself, and a row for each active latent."""
   figures.check_columns(
-    frame, ['latent', 'rate_nats', 'active', 'value', 'image']
+    frame, ['index', 'latent', 'rate_nats', 'active', 'value', 'image']
   )
+  figures.stack(frame['image'])  # Of one shape.
   column, x = 'value', 'value of the latent'
   show = figures.number
   if 'quantile' in frame:
     column, x = 'quantile', "quantile of the latent's aggregate posterior"
     show = '{:.0%}'.format
   places = np.sort(frame[column].unique())
-  images, labels = [], []
-  inactive = frame[~frame['active']]
-  # The one of the highest rate stands for them.
-  for name, rows in [
-    *frame[frame['active']].groupby('latent', sort=False),
-    *([('inactive', inactive)] if len(inactive) else []),
-  ]:
-    if name == 'inactive':
-      count = rows['latent'].nunique()
-      highest = rows['rate_nats'].max()
-      label = f'{count} inactive, ≤ {figures.number(highest, 2)}'
-      rows = rows[rows['latent'] == rows['latent'].iloc[0]]
-    elif np.isnan(rate := rows['rate_nats'].iloc[0]):
+  drawn = frame[frame['active']]
+  if drawn.empty:  # The one of the highest rate stands for them.
+    drawn = frame[frame['latent'] == frame['latent'].iloc[0]]
+  images, labels, marked = [], [], []
+  for index, block in drawn.groupby('index', sort=False):
+    source = np.ones((len(places), *np.shape(block['image'].iloc[0])))
+    if 'source' in block:
+      source[0] = block['source'].iloc[0]
+    if 'source' in block or drawn['index'].nunique() > 1:
+      images.append(source)
+      labels.append(f'image {index}')
+    for name, rows in block.groupby('latent', sort=False):
+      if len(rows) != len(places):
+        raise figures.FigureError(
+          f'latent {name} has {len(rows)} images for {len(places)} values'
+        )
+      rows = rows.sort_values(column)
       label = f'{name}'
-    else:
-      label = f'{name}, {figures.number(rate, 2)}'
-    if name != 'inactive' and 'factor' in rows:
-      label += f' ({rows["factor"].iloc[0]} {rows["share"].iloc[0]:.2f})'
-    if len(rows) != len(places):
-      raise figures.FigureError(
-        f'latent {name} has {len(rows)} images for {len(places)} values'
-      )
-    images.append(figures.stack(rows.sort_values(column)['image']))
-    labels.append(label)
+      if not np.isnan(rate := rows['rate_nats'].iloc[0]):
+        label += f', {figures.number(rate, 2)}'
+      if 'factor' in rows:
+        label += f' ({rows["factor"].iloc[0]} {rows["share"].iloc[0]:.2f})'
+      if 'code' in rows:
+        nearest = (rows['value'] - rows['code']).abs().to_numpy().argmin()
+        marked.append((len(images), int(nearest)))
+      images.append(figures.stack(rows['image']))
+      labels.append(label)
   has_rates = frame['rate_nats'].notna().any()
-  if len(inactive):
+  if marked:
+    x += "; framed: nearest to the image's own code"
+  left_out = frame['latent'].nunique() - drawn['latent'].nunique()
+  if left_out:
     x += (
-      ' (inactive: its mean varies over images by at most '
-      f'{frames.ACTIVE_VARIANCE}, whatever its rate)'
+      f'; {left_out} {"latent" if left_out == 1 else "latents"} that '
+      f'{"does" if left_out == 1 else "do"} nothing left out (the mean varies '
+      f'over images by at most {frames.ACTIVE_VARIANCE})'
     )
   if 'factor' in frame:
     x += (
@@ -143,6 +185,7 @@ def plot_traversals(
     y='latent, rate in nats' if has_rates else 'latent',
     columns=[show(place) for place in places],
     rows=labels,
+    marked=marked,
   )
 
 
@@ -192,7 +235,10 @@ def plot_latent_grid(
 def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
   return plot_traversals(
     read_frame(
-      runs.runs[0], arguments.index, arguments.columns, arguments.show
+      runs.runs[0],
+      [*dict.fromkeys(arguments.index or [0])],
+      arguments.columns,
+      arguments.show,
     ),
     command.title(arguments, runs),
     command.page(arguments),
@@ -201,11 +247,8 @@ def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
 
 def _add_options(parser: command.Parser) -> None:
   command.add_show(parser)
-  parser.add_argument(
-    '--index',
-    type=int,
-    default=0,
-    help='of the test image around which latents move',
+  parser.add_list(
+    '--index', 'of test images around which latents move, by default 0', int
   )
   parser.add_argument(
     '--columns',
@@ -232,8 +275,8 @@ FIGURE = command.Figure(
   'traversals',
   __doc__,
   _draw,
-  'A row of images for each latent, from the highest rate to the lowest: what '
-  'the decoder makes of a test image while that latent moves.',
+  'A test image, and a row of images for each latent, from the highest rate to '
+  'the lowest: what the decoder makes of it while that latent moves.',
   add_options=_add_options,
   variants={'grid': GRID},
 )

@@ -51,6 +51,13 @@ _AGAIN = flags.DEFINE_bool(
   'again', False, 'with --sweep_dir: measure again what stands already'
 )
 
+_INDEX = flags.DEFINE_list(
+  'index',
+  [],
+  'test images, a list, around which to add traversals for '
+  '`analysis.traversals --index`; nothing is measured',
+)
+
 _SCORES_TITLE = 'scores of disentanglement (± standard error over draws):'
 
 _MOST_SAMPLES = 2**24
@@ -74,14 +81,18 @@ def main() -> int:
     )
   chosen = score_settings.parse(_SCORES.value, _SWEEP_DIR.value is not None)
   if _SWEEP_DIR.value is not None:
-    for flag in ('run_dir', 'split'):
-      if flags.FLAGS[flag].value is not None:
+    for flag in ('run_dir', 'split', 'index'):
+      if flags.FLAGS[flag].present:
         raise opening.RunError(
           f'--{flag}: is of one run, and --sweep_dir of all of its runs'
         )
     return _evaluate_sweep(process.user_path(_SWEEP_DIR.value), chosen)
   path = opening.find(cli.RUN_DIR.value)
+  indices = _indices()
   process.import_tensorflow()
+  if indices:
+    _add_traversals(path, indices)
+    return 0
   from launch.experiment import scores
 
   evaluated = _evaluate(path, chosen)
@@ -96,6 +107,50 @@ def main() -> int:
         pool=pool,
       )
   return 0
+
+
+def _indices() -> list[int]:
+  """Returns the images that --index names.
+
+  Raises:
+    RunError: what is no index, or another flag beside them.
+  """
+  for text in _INDEX.value:
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+      raise opening.RunError(
+        f'--index={process.printable(text)}: must be a whole number, at least 0'
+      )
+  for flag in ('split', 'scores', 'num_importance_samples'):
+    if _INDEX.value and flags.FLAGS[flag].present:
+      raise opening.RunError(
+        f'--index: adds traversals of test images alone; leave out --{flag}'
+      )
+  return [int(text) for text in _INDEX.value]
+
+
+def _add_traversals(path: pathlib.Path, indices: Sequence[int]) -> None:
+  """Adds traversals around some test images to the arrays of a run."""
+  from launch.experiment import pictures
+
+  run = _load(path)
+  if len(run.manifest['dataset']['shape']) != 3:
+    raise opening.RunError(
+      f'--index: {path} was trained on a table, which has no images'
+    )
+  split, data = run.split()
+  for index in indices:
+    if index >= len(data.examples):
+      raise opening.RunError(
+        f'--index={index}: the {split} split has the images 0 to '
+        f'{len(data.examples) - 1}'
+      )
+  pictures.add_traversals(
+    path, run.model, run.config, run.manifest, run.step, data.examples, indices
+  )
+  numbers = ','.join(map(str, sorted({*indices})))
+  print(
+    f'added; python -m analysis.traversals --run_dir={path} --index={numbers}'
+  )
 
 
 def _evaluate_sweep(folder: pathlib.Path, chosen: Sequence[str]) -> int:

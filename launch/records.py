@@ -640,7 +640,11 @@ _AXES: Mapping[str, Mapping[str, str]] = {
     'pixels_pca': 'MP',
     'factors': 'NK',
   },
+  # `indices` of test images, and the `codes` around which latents move.
   'traversals': {
+    'indices': 'N',
+    'images': 'N*',
+    'codes': 'NL',
     'values': 'G',
     **_shown('NLG*'),
     'quantiles': 'Q',
@@ -680,6 +684,7 @@ _KINDS = {
   'step': 'iu',
   _LABELS: 'biufU',
   'latents.factors': 'iu',
+  'traversals.indices': 'iu',
   'scores.factors': 'U',
   'importances_of': 'U',
 }

@@ -1,8 +1,10 @@
 """Writes what figures are drawn from: images that only the model can make."""
 
+import contextlib
 import itertools
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import scipy.special
@@ -11,6 +13,7 @@ import threadpoolctl
 
 from launch import records
 from launch.experiment import metrics
+from launch.settings import config as config_lib
 from vae import distributions, models, randomness
 from vae.data import batches, datasets
 from vae.metrics import evaluation
@@ -24,8 +27,11 @@ NUM_VALUES = 10
 # Samples from the prior.
 NUM_SAMPLES = 64
 
-# Test images around which each latent is moved.
+# Test images around which each latent is moved, besides those asked for.
 NUM_TRAVERSED = 4
+
+# What is drawn of pixels around a test image has keys of its own from here on.
+_TRAVERSED_DRAWS = 2**20
 
 # The grid over two latents: points a side, and how far it reaches, in standard
 # deviations of the prior.
@@ -90,8 +96,14 @@ def write(
   contents = {
     'reconstructions': reconstructions,
     'latents': latents,
+    # Of the whole split, also where a choice of it was evaluated.
     'traversals': traversals(
-      decode, model.encode(floats[:NUM_TRAVERSED]).mean().numpy(), result
+      model,
+      config,
+      dataset.splits[of.split].examples,
+      _traversed(run_dir),
+      result.means,
+      result.stddevs,
     ),
   }
   if result.has_elbo:
@@ -108,19 +120,70 @@ def write(
     records.write_arrays(run_dir, name, of.step, arrays, expected)
 
 
-def _decoder(model: models.VAE, seed: int) -> _Decode:
+def add_traversals(
+  run_dir: pathlib.Path,
+  model: models.VAE,
+  config: config_lib.Config,
+  manifest: Mapping[str, Any],
+  step: int,
+  examples: batches.Examples,
+  indices: Iterable[int],
+) -> None:
+  """Adds traversals around images to those that a run keeps.
+
+  Args:
+    run_dir: the run.
+    model: the VAE.
+    config: the run's settings.
+    manifest: of the run.
+    step: the number of updates of the model.
+    examples: of the split that is evaluated.
+    indices: of the images.
+
+  Raises:
+    RecordError: latents that are missing, damaged, or of other weights.
+  """
+  latents = records.read_arrays(run_dir, 'latents', ['means', 'stddevs'])
+  if int(latents['step']) != step:
+    raise records.RecordError(
+      f'the arrays of {run_dir} are of step {int(latents["step"]):,} and its '
+      f'weights of step {step:,}; python -m launch.evaluate '
+      f'--run_dir={run_dir} writes them anew'
+    )
+  arrays = traversals(
+    model,
+    config,
+    examples,
+    sorted({*_traversed(run_dir), *indices}),
+    latents['means'],
+    latents['stddevs'],
+  )
+  records.write_arrays(run_dir, 'traversals', step, arrays, manifest)
+
+
+def _traversed(run_dir: pathlib.Path) -> list[int]:
+  """The first images of a split, and those that were asked for before."""
+  kept: list[int] = []
+  with contextlib.suppress(records.RecordError):
+    arrays = records.read_arrays(run_dir, 'traversals', ['indices'])
+    kept = arrays['indices'].tolist()
+  return sorted({*range(NUM_TRAVERSED), *kept})
+
+
+def _decoder(model: models.VAE, seed: int, first_draw: int = 0) -> _Decode:
   """Makes a function that shows what latents [..., L] decode to.
 
   Args:
     model: the VAE.
     seed: of the draws.
+    first_draw: which of the seed's draws is the first.
 
   Returns:
     A function to the likelihood's `means` and `modes`, and, where it is a
     density, `samples`, each [..., H, W, C], in half precision where they are
     images.
   """
-  draws = itertools.count()
+  draws = itertools.count(first_draw)
   likelihood = getattr(model.decode, 'likelihood', None)
   density_of = getattr(likelihood, 'density_of', 'any')
 
@@ -257,45 +320,81 @@ def aggregate_quantiles(means: np.ndarray, stddevs: np.ndarray) -> np.ndarray:
 
 
 def traversals(
-  decode: _Decode, means: np.ndarray, result: evaluation.Evaluation
+  model: models.VAE,
+  config: config_lib.Config,
+  examples: batches.Examples,
+  indices: Sequence[int],
+  means: np.ndarray,
+  stddevs: np.ndarray,
 ) -> dict[str, np.ndarray]:
   """Decodes latents of which one moves while the others stay.
 
   Args:
-    decode: of the VAE.
-    means: [N, L], of the posteriors of N images, which the other latents keep.
-    result: an evaluation, for where the latents lie.
+    model: the VAE.
+    config: the run's settings.
+    examples: of a split.
+    indices: of N of them; those past the end are left out.
+    means: of the latents' posteriors, [M, L], for where the latents lie.
+    stddevs: of them, [M, L].
 
   Returns:
-    `values` [G], where the moving latent is; what is decoded, `modes` and the
-    like, [N, L, G, H, W, C]; the same at quantiles of its aggregate posterior:
+    `indices` [N]; `images` as the model sees them, [N, H, W, C], and `codes`,
+    their posterior means [N, L], which the other latents keep; `values` [G],
+    where the moving latent is; what is decoded, `modes` and the like,
+    [N, L, G, H, W, C]; the same at quantiles of its aggregate posterior:
     `quantiles` [Q], the shares; `quantile_values` [L, Q]; `quantile_modes` and
     the like [N, L, Q, H, W, C].
   """
+  kept = [index for index in indices if index < len(examples)]
   values = np.linspace(-GRID_EXTENT, GRID_EXTENT, GRID_SIZE, dtype=np.float32)
-  quantile_values = aggregate_quantiles(result.means, result.stddevs)
-  even = _traverse(decode, means, np.tile(values, (means.shape[1], 1)))
-  at_quantiles = _traverse(decode, means, quantile_values)
+  quantile_values = aggregate_quantiles(means, stddevs)
+  even_values = np.tile(values, (means.shape[1], 1))
+  images = np.stack([_target(examples, i, config.binarize) for i in kept])
+  codes = model.encode(tf.constant(images)).mean().numpy()
+  even, at_quantiles = [], []
+  # One image at a time, to bound the memory.
+  for index, code in zip(kept, codes, strict=True):
+    first_draw = _TRAVERSED_DRAWS + 2 * index
+    decode = _decoder(model, config.seed, first_draw)
+    even.append(_traverse(decode, code, even_values))
+    at_quantiles.append(_traverse(decode, code, quantile_values))
+  stacked = lambda parts, start='': {
+    start + name: np.stack([part[name] for part in parts]) for name in parts[0]
+  }
   return {
+    'indices': np.array(kept),
+    'images': images,
+    'codes': codes,
     'values': values,
-    **even,
+    **stacked(even),
     'quantiles': QUANTILES,
     'quantile_values': quantile_values,
-    **{f'quantile_{name}': images for name, images in at_quantiles.items()},
+    **stacked(at_quantiles, 'quantile_'),
   }
 
 
+def _target(
+  examples: batches.Examples, index: int, binarize: str
+) -> np.ndarray:
+  """An example as the model sees it, in `reconstructions` too."""
+  block, place = divmod(index, NUM_RECONSTRUCTIONS)
+  start = block * NUM_RECONSTRUCTIONS
+  floats = batches.to_float(
+    tf.constant(examples[start : start + NUM_RECONSTRUCTIONS]),
+    binarize,
+    evaluation.target_key(block),
+  )
+  return floats.numpy()[place]
+
+
 def _traverse(
-  decode: _Decode, means: np.ndarray, values: np.ndarray
+  decode: _Decode, code: np.ndarray, values: np.ndarray
 ) -> dict[str, np.ndarray]:
-  """Decodes around means [N, L] with each latent at its values [L, G]."""
-  latent_size, num_values = values.shape
-  latents = np.tile(means[:, None, None], (1, latent_size, num_values, 1))
-  for latent in range(latent_size):
-    latents[:, latent, :, latent] = values[latent]
-  # One image at a time, to bound the memory.
-  shown = [decode(group) for group in latents]
-  return {name: np.stack([each[name] for each in shown]) for name in shown[0]}
+  """Decodes around a code [L] with each latent at its values [L, G]."""
+  latents = np.tile(code, (*values.shape, 1))
+  for latent, moved in enumerate(values):
+    latents[latent, :, latent] = moved
+  return decode(latents)
 
 
 def latent_grid(

@@ -136,6 +136,9 @@ def write_arrays(run, latents, step=4):
     },
     'samples': decoded(images(64, 6, 6, 1)),
     'traversals': {
+      'indices': np.arange(4),
+      'images': images(4, 6, 6, 1),
+      'codes': means[:4],
       'values': values,
       **decoded(images(4, latents, 5, 6, 6, 1)),
       'quantiles': np.array([0.1, 0.5, 0.9]),

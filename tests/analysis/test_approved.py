@@ -119,16 +119,20 @@ def factor_frame(sizes=(3, 6, 40), columns=10, **kwargs):
   )
 
 
-def traversal_frame(latents, inactive=0, values=5, rated=True):
+def traversal_frame(latents, inactive=0, values=5, rated=True, indices=(0,)):
   return pd.DataFrame(
     [
       {
+        'index': index,
         'latent': 7 * latent % latents,
         'rate_nats': 3.0 / (1 + latent) if rated else np.nan,
         'active': latent < latents - inactive,
         'value': float(value),
-        'image': picture(latent + value),
+        'image': picture(latent + value + index),
+        'source': picture(index),
+        'code': latent - index / 2,
       }
+      for index in indices
       for latent in range(latents)
       for value in range(values)
     ]
@@ -392,6 +396,12 @@ CASES = {
       quantile=lambda frame: 0.01 + 0.245 * frame['value'],
       value=lambda frame: frame['value'] * frame['latent'],
     )
+  ),
+  'traversals-images': lambda: traversals.plot_traversals(
+    traversal_frame(3, inactive=1, indices=(17, 4))
+  ),
+  'traversals-older': lambda: traversals.plot_traversals(
+    traversal_frame(3).drop(columns=['source', 'code'])
   ),
   'traversals-no_rates': lambda: traversals.plot_traversals(
     traversal_frame(3, rated=False)

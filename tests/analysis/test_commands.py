@@ -284,7 +284,7 @@ def test_traversals_come_by_rate_and_around_the_image(run):
   arrays = records.read_arrays(run, 'traversals')
   loaded = frames.read_runs([str(run)]).runs[0]
   for index in (0, 3):
-    frame = traversals.read_frame(loaded, index)
+    frame = traversals.read_frame(loaded, [index])
     assert frame['latent'].tolist() == [1] * 5 + [0] * 5
     assert frame['rate_nats'].unique().tolist() == [4.0, 0.0]
     assert frame['active'].tolist() == [True] * 5 + [False] * 5
@@ -293,10 +293,82 @@ def test_traversals_come_by_rate_and_around_the_image(run):
     )
 
 
+def test_the_images_that_were_asked_for_are_drawn_and_others_named(run):
+  arrays = records.read_arrays(run, 'traversals')
+  arrays['indices'] = np.array([0, 3, 8, 9])
+  arrays.pop('step')
+  records.write_arrays(run, 'traversals', 4, arrays)
+  manifest = records.read_manifest(run)
+  counts = manifest['dataset']['num_images'] | {'test': 10}
+  manifest['dataset']['num_images'] = counts
+  records.write_manifest(run, manifest)
+  loaded = frames.read_runs([str(run)]).runs[0]
+  frame = traversals.read_frame(loaded, [9, 3])
+  assert frame['index'].tolist() == [9] * 10 + [3] * 10
+  for place, rows in zip((3, 1), (frame[:10], frame[10:]), strict=True):
+    np.testing.assert_array_equal(
+      np.stack([*rows['image']]),
+      arrays['means'][place][[1, 0]].reshape(10, 6, 6, 1),
+    )
+    np.testing.assert_array_equal(
+      rows['source'].iloc[0], arrays['images'][place]
+    )
+    assert rows['code'].unique().tolist() == [
+      *arrays['codes'][place][[1, 0]].astype('f4')
+    ]
+  command = ('traversals', f'--run_dir={run}', '--format=png')
+  code, _, stderr = builders.analyse(*command, '--index=3,4,5')
+  assert code == 1 and len(stderr.splitlines()) == 1
+  assert f'launch.evaluate --run_dir={run} --index=4,5 adds them' in stderr
+  # Older arrays are of the first images.
+  for name in ('indices', 'images', 'codes'):
+    arrays.pop(name)
+  records.write_arrays(run, 'traversals', 4, arrays)
+  frame = traversals.read_frame(loaded, [1])
+  np.testing.assert_array_equal(
+    frame['image'].iloc[0], arrays['means'][1, 1, 0]
+  )
+  assert builders.analyse(*command, '--index=1,2')[0] == 0
+
+
+def test_what_is_nearest_to_the_code_is_framed(monkeypatch):
+  frame = pd.DataFrame(
+    [
+      {
+        'index': index,
+        'latent': latent,
+        'rate_nats': 1.0,
+        'active': latent < 2,
+        'value': value,
+        'image': np.full((4, 4, 1), value / 9),
+        'source': np.zeros((4, 4, 1)),
+        'code': code,
+      }
+      for index, codes in ((5, (0.6, 9.0, 0.0)), (7, (-4.0, 1.4, 0.0)))
+      for latent, code in enumerate(codes)
+      for value in (0.0, 1.0, 2.0)
+    ]
+  )
+  given = {}
+
+  def plot_images(images, page, title, **arguments):
+    given.update(arguments, images=images)
+
+  monkeypatch.setattr(figures, 'plot_images', plot_images)
+  traversals.plot_traversals(frame)
+  assert given['marked'] == [(1, 1), (2, 2), (4, 0), (5, 1)]
+  assert given['rows'] == [
+    *('image 5', '0, 1.00', '1, 1.00'),
+    *('image 7', '0, 1.00', '1, 1.00'),
+  ]
+  np.testing.assert_array_equal(given['images'][3, 0], frame['source'].iloc[0])
+  assert '1 latent that does nothing left out' in given['x']
+
+
 def test_traversals_lie_at_quantiles_too(run):
   arrays = records.read_arrays(run, 'traversals')
   loaded = frames.read_runs([str(run)]).runs[0]
-  frame = traversals.read_frame(loaded, 2, 'quantiles')
+  frame = traversals.read_frame(loaded, [2], 'quantiles')
   assert frame['latent'].tolist() == [1] * 3 + [0] * 3
   assert frame['value'].tolist() == [3, 4, 5, 0, 1, 2]
   assert frame['quantile'].tolist() == [0.1, 0.5, 0.9] * 2
@@ -607,7 +679,7 @@ def test_a_call_takes_a_sweep(tmp_path):
     (lambda run: traversals.plot(run, inndex=1), 'unrecognized arg.*inndex'),
     (lambda run: traversals.plot(run, index='x'), 'must be a whole number'),
     (lambda run: traversals.plot(run, columns='odd'), 'must be one of'),
-    (lambda run: traversals.plot(run, index=99), '--index=99'),
+    (lambda run: traversals.plot(run, index=[1, 99]), '--index=99'),
     (lambda run: traversals.plot(run, run), 'RUN'),
     (lambda run: traversals.plot([run, run.parent / 'b']), 'one run at a time'),
     (lambda run: traversals.plot(3), '3 is no run'),

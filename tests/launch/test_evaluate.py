@@ -110,6 +110,57 @@ def test_everything_is_measured_and_recorded(launch_evaluate, run_dir):
   )  # fmt: skip
 
 
+def test_traversals_of_any_image_are_added_and_stay(launch_evaluate, run_dir):
+  tables = (run_dir / records.EVAL).read_bytes()
+  before = records.read_arrays(run_dir, 'traversals')
+  added = launch_evaluate(f'--run_dir={run_dir}', '--index=70,17,70')
+  assert added.code == 0, added.stderr
+  assert '--index=17,70' in added.stdout
+  assert (run_dir / records.EVAL).read_bytes() == tables
+  after = records.read_arrays(run_dir, 'traversals')
+  assert after['indices'].tolist() == [0, 1, 2, 3, 17, 70]
+  for name in before.keys() - {'step', 'values', 'quantiles'}:
+    if name != 'quantile_values':
+      np.testing.assert_array_equal(after[name][:4], before[name])
+  run = runs.load(run_dir)
+  kept = records.read_arrays(run_dir, 'reconstructions')['images']
+  np.testing.assert_array_equal(after['images'][4], kept[17])
+  for place in (4, 5):
+    (code,) = run.model.encode(after['images'][[place]]).mean().numpy()
+    np.testing.assert_allclose(after['codes'][place], code, atol=1e-5)
+    for values, name in (
+      (after['values'], 'means'),
+      (after['quantile_values'][2], 'quantile_means'),
+    ):
+      codes = np.tile(code, (len(values), 1))
+      codes[:, 2] = values
+      np.testing.assert_allclose(
+        after[name][place, 2], run.decode(codes), atol=1e-3
+      )
+  # Measuring again loses none of them.
+  result = launch_evaluate(f'--run_dir={run_dir}', '--num_importance_samples=0')
+  assert result.code == 0, result.stderr
+  again = records.read_arrays(run_dir, 'traversals')
+  np.testing.assert_array_equal(again['indices'], after['indices'])
+  np.testing.assert_array_equal(again['samples'], after['samples'])
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'said'),
+  [
+    (['--index=1000'], 'has the images 0 to 999'),
+    (['--index=x'], 'must be a whole number'),
+    (['--index=-1'], 'must be a whole number'),
+    (['--index=1', '--split=train'], 'leave out --split'),
+  ],
+)
+def test_images_that_are_not_there_are_one_line(
+  launch_evaluate, trained, arguments, said
+):
+  run = trained / 'binary'
+  assert_one_line_error(launch_evaluate(f'--run_dir={run}', *arguments), said)
+
+
 def test_other_splits_are_added_beside(launch_evaluate, run_dir):
   arrays = (run_dir / 'arrays' / 'latents.npz').read_bytes()
   for split, count in (('validation', 500), ('train', 3500)):
