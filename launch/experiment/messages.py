@@ -61,7 +61,8 @@ def facts(config: Config, manifest: Mapping[str, Any]) -> dict[str, str]:
     beta += f';{rising}'
   weights = ', '.join(
     f'{name} {value:g}{_schedule(config, name)}'
-    for name, value in manifest['weights'].items()
+    # Manifests of older runs lack them.
+    for name, value in manifest.get('weights', {}).items()
     if name != 'beta'
   )
   counted_parameters = dict(manifest['num_parameters'])
