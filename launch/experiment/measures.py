@@ -139,7 +139,7 @@ MEASURES: Mapping[str, Callable[[Drawn], Reading]] = types.MappingProxyType(
     'infomec': _infomec,
     'dci_forest': lambda of: _dci(of, disentanglement.dci_forest),
     'dci': lambda of: _dci(of, disentanglement.dci),
-    'total_correlation_nats': lambda of: _one(
+    'gaussian_total_correlation_nats': lambda of: _one(
       disentanglement.gaussian_total_correlation(of.fitted[0])
     ),
     'pairwise_information_nats': lambda of: _one(

@@ -64,7 +64,7 @@ SCORES: Mapping[str, Setup] = types.MappingProxyType(
     'dci': Setup(
       'boosted trees', num_factors=2, num_draws=1, takes_minutes=True
     ),
-    'total_correlation_nats': Setup('Gaussian, active codes', num_factors=0),
+    'gaussian_total_correlation_nats': Setup('active codes', num_factors=0),
     'pairwise_information_nats': Setup('20 bins, active codes', num_factors=0),
     'probe': Setup(
       'accuracy of logistic regression on standardised codes; variant: '

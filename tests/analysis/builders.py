@@ -215,7 +215,7 @@ def write_scores(run, values=None, factors=('shape', 'x'), step=4):
               ('mig', ''): 0.2,
               ('dci_forest', 'completeness'): 0.3,
               ('dci', 'completeness'): 0.4,
-              ('total_correlation_nats', ''): 3.0,
+              ('gaussian_total_correlation_nats', ''): 3.0,
             }
           ).items()
         ],

@@ -46,7 +46,7 @@ def test_rows_are_those_of_the_result(run):
     'mig': 0.2,
     'dci forest completeness': 0.3,
     'dci completeness': 0.4,
-    'total correlation, nats': 3.0,
+    'gaussian total correlation, nats': 3.0,
   }
   one = frame.set_index('panel').loc['dci completeness']
   assert np.isnan(one['se']) and (one['floor'], one['exact']) == (0.05, 0.9)

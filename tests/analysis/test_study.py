@@ -129,7 +129,7 @@ def scored(tmp_path_factory):
     values = {
       ('mig', ''): 0.1 * beta + 0.01 * seed,
       ('dci', 'completeness'): 0.5 - 0.01 * seed,
-      ('total_correlation_nats', ''): 0.2,
+      ('gaussian_total_correlation_nats', ''): 0.2,
     }
     rows = [
       common
@@ -162,7 +162,7 @@ def test_measures_are_read_with_what_they_need(scored):
   runs = frames.read_sweep(scored)
   frame, unlabelled, labelled = study.read_frame(runs)
   assert unlabelled == [
-    *('elbo_nats', 'rate_nats', 'total_correlation_nats', 'udr lasso')
+    *('elbo_nats', 'rate_nats', 'gaussian_total_correlation_nats', 'udr lasso')
   ]
   assert list(frame['udr lasso']) == pytest.approx([0.3, 0.31, 0.32, 0.3, 0.31])
   assert labelled == ['mig', 'dci completeness']
@@ -176,7 +176,7 @@ def test_the_command_draws_both_figures_and_prints_the_tables(scored, tmp_path):
   code, output, _ = builders.analyse('study', chosen, '--tables')
   assert code == 0
   assert '| mig | 0.228 | 0.162 | 100% * | 0% |' in output
-  assert '| total_correlation_nats | nan | nan |' in output
+  assert '| gaussian_total_correlation_nats | nan | nan |' in output
   for flags, name in (((), 'study'), (('--correlations',), 'correlations')):
     code, output, errors = builders.analyse(
       'study', chosen, *flags, '--format=png', f'--output={tmp_path}/{name}'

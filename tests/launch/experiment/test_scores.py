@@ -127,8 +127,8 @@ def test_data_without_factors_are_told_so(record):
   scores.check(['mig'], of.manifest, True)
   scores.check(['udr'], of.manifest, False)
   # What needs none is measured.
-  frame, lines = record(['mig', 'total_correlation_nats'], of)
-  assert frame['score'].tolist() == ['total_correlation_nats']
+  frame, lines = record(['mig', 'gaussian_total_correlation_nats'], of)
+  assert frame['score'].tolist() == ['gaussian_total_correlation_nats']
   assert 'mig: needs 1 factor, and there is 0' in lines[0]
 
 
