@@ -26,7 +26,8 @@ _NUM_IMPORTANCE_SAMPLES = flags.DEFINE_integer(
   'num_importance_samples',
   5000,
   'posterior samples per image for the bound on log p(x); it is also reported '
-  'at 1, 10, 100, ... samples; 0: no bound. Not for grey targets',
+  'at 1, 10, 100, ... samples; 0: no bound, as with --scores where it is not '
+  'typed. Not for grey targets',
 )
 
 _SCORES = flags.DEFINE_list(
@@ -45,7 +46,7 @@ _SWEEP_DIR = flags.DEFINE_string(
   None,
   'folder of a sweep, whose finished runs are evaluated; with --scores they '
   'are scored alone, from the codes that they have recorded, unless '
-  '--num_importance_samples asks for the bound. What stands is not done again',
+  '--num_importance_samples is typed. What stands is not done again',
 )
 _AGAIN = flags.DEFINE_bool(
   'again', False, 'with --sweep_dir: measure again what stands already'
@@ -80,13 +81,18 @@ def main() -> int:
       f'{_MOST_SAMPLES:,}'
     )
   chosen = score_settings.parse(_SCORES.value, _SWEEP_DIR.value is not None)
+  if chosen and not flags.FLAGS['num_importance_samples'].present:
+    # Who asks for scores need not wait for the bound, which may take hours.
+    num_samples = 0
   if _SWEEP_DIR.value is not None:
     for flag in ('run_dir', 'split', 'index'):
       if flags.FLAGS[flag].present:
         raise opening.RunError(
           f'--{flag}: is of one run, and --sweep_dir of all of its runs'
         )
-    return _evaluate_sweep(process.user_path(_SWEEP_DIR.value), chosen)
+    return _evaluate_sweep(
+      process.user_path(_SWEEP_DIR.value), chosen, num_samples
+    )
   path = opening.find(cli.RUN_DIR.value)
   indices = _indices()
   process.import_tensorflow()
@@ -95,7 +101,7 @@ def main() -> int:
     return 0
   from launch.experiment import scores
 
-  evaluated = _evaluate(path, chosen)
+  evaluated = _evaluate(path, chosen, num_samples)
   if chosen:
     print(_SCORES_TITLE)
     with scores.processes() as pool:
@@ -153,21 +159,20 @@ def _add_traversals(path: pathlib.Path, indices: Sequence[int]) -> None:
   )
 
 
-def _evaluate_sweep(folder: pathlib.Path, chosen: Sequence[str]) -> int:
+def _evaluate_sweep(
+  folder: pathlib.Path, chosen: Sequence[str], num_samples: int
+) -> int:
   """Evaluates the finished runs of a sweep; returns the exit code.
 
   With scores alone, from the codes that the runs have recorded where these are
-  of their last weights; the bound must then be asked for.
+  of their last weights.
   """
   paths = records.runs_of(folder)
   process.import_tensorflow()
   from launch.experiment import metrics, scores
   from launch.sweeps import ranking
 
-  num_samples = _NUM_IMPORTANCE_SAMPLES.value
-  evaluates = not chosen or (
-    num_samples > 0 and bool(flags.FLAGS['num_importance_samples'].present)
-  )
+  evaluates = not chosen or num_samples > 0
   of_runs = [n for n in chosen if not score_settings.SCORES[n].of_sweep]
   marks = scores.Marks(scores.marks_folder(cli.data_dir()))
   models, num_failed = [], 0
@@ -184,7 +189,7 @@ def _evaluate_sweep(folder: pathlib.Path, chosen: Sequence[str]) -> int:
           if not _AGAIN.value and metrics.stand(path, num_samples):
             print(f'{shown}: its metrics stand')
           else:
-            codes = scores.Codes.of(_evaluate(path, chosen))
+            codes = scores.Codes.of(_evaluate(path, chosen, num_samples))
         if not chosen:
           continue
         codes = codes or scores.Codes.read(path)
@@ -224,16 +229,18 @@ def _load(path: pathlib.Path) -> 'runs.Run':
   )
 
 
-def _evaluate(path: pathlib.Path, chosen: Sequence[str]) -> 'metrics.Evaluated':
+def _evaluate(
+  path: pathlib.Path, chosen: Sequence[str], num_samples: int
+) -> 'metrics.Evaluated':
   """Evaluates a run into its files, as the flags say.
 
   Args:
     path: the run directory.
     chosen: scores for which its data must have factors.
+    num_samples: importance samples of the bound, or 0 for none.
   """
   from launch.experiment import messages, metrics, pictures, scores
 
-  num_samples = _NUM_IMPORTANCE_SAMPLES.value
   run = _load(path)
   if not (run.manifest['has_density'] and run.manifest['has_elbo']):
     if num_samples and flags.FLAGS['num_importance_samples'].present:

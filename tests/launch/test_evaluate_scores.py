@@ -129,9 +129,7 @@ def test_recorded_codes_score_as_those_of_the_model_do(
   run = min(sweep_dir.glob('beta*'))
   recorded = (run / records.SCORES).read_bytes()
   (run / records.SCORES).unlink()
-  one = launch_evaluate(
-    f'--run_dir={run}', f'--scores={QUICK}', '--num_importance_samples=0'
-  )
+  one = launch_evaluate(f'--run_dir={run}', f'--scores={QUICK}')
   assert one.code == 0, one.stderr
   assert (run / records.SCORES).read_bytes() == recorded
   # So does a run whose codes are not those of its last weights.
@@ -258,9 +256,7 @@ def test_training_scores_by_the_step_and_changes_no_bit(
   manifest = records.read_manifest(killed)
   records.write_manifest(killed, manifest | {'status': 'running'})
   if kept:
-    launch_evaluate(
-      f'--run_dir={killed}', '--scores=irs', '--num_importance_samples=0'
-    )
+    launch_evaluate(f'--run_dir={killed}', '--scores=irs')
   launch_train('killed', f'--eval_scores={QUICK}')
   frame = records.read_table(killed, records.SCORES)
   assert [*zip(frame['step'], frame['score'], strict=True)].count(
