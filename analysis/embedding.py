@@ -189,7 +189,7 @@ def plot_embedding(
   )
   corners['panel'] = pd.Categorical(corners['panel'], panels)
   if pd.api.types.is_float_dtype(frame['label']):
-    legend_rows = 1
+    legend_height, note = 0.16, ''
     coloured = [
       gg.scale_color_cmap(
         'viridis', name=color, guide=gg.guide_colorbar(), labels=lambda v: v
@@ -202,9 +202,10 @@ def plot_embedding(
     middles = frame.groupby(['panel', 'label'], observed=True, as_index=False)[
       ['x', 'y']
     ].median()
-    legend_rows, legend = figures.legend(labels, page.width)
-    if legend:
-      legend.override_aes = {'size': 1.5}
+    legend = figures.legend(labels, page, color)
+    legend_height, note = legend.height, legend.note
+    if legend.guide:
+      legend.guide.override_aes = {'size': 1.5}
     coloured = [
       gg.geom_label(
         gg.aes(label='label'),
@@ -215,7 +216,9 @@ def plot_embedding(
         label_size=0,
         label_padding=0.1,
       ),
-      gg.scale_color_manual(figures.colours(len(labels)), guide=legend),
+      gg.scale_color_manual(
+        figures.colours(len(labels)), guide=legend.guide, breaks=legend.breaks
+      ),
       gg.labs(color=color),
     ]
   return (
@@ -229,9 +232,9 @@ def plot_embedding(
     + gg.scale_y_continuous(name='', breaks=_breaks, labels=figures.tick_labels)
     + figures.dress(
       page,
-      (side + 0.1) * len(panels) / columns + 0.16 * legend_rows,
+      (side + 0.1) * len(panels) / columns + legend_height,
       title,
-      'The axes of a t-SNE have no unit.',
+      f'The axes of a t-SNE have no unit. {note}',
     )
     + gg.theme(panel_grid_major=gg.element_blank())
   )

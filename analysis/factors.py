@@ -164,7 +164,9 @@ def plot_factors(
   down = -(-len(panels) // across)
   beside = 0.3 + 0.055 * max(map(len, labels))
   cell = (page.width - beside) / across / len(names)  # Inches.
-  headings = [_heading(panel, 0.95 * cell * len(names)) for panel in panels]
+  headings = [
+    _heading(panel, 0.95 * cell * len(names), page) for panel in panels
+  ]
   lines = max(heading.count('\n') + 1 for heading in headings)
   room = (page.height - 1.2) / down - 0.14 * lines
   height = min(0.18 * (last + 2), room)
@@ -262,9 +264,11 @@ def plot_factors(
   )
 
 
-def _heading(panel: str, width: float) -> str:
+def _heading(panel: str, width: float, page: figures.Page) -> str:
   """A panel's lines, broken at its width in inches."""
-  return '\n'.join(figures.wrap(line, width, 6) for line in panel.split('\n'))
+  return '\n'.join(
+    figures.wrap(line, width, page, 6) for line in panel.split('\n')
+  )
 
 
 def _rows(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:

@@ -1,9 +1,9 @@
 """The look of all figures: theme, palette, image grids, saving."""
 
+import functools
 import io
 import math
 import pathlib
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -82,6 +82,9 @@ _MARK = PALETTE[1]
 _FONT_SIZE = 8
 _LABEL_SIZE = 6.5
 
+# How high a row of a legend is.
+_KEY_INCHES = 0.16
+
 
 class FigureError(ValueError):
   """A figure cannot be drawn from what a run has written."""
@@ -121,15 +124,48 @@ def theme(page: Page, height: float) -> gg.theme:
   )
 
 
-def wrap(text: str, width: float, font_size: float = _FONT_SIZE) -> str:
-  """Breaks a text's lines at the width of a figure, in inches."""
-  letters = max(8, int(width / _letter(font_size)))
-  return textwrap.fill(text, letters)
+def wrap(text: str, width: float, page: Page, size: float = _FONT_SIZE) -> str:
+  """Breaks a text's lines.
+
+  Args:
+    text: of one paragraph.
+    width: of a line, in inches; at least a letter has room.
+    page: whose letters are used.
+    size: of these, in points.
+  """
+  lines, line = [], ''
+  for word in text.split():
+    if text_width(f'{line} {word}'.lstrip(), page, size) <= width:
+      line = f'{line} {word}'.lstrip()
+      continue
+    lines += [line] if line else []
+    line = word
+    while len(line) > 1 and text_width(line, page, size) > width:
+      fits = len(line) - 1
+      while fits > 1 and text_width(line[:fits], page, size) > width:
+        fits -= 1
+      lines.append(line[:fits])
+      line = line[fits:]
+  return '\n'.join([*lines, line])
 
 
-def _letter(font_size: float) -> float:
-  """About how wide a letter is, in inches."""
-  return 0.6 * font_size / 72
+@functools.cache
+def text_width(text: str, page: Page, size: float = _FONT_SIZE) -> float:
+  """Returns how wide a line of text is, in inches.
+
+  Args:
+    text: the line.
+    page: whose letters are used.
+    size: of these, in points.
+  """
+  # Slow, and --help has no use for it.
+  from matplotlib import font_manager, textpath
+
+  letters = font_manager.FontProperties(family=page.family, size=size)
+  width, _, _ = textpath.text_to_path.get_text_width_height_descent(
+    text, letters, ismath=False
+  )
+  return width / 72
 
 
 def number(value: float, digits: int = 1) -> str:
@@ -156,18 +192,20 @@ def dress(
 ) -> list[Any]:
   """Returns theme, title and caption, at a size in inches without the texts.
 
-  Both texts break their lines at the width, and the figure grows with them.
+  Both texts break their lines at the width, and the figure grows with them as
+  far as the page is high.
   """
   layers: list[Any] = []
+  room = 0.97 * page.width
   if title:
-    title = wrap(title, page.width)
+    title = wrap(title, room, page)
     layers.append(gg.ggtitle(title))
     height += (title.count('\n') + 1) * 0.15
   if caption:
-    caption = wrap(caption, page.width, _FONT_SIZE - 2)
+    caption = wrap(caption, room, page, _FONT_SIZE - 2)
     layers.append(gg.labs(caption=caption))
     height += (caption.count('\n') + 1) * 0.12
-  return [*layers, theme(page, height)]
+  return [*layers, theme(page, min(height, page.height))]
 
 
 def colours(count: int) -> list[str]:
@@ -178,19 +216,57 @@ def colours(count: int) -> list[str]:
   return [mpl.colors.to_hex(shade) for shade in shades]
 
 
-def legend(labels: Sequence[str], width: float) -> tuple[int, Any]:
-  """Returns a legend below a figure: how many rows it takes, and its guide.
+class Legend(NamedTuple):
+  """A legend below a figure.
+
+  Attributes:
+    height: in inches.
+    guide: of its scale; None where there is nothing to tell apart.
+    breaks: the labels that are shown.
+    note: a sentence where these are not all.
+  """
+
+  height: float
+  guide: Any
+  breaks: Sequence[str]
+  note: str = ''
+
+
+def legend(labels: Sequence[str], page: Page, title: str = '') -> Legend:
+  """Returns a legend that fits the page.
+
+  Of numbers in more colours than can be told apart some are shown, from the
+  first to the last; of other labels as many as a quarter of the page holds.
 
   Args:
-    labels: of its keys; one alone needs no legend.
-    width: of the figure, in inches.
+    labels: of its keys, in their order; one alone needs no legend.
+    page: what the figure is drawn for.
+    title: beside the keys.
   """
   if len(labels) < 2:
-    return 0, None
-  key_inches = 0.35 + 0.06 * max(map(len, labels))
-  columns = max(1, min(len(labels), int(width / key_inches)))
-  rows = -(-len(labels) // columns)
-  return rows, gg.guide_legend(ncol=columns)
+    return Legend(0.0, None, labels)
+  shown, note = list(labels), ''
+  if len(shown) > len(PALETTE) and _are_numbers(shown):
+    places = np.linspace(0, len(shown) - 1, 6)
+    shown = [labels[place] for place in places.round().astype(int)]
+  width = lambda text: text_width(text, page, _FONT_SIZE - 1.5)
+  room = 0.95 * page.width - (width(title) * 1.1 + 0.1 if title else 0.0)
+  columns = int(room / (0.34 + max(map(width, shown))))
+  columns = max(1, min(len(shown), columns))
+  rows = -(-len(shown) // columns)
+  most = int(page.height / 4 / _KEY_INCHES)
+  if rows > most:
+    shown, rows = shown[: most * columns], most
+    note = f'The legend names {len(shown)} of {len(labels)}.'
+  height = _KEY_INCHES * rows
+  return Legend(height, gg.guide_legend(ncol=columns), shown, note)
+
+
+def _are_numbers(labels: Sequence[str]) -> bool:
+  try:
+    return bool([*map(float, labels)])
+  except ValueError:
+    return False
 
 
 def check_columns(frame: pd.DataFrame, columns: Sequence[str]) -> None:
@@ -349,7 +425,8 @@ def plot_images(
   pixel = max(1, int(DPI * room + 1e-6)) / DPI  # inches
   step = 1
   if columns:
-    label = _letter(_LABEL_SIZE) * (1 + max(map(len, columns)))
+    widest = max(text_width(name, page, _LABEL_SIZE) for name in columns)
+    label = widest + text_width('0', page, _LABEL_SIZE)
     step = math.ceil(label / ((image_width + _GAP) * pixel))
   panel = pixel * across
   # A figure of few columns still has room for its title.
@@ -362,7 +439,7 @@ def plot_images(
       labels=list(columns[::step]),
       expand=(0, 0),
     ),
-    gg.labs(x=wrap(x, panel), y=wrap(y, pixel * down)),
+    gg.labs(x=wrap(x, 0.9 * panel, page), y=wrap(y, 0.9 * pixel * down, page)),
     *dress(
       page._replace(width=max(beside + panel, narrowest)), page.height, title
     ),

@@ -108,7 +108,8 @@ def plot_curves(
   )
   panels = len(names) * (seeds[facet].nunique() if facet else 1)
   banded = bool((seeds['sem'] > 0).any())
-  legend_rows, legend = figures.legend(levels, page.width)
+  title_of_colours = '' if color == 'configuration' else color
+  legend = figures.legend(levels, page, title_of_colours)
   palette = figures.colours(len(levels))
   notes = [*notes]
   if banded:
@@ -116,6 +117,10 @@ def plot_curves(
   is_logarithmic = (seeds['low'] > 0).all()
   if not is_logarithmic:
     notes.append('Vertical axes are linear: not all values are above zero.')
+  if legend.note:
+    notes.append(legend.note)
+  # Panels below each other are less high than wide.
+  panel = 1.75 if page.is_double else 0.42 * page.width
   return (
     gg.ggplot(seeds, gg.aes('step', 'mean', color=color, group='configuration'))
     + gg.facet_wrap(
@@ -136,12 +141,12 @@ def plot_curves(
       if is_logarithmic
       else gg.scale_y_continuous(name='', labels=figures.tick_labels)
     )
-    + gg.scale_color_manual(palette, guide=legend)
+    + gg.scale_color_manual(palette, guide=legend.guide, breaks=legend.breaks)
     + gg.scale_fill_manual(palette, guide=None)
-    + gg.labs(color='' if color == 'configuration' else color)
+    + gg.labs(color=title_of_colours)
     + figures.dress(
       page,
-      math.ceil(panels / columns) * 1.75 + 0.3 + 0.16 * legend_rows,
+      math.ceil(panels / columns) * panel + 0.3 + legend.height,
       title,
       ' '.join(notes),
     )

@@ -1,7 +1,7 @@
 """Rate and distortion over runs: the frontier, and lines of equal elbo.
 
-Seeds are points; a line joins the means of each effective beta (Alemi et al.
-2018, "Fixing a Broken ELBO").
+Seeds are points; a line joins the means of each effective beta, or of each
+strength in a sweep over objectives (Alemi et al. 2018, "Fixing a Broken ELBO").
 """
 
 import argparse
@@ -12,6 +12,10 @@ import pandas as pd
 import plotnine as gg
 
 from analysis import command, figures, frames
+from launch import records
+
+# What orders the points of a line.
+_BETA = 'effective beta'
 
 # Below it, in nats, and where no latent is active, a run counts as collapsed.
 _COLLAPSED_NATS = 0.1
@@ -32,19 +36,30 @@ _SIZE = 6
 
 
 def read_frame(runs: frames.Runs) -> pd.DataFrame:
-  """Returns rate, distortion, effective beta and the `series` of each run.
+  """Returns rate, distortion, `order` and the `series` of each run.
 
   A series is what a line joins: the runs that differ only in beta and seed; or
-  in the seed alone, where there is no effective beta that could order them.
+  in the seed alone, where there is no effective beta that could order them. A
+  sweep's strengths take the place of betas. What orders is in `attrs`.
 
   Raises:
     FigureError: no run has both a rate and a distortion.
   """
   names = ['rate_nats', 'distortion_nats', 'effective_beta', 'active_units']
   frame = runs.table.reindex(columns=names).astype(float)
-  others = [n for n in runs.varying if n not in ('beta', 'reduction')]
+  # A sweep's strengths order the runs of each objective, as beta does.
+  if records.STRENGTH in runs.varying:
+    frame['order'], frame.attrs['order'] = (
+      runs.table[records.STRENGTH].astype(float),
+      records.STRENGTH,
+    )
+  else:
+    frame['order'], frame.attrs['order'] = frame['effective_beta'], _BETA
+  others = [
+    n for n in runs.varying if n not in ('beta', 'reduction', records.STRENGTH)
+  ]
   frame['series'] = frames.configuration(runs.table, others).where(
-    frame['effective_beta'].notna(),
+    frame['order'].notna(),
     frames.configuration(
       runs.table, [n for n in runs.varying if n != 'reduction']
     ),
@@ -66,8 +81,9 @@ def plot_rate_distortion(
 
   Rows without numbers are counted below the figure.
   """
-  names = ['rate_nats', 'distortion_nats', 'effective_beta', 'series']
+  names = ['rate_nats', 'distortion_nats', 'order', 'series']
   figures.check_columns(frame, names)
+  ordered_by = frame.attrs.get('order', _BETA)
   points = frame.dropna(subset=['rate_nats', 'distortion_nats', 'series'])
   if points.empty:
     raise figures.FigureError('no run has a rate and a distortion yet')
@@ -81,9 +97,9 @@ def plot_rate_distortion(
   )
   series = frames.levels(points['series'])
   points['series'] = pd.Categorical(points['series'], series)
-  grouped = points.groupby(
-    ['series', 'effective_beta'], observed=True, dropna=False
-  )[['rate_nats', 'distortion_nats']]
+  grouped = points.groupby(['series', 'order'], observed=True, dropna=False)[
+    ['rate_nats', 'distortion_nats']
+  ]
   means = grouped.mean().join(grouped.sem().fillna(0.0).add_suffix('_se'))
   means = means.reset_index()
   # One point has no line.
@@ -101,13 +117,15 @@ def plot_rate_distortion(
   crossed = bool(
     (means[['rate_nats_se', 'distortion_nats_se']] > 0).any(axis=None)
   )
-  legend_rows, legend = figures.legend(series, page.width)
+  legend = figures.legend(series, page)
   missing = len(frame) - len(points)
-  has_beta = points['effective_beta'].notna()
+  has_order = points['order'].notna()
   numbers = ''
-  if has_beta.any():
-    where = '' if has_beta.all() else ', where there is one'
-    numbers = f'Numbers at points: effective beta{where}. '
+  if has_order.any():
+    where = '' if has_order.all() else ', where there is one'
+    if len(beside) < len(means.dropna()):
+      where += ', where there is room'
+    numbers = f'Numbers at points: {ordered_by}{where}. '
   return (
     gg.ggplot(points, gg.aes('rate_nats', 'distortion_nats'))
     + _elbo_lines(places)
@@ -149,8 +167,15 @@ def plot_rate_distortion(
       means,
       size=0.4,
     )
-    + gg.geom_text(gg.aes('x', 'y', label='label'), beside, size=_SIZE)
-    + gg.scale_color_manual(figures.colours(len(series)), guide=legend)
+    + gg.geom_text(
+      gg.aes('x', 'y', label='label', color='series'),
+      beside.assign(series=pd.Categorical(beside['series'], series)),
+      size=_SIZE,
+      show_legend=False,
+    )
+    + gg.scale_color_manual(
+      figures.colours(len(series)), guide=legend.guide, breaks=legend.breaks
+    )
     + gg.scale_shape_manual(
       {'collapsed': 'D', 'not collapsed': 'o'}, guide=None
     )
@@ -162,9 +187,9 @@ def plot_rate_distortion(
     + gg.labs(color='')
     + figures.dress(
       page,
-      panel + 0.2 + 0.16 * legend_rows,
+      panel + 0.2 + legend.height,
       title,
-      f'{numbers}Dashed: equal elbo, in nats.'
+      f'{numbers}Dashed: equal elbo, in nats. {legend.note}'
       + (' Crosses: mean ± 1 standard error.' if crossed else '')
       + (' Diamonds: collapsed.' if 'collapsed' in set(points['state']) else '')
       + (
@@ -235,18 +260,21 @@ class _Places:
     return cost + (levels.any() if with_levels else 0)
 
   def beside(self, means: pd.DataFrame) -> pd.DataFrame:
-    """Returns where the numbers of points stand: x, y and label."""
+    """Returns where the numbers of points stand: x, y, label, series."""
     rows = []
     for _, row in means.iterrows():
-      text = f'{row["effective_beta"]:.3g}'
+      text = f'{row["order"]:.3g}'
       at = np.array([row['rate_nats'], row['distortion_nats']])
       half = self._inch * [0.045 * len(text) / 2 + 0.05, 0.11]
       centres = [at + half * direction for direction in _DIRECTIONS]
       boxes = [self._box(centre, text) for centre in centres]
-      best = int(np.argmin([self._cost(box, True) for box in boxes]))
+      costs = [self._cost(box, True) for box in boxes]
+      best = int(np.argmin(costs))
+      if costs[best] >= 100:  # A number that covers another tells neither.
+        continue
       self._taken = np.concatenate([self._taken, boxes[best][None]])
-      rows.append((*centres[best], text))
-    return pd.DataFrame(rows, columns=['x', 'y', 'label'])
+      rows.append((*centres[best], text, row['series']))
+    return pd.DataFrame(rows, columns=['x', 'y', 'label', 'series'])
 
   def along(self, level: float, text: str) -> np.ndarray | None:
     """Returns where the label of a line of equal elbo stands on it, if any."""

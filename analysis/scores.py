@@ -141,7 +141,7 @@ def plot_scores(
     frames.levels(frame['x']),
     frames.levels(frame['color']),
   )
-  frame['place'], scale = sweep.places(frame['x'], levels, x)
+  frame['place'], scale = sweep.places(frame['x'], levels, x, page)
   scored = frame.dropna(subset='value')
   if scored.empty:
     raise figures.FigureError('no run was scored yet')
@@ -172,7 +172,7 @@ def plot_scores(
   across = 4 if page.is_double else 2
   across = min(across, len(panels))
   down = -(-len(panels) // across)
-  legend_rows, legend = figures.legend(colour_levels, page.width)
+  legend = figures.legend(colour_levels, page, color)
   height = min(1.15, (page.height - 0.8) / down)
   return (
     gg.ggplot(scored, gg.aes('place', 'value'))
@@ -201,12 +201,15 @@ def plot_scores(
       {FLOOR: 'dashed', EXACT: 'dotted'}, guide=gg.guide_legend(order=2)
     )
     + gg.scale_color_manual(
-      figures.colours(len(colour_levels)), guide=legend, drop=False
+      figures.colours(len(colour_levels)),
+      guide=legend.guide,
+      breaks=legend.breaks,
+      drop=False,
     )
     + gg.labs(color=color, linetype='')
     + figures.dress(
       page,
-      down * height + 0.5 + 0.16 * (legend_rows + 1),
+      down * height + 0.5 + 0.16 + legend.height,
       title,
       'Small points: runs; large: their mean over seeds, with its 95% interval '
       "(Student's t) where there are three or more."
@@ -215,7 +218,8 @@ def plot_scores(
         if scored['joint'].any()
         else ''
       )
-      + (f' Not shown, without scores: {missing} runs.' if missing else ''),
+      + (f' Not shown, without scores: {missing} runs.' if missing else '')
+      + f' {legend.note}',
     )
     + gg.theme(
       axis_text=gg.element_text(size=6),
@@ -318,7 +322,7 @@ def plot_run_scores(
   long['mark'] = pd.Categorical(long['mark'], [FLOOR, measured, EXACT])
   intervals = frame.dropna(subset='se')
   right = max(1.0, long['value'].max())
-  legend_rows, legend = figures.legend([FLOOR, measured, EXACT], page.width)
+  legend = figures.legend([FLOOR, measured, EXACT], page)
   has_numbers = page.is_double
   beside = max(0.18, 0.012 * frame['words'].str.len().max())
   return (
@@ -339,14 +343,14 @@ def plot_run_scores(
       else gg.geom_blank()
     )
     + gg.scale_shape_manual(
-      {FLOOR: '|', measured: 'o', EXACT: 'D'}, guide=legend
+      {FLOOR: '|', measured: 'o', EXACT: 'D'}, guide=legend.guide
     )
     + gg.scale_fill_manual(
       {FLOOR: '#000000', measured: figures.PALETTE[0], EXACT: '#ffffff'},
-      guide=legend,
+      guide=legend.guide,
     )
     + gg.scale_size_manual(
-      {FLOOR: 2.2, measured: 1.8, EXACT: 1.8}, guide=legend
+      {FLOOR: 2.2, measured: 1.8, EXACT: 1.8}, guide=legend.guide
     )
     + gg.labs(shape='', fill='', size='')
     + gg.scale_x_continuous(
@@ -359,7 +363,7 @@ def plot_run_scores(
     + gg.expand_limits(x=[0.0, 1.0])
     + figures.dress(
       page,
-      0.17 * len(names) + 0.45 + 0.16 * legend_rows,
+      0.17 * len(names) + 0.45 + legend.height,
       title,
       'Line at a score: ± 1 standard error over draws of images, where there '
       'are several.' + (f' Besides: {"; ".join(below)}.' if below else ''),

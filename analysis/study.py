@@ -179,7 +179,7 @@ def plot_variance(
   by_chance = ', '.join(
     f'{row["level"]} {row["chance"]:.0%}' for row in chances.to_dict('records')
   )
-  _, legend = figures.legend(levels, page.width)
+  legend = figures.legend(levels, page)
   return (
     gg.ggplot(frame.dropna(subset=['share']), gg.aes('measure', 'share'))
     + gg.geom_col(gg.aes(fill='level'), width=0.75)
@@ -187,7 +187,7 @@ def plot_variance(
     + gg.scale_fill_manual(
       dict(zip(levels, figures.colours(len(levels)), strict=True)),
       breaks=levels,
-      guide=legend,
+      guide=legend.guide,
     )
     + gg.scale_y_continuous(
       name='share of the variance over runs', expand=(0, 0, 0, 0.02)

@@ -73,7 +73,7 @@ def plot_sweep(
     frames.levels(frame['color']),
   )
   frame['color'] = pd.Categorical(frame['color'], colour_levels)
-  frame['place'], scale = places(frame['x'], x_levels, x)
+  frame['place'], scale = places(frame['x'], x_levels, x, page)
   finished = frame[(frame['status'] == 'finished') & frame['value'].notna()]
   others = frame.drop(finished.index)
   low, high = 0.0, 1.0
@@ -84,12 +84,14 @@ def plot_sweep(
   seeds = frames.over_seeds(finished, ['series', 'color', 'place'])
   # One point has no line.
   lines = seeds.groupby('series').filter(lambda group: len(group) > 1)
-  legend_rows, legend = figures.legend(colour_levels, page.width)
+  legend = figures.legend(colour_levels, page, color)
   counts = others['status'].value_counts()
   caption = 'Mean ± 1 standard error over seeds, which are the small points.'
   if len(others):
     listed = ', '.join(f'{n} {status}' for status, n in counts.items())
     caption += f' Crosses: runs without a result ({listed}).'
+  if legend.note:
+    caption += f' {legend.note}'
   return (
     gg.ggplot(frame, gg.aes('place', 'value', color='color'))
     + gg.geom_blank(data=frame.assign(value=low))
@@ -106,17 +108,23 @@ def plot_sweep(
       **({} if len(finished) else {'breaks': []}),
     )
     + gg.scale_color_manual(
-      figures.colours(len(colour_levels)), guide=legend, drop=False
+      figures.colours(len(colour_levels)),
+      guide=legend.guide,
+      breaks=legend.breaks,
+      drop=False,
     )
     + gg.labs(color=color)
     + figures.dress(
-      page, 0.7 * page.width + 0.2 + 0.16 * legend_rows, title, caption
+      page, 0.7 * page.width + 0.2 + legend.height, title, caption
     )
   )
 
 
 def places(
-  values: pd.Series, levels: list[str], name: str
+  values: pd.Series,
+  levels: list[str],
+  name: str,
+  page: figures.Page = figures.SINGLE_COLUMN,
 ) -> tuple[pd.Series, gg.scale_x_continuous]:
   """Returns where settings are on the horizontal axis, and its scale.
 
@@ -128,13 +136,14 @@ def places(
     values: as text.
     levels: the distinct ones, in their order.
     name: what they are.
+    page: what it is drawn for.
   """
   room = (0.05, 0.0)
   numbers = pd.to_numeric(pd.Series(levels), errors='coerce')
   positive = numbers[numbers > 0]
   if numbers.isna().any() or (numbers < 0).any() or positive.empty:
     where = np.arange(len(levels), dtype=float)
-    levels = [figures.wrap(level, 0.8) for level in levels]
+    levels = [figures.wrap(level, 0.8, page) for level in levels]
     room = (0.05, 0.3)  # For words.
   elif positive.max() < 10 * positive.min():
     where = numbers.to_numpy(float)

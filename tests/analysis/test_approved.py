@@ -196,7 +196,7 @@ def frontier_frame(seeds=2, series=('',), betas=(0.1, 0.5, 1.0, 2.0, 8.0)):
       {
         'rate_nats': (0.0 if beta == 8 else 20 / (0.3 + beta)) + seed * 0.01,
         'distortion_nats': 80 + 15 * beta + seed + 5 * k,
-        'effective_beta': beta,
+        'order': beta,
         'active_units': 0 if beta == 8 else 5,
         'series': name,
       }

@@ -1,3 +1,6 @@
+import itertools
+import pathlib
+
 import matplotlib.image
 import matplotlib.pyplot as plt
 import numpy as np
@@ -5,7 +8,7 @@ import pandas as pd
 import plotnine as gg
 import pytest
 
-from analysis import figures, frames, loss_curves, terms
+from analysis import figures, frames, loss_curves, rate_distortion, terms
 from tests.analysis import builders
 
 
@@ -270,3 +273,80 @@ def test_settings_come_in_the_order_of_their_numbers():
   ]
   gammas = [f'seed 0, gamma {gamma}' for gamma in ('2.5', '6', '20')]
   assert frames.levels(pd.Series(gammas[::-1])) == gammas
+
+
+# -- Texts and legends --------------------------------------------------------
+
+PAGES = [(style, width) for style in figures.STYLES for width in figures.WIDTHS]
+
+
+def drawn_width(text, page, size):
+  """Of its widest line in inches, as matplotlib's canvas draws it."""
+  figure = plt.figure(dpi=600)
+  drawn = figure.text(0, 0, text, family=page.family, size=size)
+  extent = drawn.get_window_extent(figure.canvas.get_renderer())
+  plt.close(figure)
+  return extent.width / 600
+
+
+@pytest.mark.parametrize(('style', 'width'), PAGES)
+def test_lines_are_broken_where_the_letters_of_a_style_end(style, width):
+  page = figures.STYLES[style][width]
+  text = 'Wide: WWWW MMMM mm. Narrow: illicit till, ' * 8 + 'x' * 200
+  for room in (0.5, 0.97 * page.width):
+    wrapped = figures.wrap(text, room, page, 6)
+    assert ''.join(wrapped.split()) == ''.join(text.split())
+    assert drawn_width(wrapped, page, 6) < 1.02 * room
+    lines = wrapped.split('\n')
+    for line, following in itertools.pairwise(lines):
+      longer = f'{line} {following.split()[0]}'
+      if 'x' not in longer:
+        assert drawn_width(longer, page, 6) > 0.98 * room
+
+
+@pytest.mark.parametrize(('style', 'width'), PAGES[::3])
+@pytest.mark.parametrize(
+  'labels',
+  [
+    [f'objective beta_tc, latent_size {n}' for n in range(40)],
+    [str(2**n) for n in range(16)],
+    ['floor', 'a label that is wider than a single column of text is wide'],
+  ],
+)
+def test_a_legend_fits_the_page(tmp_path, style, width, labels):
+  page = figures.STYLES[style][width]
+  legend = figures.legend(labels, page)
+  assert legend.height <= page.height / 4
+  assert set(legend.breaks) <= set(labels)
+  if labels[0] == '1':
+    assert len(legend.breaks) == 6
+    assert (legend.breaks[0], legend.breaks[-1]) == (labels[0], labels[-1])
+  elif len(legend.breaks) < len(labels):
+    assert f'{len(legend.breaks)} of {len(labels)}' in legend.note
+  else:
+    assert not legend.note
+  if len(labels) == 2:
+    return
+  frame = pd.DataFrame({'x': 1.0, 'label': pd.Categorical(labels, labels)})
+  plot = (
+    gg.ggplot(frame, gg.aes('x', 'x', color='label'))
+    + gg.geom_point()
+    + gg.scale_color_manual(
+      figures.colours(len(labels)), guide=legend.guide, breaks=legend.breaks
+    )
+    + gg.labs(color='')
+    + figures.dress(page, 1.5 + legend.height, 'Title')
+  )
+  image = draw(plot, tmp_path / 'x.png', 100)
+  # What is too wide is cut at both edges.
+  assert (image[:, [0, -1]] == 1).all()
+
+
+def test_strengths_order_the_runs_of_each_objective():
+  folder = pathlib.Path(__file__).parents[2] / 'analysis' / 'results'
+  sweep = frames.read_sweep(folder / 'sweeps' / 'disentanglement')
+  frame = rate_distortion.read_frame(sweep)
+  assert frame['series'].nunique() == sweep.table['objective'].nunique() == 4
+  assert (frame['order'] == sweep.table['strength'].astype(float)).all()
+  plot = rate_distortion.plot_rate_distortion(frame)
+  assert plot.labels.caption.startswith('Numbers at points: strength')
