@@ -258,6 +258,8 @@ def legend(labels: Sequence[str], page: Page, title: str = '') -> Legend:
   if rows > most:
     shown, rows = shown[: most * columns], most
     note = f'The legend names {len(shown)} of {len(labels)}.'
+  elif len(shown) > len(PALETTE):
+    note = f'{len(shown)} colours are more than can be told apart.'
   height = _KEY_INCHES * rows
   return Legend(height, gg.guide_legend(ncol=columns), shown, note)
 

@@ -126,6 +126,15 @@ class Runs:
     names = [name for name in counts if counts[name] > 1]
     return sorted(names, key=lambda name: (-counts[name], name))
 
+  def varying_within(self, *names: str) -> list[str]:
+    """Returns the settings in which runs differ that agree in some.
+
+    Of a union of grids, what those determine is none of them.
+    """
+    others = [name for name in self.varying if name not in names]
+    groups = self.table.map(records.text).groupby([*dict.fromkeys(names)])
+    return [name for name in others if groups[name].nunique().max() > 1]
+
   def describe(self) -> str:
     """Returns one line that says what they are."""
     if len(self.runs) == len(self.table) == 1:
@@ -172,13 +181,8 @@ class Runs:
     Raises:
       RecordError: a table that is missing or damaged.
     """
-    configurations = dict(
-      zip(
-        self.table['run'],
-        configuration(self.table, self.varying),
-        strict=True,
-      )
-    )
+    rows = self.table.set_index('run')
+    configurations = configuration(rows, self.varying)
     frames = []
     for run in self.runs:
       frame = records.read_table(run.path, name)
@@ -188,6 +192,9 @@ class Runs:
         for setting, value in run.config.items()
         if setting not in frame.columns
       }
+      if records.STRENGTH in rows:
+        strength = rows[records.STRENGTH][run.name]
+        settings[records.STRENGTH] = records.text(strength)
       frames.append(
         frame.assign(
           run=run.name, configuration=configurations[run.name], **settings

@@ -25,6 +25,7 @@ def plot_loss_curves(
   facet: str | None = None,
   title: str = '',
   page: figures.Page = figures.DOUBLE_COLUMN,
+  notes: Sequence[str] = (),
 ) -> gg.ggplot:
   """Draws the loss and its two terms.
 
@@ -35,6 +36,7 @@ def plot_loss_curves(
     facet: the setting whose values have a row of panels each.
     title: of the figure.
     page: what it is drawn for.
+    notes: sentences below it.
 
   Raises:
     FigureError: missing columns, no rows, or runs whose units differ.
@@ -55,7 +57,12 @@ def plot_loss_curves(
     'panel',
   )
   return plot_curves(
-    long.assign(panel=long['panel'].map(labels)), color, facet, title, page
+    long.assign(panel=long['panel'].map(labels)),
+    color,
+    facet,
+    title,
+    page,
+    notes,
   )
 
 
@@ -178,16 +185,34 @@ def of_table(
   """Returns what draws a table's rows by `plot`, as `add_options` says."""
 
   def draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
-    runs.check_settings(arguments.color, arguments.facet)
+    color, facet = arguments.color, arguments.facet
+    runs.check_settings(color, facet)
+    page = command.page(arguments)
+    if not color and not facet and _are_many(runs):
+      color, facet = runs.varying
+      if not page.is_double:  # No room for so many panels.
+        color, facet = facet, None
+    notes = []
+    if color and (others := runs.varying_within(*filter(None, (color, facet)))):
+      notes = [f'Curves of one colour differ in {", ".join(others)}.']
     return plot(
       runs.rows(name),
-      arguments.color or 'configuration',
-      arguments.facet,
+      color or 'configuration',
+      facet,
       command.title(arguments, runs),
-      command.page(arguments),
+      page,
+      notes,
     )
 
   return draw
+
+
+def _are_many(runs: frames.Runs) -> bool:
+  """Says if two settings make more curves than colours can tell apart."""
+  if len(runs.varying) != 2:
+    return False
+  curves = frames.configuration(runs.table, runs.varying)
+  return curves.nunique() > len(figures.PALETTE)
 
 
 def add_options(parser: command.Parser) -> None:
@@ -195,12 +220,15 @@ def add_options(parser: command.Parser) -> None:
   parser.add_argument(
     '--color',
     metavar='SETTING',
-    help='setting that colours the curves; default: all that vary, but seed',
+    help='setting that colours the curves; default: all that vary, but seed; '
+    f'of two that make more than {len(figures.PALETTE)} curves, one',
   )
   parser.add_argument(
     '--facet',
     metavar='SETTING',
-    help='setting whose values have a row of panels each',
+    help='setting whose values have a row of panels each; default: of two that '
+    f'make more than {len(figures.PALETTE)} curves, the one of fewer values, '
+    'with --width=double',
   )
 
 

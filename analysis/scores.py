@@ -69,12 +69,11 @@ def read_frame(runs: frames.Runs, x: str = '', color: str = '') -> pd.DataFrame:
         f'{name} is no setting; those that vary: '
         f'{", ".join(runs.varying) or "none"}'
       )
-  others = [name for name in runs.varying if name not in (x, color)]
-  if x and color:
-    # Of a union of grids, what x and color determine is no other setting.
-    words = runs.table.map(records.text)
-    counts = words.groupby([x, color])[others].nunique()
-    others = [name for name in others if counts[name].max() > 1]
+  others = (
+    runs.varying_within(x, color)
+    if x and color
+    else [name for name in runs.varying if name not in (x, color)]
+  )
   series = frames.configuration(
     runs.table, [*([color] if color else []), *others]
   )

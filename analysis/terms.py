@@ -6,6 +6,8 @@ runs that differ in their seeds alone become their mean, with a band of one
 standard error.
 """
 
+from collections.abc import Sequence
+
 import pandas as pd
 import plotnine as gg
 
@@ -25,6 +27,7 @@ def plot_terms(
   facet: str | None = None,
   title: str = '',
   page: figures.Page = figures.DOUBLE_COLUMN,
+  notes: Sequence[str] = (),
 ) -> gg.ggplot:
   """Draws a panel for each term.
 
@@ -35,6 +38,7 @@ def plot_terms(
     facet: the setting whose values have a row of panels each.
     title: of the figure.
     page: what it is drawn for.
+    notes: sentences below it.
 
   Raises:
     FigureError: missing columns, or no rows.
@@ -52,11 +56,11 @@ def plot_terms(
       else f'{words}, no unit'
     )
   )
-  notes = []
+  notes = [*notes]
   if 'tc_estimator' in frame:
     weighted = frame['tc_estimator'] == 'weighted'
     if (weighted & (frame['objective'] == 'beta_tc')).any():
-      notes = [_BIAS]
+      notes.append(_BIAS)
   return loss_curves.plot_curves(
     frame.assign(panel=panels), color, facet, title, page, notes
   )

@@ -51,8 +51,7 @@ FIGURES: Mapping[str, str] = {
   'sweep_beta': f'analysis.sweep --sweep_dir={RESULTS}/sweeps/beta',
   'sweep_latent_size': 'analysis.sweep '
   f'--sweep_dir={RESULTS}/sweeps/latent_size',
-  'disentanglement_curves': f'analysis.loss_curves {_DISENTANGLEMENT} '
-  '--color=objective',
+  'disentanglement_curves': f'analysis.loss_curves {_DISENTANGLEMENT}',
   'disentanglement_scores': f'analysis.scores {_DISENTANGLEMENT} '
   '--x=strength --color=objective',
   'disentanglement_elbo': f'analysis.sweep {_DISENTANGLEMENT} '

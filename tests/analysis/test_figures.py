@@ -342,9 +342,39 @@ def test_a_legend_fits_the_page(tmp_path, style, width, labels):
   assert (image[:, [0, -1]] == 1).all()
 
 
+SWEEP = (
+  pathlib.Path(__file__)
+  .parents[2]
+  .joinpath('analysis', 'results', 'sweeps', 'disentanglement')
+)
+
+
+@pytest.mark.parametrize(
+  ('flags', 'color', 'unnamed'),
+  [
+    ({}, 'strength', ''),
+    ({'color': 'strength', 'facet': 'objective'}, 'strength', ''),
+    ({'width': 'single'}, 'objective', 'strength'),
+    ({'color': 'strength'}, 'strength', 'objective'),
+  ],
+)
+def test_curves_of_two_settings_are_told_apart_or_said_not_to_be(
+  flags, color, unnamed
+):
+  plot = loss_curves.plot(SWEEP, **flags)
+  shown = [color, *(['facet'] if 'facet' in plot.data else [])]
+  curves = plot.data.groupby(shown, observed=True)['configuration'].nunique()
+  assert plot.labels.color == color
+  assert (curves.max() > 1) == bool(unnamed)
+  said = f'Curves of one colour differ in {unnamed}.'
+  assert (said in plot.labels.caption) == bool(unnamed)
+  # Each curve has the strength and the objective that it was trained with.
+  for row in plot.data.to_dict('records'):
+    assert f'{color} {row[color]}' in row['configuration'].split(', ')
+
+
 def test_strengths_order_the_runs_of_each_objective():
-  folder = pathlib.Path(__file__).parents[2] / 'analysis' / 'results'
-  sweep = frames.read_sweep(folder / 'sweeps' / 'disentanglement')
+  sweep = frames.read_sweep(SWEEP)
   frame = rate_distortion.read_frame(sweep)
   assert frame['series'].nunique() == sweep.table['objective'].nunique() == 4
   assert (frame['order'] == sweep.table['strength'].astype(float)).all()
