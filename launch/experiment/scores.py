@@ -29,6 +29,9 @@ _NUM_ROWS = 15_000
 # Scores with importances, those that stand before others first.
 _WITH_IMPORTANCES = ('dci', 'dci_forest')
 
+# Of the column of names that is printed.
+_WIDTH = max(map(len, SCORES))
+
 
 class Codes(NamedTuple):
   """The codes of a split, and what they are compared with.
