@@ -248,6 +248,7 @@ def plot_factors(
         if len(inactive)
         else ''
       ),
+      has_strips=True,
     )
     + gg.theme(
       panel_grid_major=gg.element_blank(),

@@ -82,6 +82,9 @@ _MARK = PALETTE[1]
 _FONT_SIZE = 8
 _LABEL_SIZE = 6.5
 
+# Between a title and the names of panels, in points.
+_STRIP_GAP = 10
+
 # How high a row of a legend is.
 _KEY_INCHES = 0.16
 
@@ -175,7 +178,7 @@ def number(value: float, digits: int = 1) -> str:
 
 def tick_labels(breaks: Sequence[float]) -> list[str]:
   """Returns numbers along an axis, with a proper minus sign."""
-  return [f'{value:zg}'.replace('-', '−') for value in breaks]
+  return [f'{value:z,.7g}'.replace('-', '−') for value in breaks]
 
 
 NATS = ', nats per image'
@@ -188,12 +191,23 @@ def in_words(name: str) -> str:
 
 
 def dress(
-  page: Page, height: float, title: str = '', caption: str = ''
+  page: Page,
+  height: float,
+  title: str = '',
+  caption: str = '',
+  has_strips: bool = False,
 ) -> list[Any]:
   """Returns theme, title and caption, at a size in inches without the texts.
 
   Both texts break their lines at the width, and the figure grows with them as
   far as the page is high.
+
+  Args:
+    page: what the figure is drawn for.
+    height: without the texts.
+    title: above the figure.
+    caption: below it.
+    has_strips: whether panels are named above them, as near as the title.
   """
   layers: list[Any] = []
   room = 0.97 * page.width
@@ -205,7 +219,13 @@ def dress(
     caption = wrap(caption, room, page, _FONT_SIZE - 2)
     layers.append(gg.labs(caption=caption))
     height += (caption.count('\n') + 1) * 0.12
-  return [*layers, theme(page, min(height, page.height))]
+  height = min(height, page.height)
+  look = theme(page, height)
+  if title and has_strips:
+    # plotnine takes a margin below for a share of the width.
+    margin = {'b': _STRIP_GAP * height / page.width, 'units': 'pt'}
+    look += gg.theme(plot_title=gg.element_text(margin=margin))
+  return [*layers, look]
 
 
 def colours(count: int) -> list[str]:
@@ -251,7 +271,7 @@ def legend(labels: Sequence[str], page: Page, title: str = '') -> Legend:
     shown = [labels[place] for place in places.round().astype(int)]
   width = lambda text: text_width(text, page, _FONT_SIZE - 1.5)
   room = 0.95 * page.width - (width(title) * 1.1 + 0.1 if title else 0.0)
-  columns = int(room / (0.34 + max(map(width, shown))))
+  columns = int(room / (0.3 + max(map(width, shown))))
   columns = max(1, min(len(shown), columns))
   rows = -(-len(shown) // columns)
   most = int(page.height / 4 / _KEY_INCHES)

@@ -144,7 +144,7 @@ def plot_curves(
     + gg.geom_point(size=1.2, stroke=0)
     + gg.scale_x_log10(name='training step', labels=figures.tick_labels)
     + (
-      gg.scale_y_log10(name='')
+      gg.scale_y_log10(name='', labels=figures.tick_labels)
       if is_logarithmic
       else gg.scale_y_continuous(name='', labels=figures.tick_labels)
     )
@@ -156,11 +156,9 @@ def plot_curves(
       math.ceil(panels / columns) * panel + 0.3 + legend.height,
       title,
       ' '.join(notes),
+      has_strips=True,
     )
-    + gg.theme(
-      panel_spacing_y=0.1 / page.width,
-      plot_title=gg.element_text(margin={'b': 6, 'units': 'pt'}),
-    )
+    + gg.theme(panel_spacing_y=0.1 / page.width)
   )
 
 

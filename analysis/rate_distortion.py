@@ -40,7 +40,8 @@ def read_frame(runs: frames.Runs) -> pd.DataFrame:
 
   A series is what a line joins: the runs that differ only in beta and seed; or
   in the seed alone, where there is no effective beta that could order them. A
-  sweep's strengths take the place of betas. What orders is in `attrs`.
+  sweep's strengths take the place of betas. What orders is in `attrs`, and the
+  setting of which series are values, where it is one.
 
   Raises:
     FigureError: no run has both a rate and a distortion.
@@ -58,12 +59,16 @@ def read_frame(runs: frames.Runs) -> pd.DataFrame:
   others = [
     n for n in runs.varying if n not in ('beta', 'reduction', records.STRENGTH)
   ]
-  frame['series'] = frames.configuration(runs.table, others).where(
-    frame['order'].notna(),
-    frames.configuration(
-      runs.table, [n for n in runs.varying if n != 'reduction']
-    ),
-  )
+  if len(others) == 1 and frame['order'].notna().all():
+    frame['series'] = runs.table[others[0]].map(records.text)
+    frame.attrs['series'] = others[0]
+  else:
+    frame['series'] = frames.configuration(runs.table, others).where(
+      frame['order'].notna(),
+      frames.configuration(
+        runs.table, [n for n in runs.varying if n != 'reduction']
+      ),
+    )
   if frame[names[:2]].isna().any(axis=1).all():
     raise figures.FigureError(
       'no run has a rate and a distortion in nats yet; python -m '
@@ -117,7 +122,8 @@ def plot_rate_distortion(
   crossed = bool(
     (means[['rate_nats_se', 'distortion_nats_se']] > 0).any(axis=None)
   )
-  legend = figures.legend(series, page)
+  setting = frame.attrs.get('series', '')
+  legend = figures.legend(series, page, setting)
   missing = len(frame) - len(points)
   has_order = points['order'].notna()
   numbers = ''
@@ -179,12 +185,14 @@ def plot_rate_distortion(
     + gg.scale_shape_manual(
       {'collapsed': 'D', 'not collapsed': 'o'}, guide=None
     )
-    + gg.scale_x_continuous(name='rate, nats per image')
+    + gg.scale_x_continuous(
+      name='rate, nats per image', labels=figures.tick_labels
+    )
     + gg.scale_y_continuous(
       name='distortion, nats per image', labels=figures.tick_labels
     )
     + gg.coord_cartesian(xlim=(0, right), ylim=(low, high), expand=False)
-    + gg.labs(color='')
+    + gg.labs(color=setting)
     + figures.dress(
       page,
       panel + 0.2 + legend.height,

@@ -94,6 +94,7 @@ def plot_rate_per_latent(
     )
     + gg.scale_x_continuous(
       name='training step',
+      labels=figures.tick_labels,
       expand=(0, 0, 0.03, 0),
       breaks=list(steps)
       if len(steps) < 4

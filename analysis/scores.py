@@ -140,16 +140,17 @@ def plot_scores(
     frames.levels(frame['x']),
     frames.levels(frame['color']),
   )
-  frame['place'], scale = sweep.places(frame['x'], levels, x, page)
-  scored = frame.dropna(subset='value')
-  if scored.empty:
-    raise figures.FigureError('no run was scored yet')
   missing = int(frame['value'].isna().sum())
+  panels = list(frame['panel'][frame['value'].notna()].unique())
+  if not panels:
+    raise figures.FigureError('no run was scored yet')
+  across = min(4 if page.is_double else 2, len(panels))
+  frame['place'], scale = sweep.places(frame['x'], levels, x, page, across)
+  scored = frame.dropna(subset='value')
   # About a column of the figure, also where some strengths are close together.
   at = np.sort(scored['place'].unique())
   step = max(np.diff(at).min(initial=np.inf), np.ptp(at) / 8)
   step = step if 0 < step < np.inf else 1.0
-  panels = list(scored['panel'].unique())
   marks = _marks(scored, panels, 0.4 * step)
   # Series stand beside each other.
   series = list(scored['series'].unique())
@@ -168,8 +169,6 @@ def plot_scores(
   lines = seeds.groupby(['panel', 'series'], observed=True).filter(
     lambda group: len(group) > 1
   )
-  across = 4 if page.is_double else 2
-  across = min(across, len(panels))
   down = -(-len(panels) // across)
   legend = figures.legend(colour_levels, page, color)
   height = min(1.15, (page.height - 0.8) / down)
@@ -219,6 +218,7 @@ def plot_scores(
       )
       + (f' Not shown, without scores: {missing} runs.' if missing else '')
       + f' {legend.note}',
+      has_strips=True,
     )
     + gg.theme(
       axis_text=gg.element_text(size=6),

@@ -100,7 +100,7 @@ def plot_sweep(
     + gg.geom_pointrange(
       gg.aes(y='mean', ymin='low', ymax='high'), seeds, size=0.5, fatten=1.5
     )
-    + gg.geom_point(data=others, shape='x', size=2)
+    + gg.geom_point(data=others, shape='x', size=2, show_legend=False)
     + scale
     + gg.scale_y_continuous(
       name=metric,
@@ -125,6 +125,7 @@ def places(
   levels: list[str],
   name: str,
   page: figures.Page = figures.SINGLE_COLUMN,
+  across: int = 1,
 ) -> tuple[pd.Series, gg.scale_x_continuous]:
   """Returns where settings are on the horizontal axis, and its scale.
 
@@ -137,6 +138,7 @@ def places(
     levels: the distinct ones, in their order.
     name: what they are.
     page: what it is drawn for.
+    across: how many panels stand beside each other.
   """
   room = (0.05, 0.0)
   numbers = pd.to_numeric(pd.Series(levels), errors='coerce')
@@ -151,11 +153,27 @@ def places(
     where = np.log10(np.where(numbers > 0, numbers, np.nan))
     step = np.nanmin(np.diff(where))
     where = np.where(np.isnan(where), np.nanmin(where) - step, where)
-  thin = -(-len(levels) // 8)  # Labels that there is room for.
   scale = gg.scale_x_continuous(
-    name=name, breaks=list(where[::thin]), labels=levels[::thin], expand=room
+    name=name,
+    breaks=list(where),
+    labels=_with_room(levels, where, page, 0.75 * page.width / across),
+    expand=room,
   )
   return values.map(dict(zip(frames.levels(values), where, strict=True))), scale
+
+
+def _with_room(
+  labels: list[str], where: np.ndarray, page: figures.Page, width: float
+) -> list[str]:
+  """Labels of ticks along an axis in inches; empty where one has no room."""
+  result, taken = [], -np.inf
+  for label, place in zip(labels, where, strict=True):
+    half = max(figures.text_width(line, page) / 2 for line in label.split('\n'))
+    at = width * (place - where.min()) / (np.ptp(where) or 1.0)
+    has_room = at - half >= taken
+    result.append(label if has_room else '')
+    taken = at + half if has_room else taken
+  return result
 
 
 def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:

@@ -258,6 +258,17 @@ def test_numbers_have_one_minus_sign_and_none_before_zero():
   assert figures.tick_labels([-2.5, -0.0, 1e-7]) == ['−2.5', '0', '1e−07']
 
 
+def test_ticks_have_the_separators_of_texts():
+  assert figures.tick_labels([-0.0, 0.5, -2e-05, 1000, 10000, 3e6]) == [
+    '0',
+    '0.5',
+    '−2e−05',
+    '1,000',
+    '10,000',
+    '3,000,000',
+  ]
+
+
 def test_there_are_as_many_colours_as_asked_for():
   for count in (1, 10, 11, 64):
     assert len(set(figures.colours(count))) == count
@@ -376,7 +387,8 @@ def test_curves_of_two_settings_are_told_apart_or_said_not_to_be(
 def test_strengths_order_the_runs_of_each_objective():
   sweep = frames.read_sweep(SWEEP)
   frame = rate_distortion.read_frame(sweep)
-  assert frame['series'].nunique() == sweep.table['objective'].nunique() == 4
+  assert list(frame['series']) == list(sweep.table['objective'])
   assert (frame['order'] == sweep.table['strength'].astype(float)).all()
   plot = rate_distortion.plot_rate_distortion(frame)
   assert plot.labels.caption.startswith('Numbers at points: strength')
+  assert plot.labels.color == 'objective'

@@ -170,6 +170,22 @@ def test_strengths_are_placed_by_their_logarithm_and_zero_before_them():
     assert list(scale.labels) == levels
 
 
+def test_every_strength_has_a_tick_and_its_number_where_there_is_room():
+  levels = ['0.5', '1', '2', '3', '4', '5', '8', '10', '20']
+  for across in (1, 4):
+    places, scale = sweep.places(
+      pd.Series(levels), levels, 'x', figures.SINGLE_COLUMN, across
+    )
+    np.testing.assert_allclose(scale.breaks, places)
+    shown = [label for label in scale.labels if label]
+    assert (shown == levels) == (across == 1)
+    assert set(shown) <= set(levels)
+    assert shown[0] == '0.5'
+    at = np.log10([float(label) for label in shown])
+    inches = 3.35 / across / np.log10(40) * np.diff(at)
+    assert (inches > figures.text_width('8', figures.SINGLE_COLUMN)).all()
+
+
 # -- Matrices -----------------------------------------------------------------
 
 
