@@ -1,8 +1,10 @@
 """The commands of figures: their arguments, runs, and errors in one line."""
 
 import argparse
+import importlib
 import os
 import pathlib
+import pkgutil
 import shlex
 import sys
 import types
@@ -14,7 +16,8 @@ import matplotlib as mpl
 import pandas as pd
 import plotnine as gg
 
-from analysis import figures, frames
+import analysis
+from analysis import animation, figures, frames
 from launch import process, records
 
 # What a flag of a type takes, in words.
@@ -34,6 +37,8 @@ class Figure(NamedTuple):
     add_options: adds the figure's own flags.
     variants: figures that are drawn in its place where the flag of that name is
       set.
+    draw_animation: makes what --format=gif writes, as `draw` does; None for a
+      figure that stands still.
   """
 
   name: str
@@ -44,6 +49,9 @@ class Figure(NamedTuple):
   width: str = 'double'
   add_options: Callable[['Parser'], None] = lambda parser: None
   variants: Mapping[str, 'Figure'] = types.MappingProxyType({})
+  draw_animation: (
+    Callable[[frames.Runs, argparse.Namespace], animation.Animation] | None
+  ) = None
 
   def parser(self) -> 'Parser':
     """Returns the command's parser."""
@@ -54,7 +62,8 @@ class Figure(NamedTuple):
       f'file without suffix; default: figures/{self.name} in the run, or in '
       'the folder that holds all of them',
     )
-    add_format(result)
+    moving = [animation.FORMAT]
+    add_format(result, moving if self.draw_animation else [], moving)
     add_style(result)
     result.add_argument(
       '--width',
@@ -93,6 +102,46 @@ class Figure(NamedTuple):
       raise figures.FigureError(
         f'{min(written)} is of the command; what this returns has a `save`'
       )
+    figure, found, arguments = self._called(runs, flags)
+    return figure.draw(found, arguments)
+
+  def animate(self, *runs: Any, **flags: Any) -> animation.Animation:
+    """Returns what --format=gif writes, which a notebook shows.
+
+    Args:
+      *runs: as of `plot`.
+      **flags: likewise.
+
+    Raises:
+      FigureError: as of `plot`, or a figure that stands still.
+      RecordError: no such runs, or damaged ones.
+    """
+    if written := {'output', 'format'} & flags.keys():
+      raise figures.FigureError(
+        f'{min(written)} is of the command; what this returns has a `gif`'
+      )
+    figure, found, arguments = self._called(runs, flags)
+    return figure.moving()(found, arguments)
+
+  def moving(
+    self,
+  ) -> Callable[[frames.Runs, argparse.Namespace], animation.Animation]:
+    """Returns what draws its animation.
+
+    Raises:
+      FigureError: it stands still.
+    """
+    if self.draw_animation is None:
+      raise figures.FigureError(
+        f'--format={animation.FORMAT}: {self.name} stands still; what moves: '
+        f'{", ".join(_moving())}'
+      )
+    return self.draw_animation
+
+  def _called(
+    self, runs: Sequence[Any], flags: Mapping[str, Any]
+  ) -> tuple['Figure', frames.Runs, argparse.Namespace]:
+    """Returns figure, runs and arguments of a call."""
     arguments = self.parser().parse_call(flags)
     figure, paths = self.chosen(arguments), [*_paths(runs)]
     if figure.joint and len(paths) == 1 and _is_sweep(paths[0]):
@@ -103,7 +152,17 @@ class Figure(NamedTuple):
       raise figures.FigureError(
         f'{figure.name} shows one run at a time; got {len(found.runs)}'
       )
-    return figure.draw(found, arguments)
+    return figure, found, arguments
+
+
+def _moving() -> list[str]:
+  """Returns the names of all figures that have an animation."""
+  modules = [
+    importlib.import_module(f'{analysis.__name__}.{module.name}')
+    for module in pkgutil.iter_modules(analysis.__path__)
+  ]
+  figure_modules = [m for m in modules if hasattr(m, 'FIGURE')]
+  return [m.FIGURE.name for m in figure_modules if m.FIGURE.draw_animation]
 
 
 def _is_sweep(path: str) -> bool:
@@ -265,12 +324,21 @@ def parser(name: str, summary: str, joint: bool, output: str | None) -> Parser:
   return result
 
 
-def add_format(result: Parser) -> None:
-  """Adds the flag that says which files a figure is written to."""
+def add_format(
+  result: Parser, more: Sequence[str] = (), refused: Sequence[str] = ()
+) -> None:
+  """Adds the flag that says which files a figure is written to.
+
+  Args:
+    result: the parser.
+    more: formats besides `figures.FORMATS`.
+    refused: those that other figures have, which are refused in their words.
+  """
+  words = f'{" or ".join(figures.FORMATS)}, by default both'
   result.add_list(
     '--format',
-    f'{" or ".join(figures.FORMATS)}, by default both',
-    choices=figures.FORMATS,
+    ', or '.join([words, *more]),
+    choices=[*dict.fromkeys([*figures.FORMATS, *more, *refused])],
   )
 
 
@@ -397,6 +465,9 @@ def each(runs: frames.Runs) -> Sequence[frames.Runs]:
 def _draw_all(
   figure: Figure, arguments: argparse.Namespace
 ) -> Iterator[pathlib.Path | Exception]:
+  formats = arguments.format or figures.FORMATS
+  still = [name for name in formats if name != animation.FORMAT]
+  moving = figure.moving() if animation.FORMAT in formats else None
   runs = find_runs(arguments)
   groups = [runs] if figure.joint else each(runs)
   if arguments.output and len(groups) > 1:
@@ -406,15 +477,17 @@ def _draw_all(
     )
   for group in groups:
     try:
-      plot = figure.draw(group, arguments)
-      stem = arguments.output or group.folder / records.FIGURES / figure.name
-      yield from figures.save(
-        plot,
-        process.user_path(str(stem)),
-        arguments.format or figures.FORMATS,
-        origin(group),
-        page(arguments).pixels,
-      )
+      name = arguments.output or group.folder / records.FIGURES / figure.name
+      stem = process.user_path(str(name))
+      if still:
+        plot = figure.draw(group, arguments)
+        resolution = page(arguments).pixels
+        yield from figures.save(plot, stem, still, origin(group), resolution)
+      if moving:
+        path = pathlib.Path(f'{stem}.{animation.FORMAT}')
+        content = moving(group, arguments).gif(origin(group))
+        records.write_figure(path, content)
+        yield path
     except (records.RecordError, figures.FigureError) as error:
       if len(groups) == 1:
         raise

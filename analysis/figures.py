@@ -79,8 +79,8 @@ _GAP = 2
 _MARK = PALETTE[1]
 
 # Points, as in a paper's caption; and of what labels the axes.
-_FONT_SIZE = 8
-_LABEL_SIZE = 6.5
+FONT_SIZE = 8
+LABEL_SIZE = 6.5
 
 # Between a title and the names of panels, in points.
 _STRIP_GAP = 10
@@ -97,7 +97,7 @@ class _Theme(gg.theme_bw):
   """Text is what it says, and no mathematics between two dollars."""
 
   def __init__(self, family: str):
-    super().__init__(_FONT_SIZE, family)
+    super().__init__(FONT_SIZE, family)
     # Of the letters in panels too.
     self._rcParams['font.family'] = family
     self._rcParams['text.parse_math'] = False
@@ -111,15 +111,15 @@ def theme(page: Page, height: float) -> gg.theme:
     panel_grid_major=gg.element_line(color='#e6e6e6', size=0.4),
     panel_border=gg.element_rect(color='#4d4d4d', size=0.5),
     strip_background=gg.element_blank(),
-    strip_text=gg.element_text(size=_FONT_SIZE - 1),
-    plot_title=gg.element_text(size=_FONT_SIZE, ha='left'),
+    strip_text=gg.element_text(size=FONT_SIZE - 1),
+    plot_title=gg.element_text(size=FONT_SIZE, ha='left'),
     plot_title_position='plot',
-    plot_caption=gg.element_text(size=_FONT_SIZE - 2, ha='left'),
+    plot_caption=gg.element_text(size=FONT_SIZE - 2, ha='left'),
     plot_caption_position='plot',
     legend_key=gg.element_blank(),
     legend_position='bottom',
-    legend_title=gg.element_text(size=_FONT_SIZE - 1),
-    legend_text=gg.element_text(size=_FONT_SIZE - 1.5),
+    legend_title=gg.element_text(size=FONT_SIZE - 1),
+    legend_text=gg.element_text(size=FONT_SIZE - 1.5),
     legend_key_size=9,
     legend_margin=2,
     legend_box_spacing=0.01,
@@ -127,7 +127,7 @@ def theme(page: Page, height: float) -> gg.theme:
   )
 
 
-def wrap(text: str, width: float, page: Page, size: float = _FONT_SIZE) -> str:
+def wrap(text: str, width: float, page: Page, size: float = FONT_SIZE) -> str:
   """Breaks a text's lines.
 
   Args:
@@ -153,7 +153,7 @@ def wrap(text: str, width: float, page: Page, size: float = _FONT_SIZE) -> str:
 
 
 @functools.cache
-def text_width(text: str, page: Page, size: float = _FONT_SIZE) -> float:
+def text_width(text: str, page: Page, size: float = FONT_SIZE) -> float:
   """Returns how wide a line of text is, in inches.
 
   Args:
@@ -216,7 +216,7 @@ def dress(
     layers.append(gg.ggtitle(title))
     height += (title.count('\n') + 1) * 0.15
   if caption:
-    caption = wrap(caption, room, page, _FONT_SIZE - 2)
+    caption = wrap(caption, room, page, FONT_SIZE - 2)
     layers.append(gg.labs(caption=caption))
     height += (caption.count('\n') + 1) * 0.12
   height = min(height, page.height)
@@ -269,7 +269,7 @@ def legend(labels: Sequence[str], page: Page, title: str = '') -> Legend:
   if len(shown) > len(PALETTE) and _are_numbers(shown):
     places = np.linspace(0, len(shown) - 1, 6)
     shown = [labels[place] for place in places.round().astype(int)]
-  width = lambda text: text_width(text, page, _FONT_SIZE - 1.5)
+  width = lambda text: text_width(text, page, FONT_SIZE - 1.5)
   room = 0.95 * page.width - (width(title) * 1.1 + 0.1 if title else 0.0)
   columns = int(room / (0.3 + max(map(width, shown))))
   columns = max(1, min(len(shown), columns))
@@ -420,7 +420,7 @@ def plot_images(
       panel_border=gg.element_blank(),
       axis_ticks=gg.element_blank(),
       **{
-        'axis_text_y': gg.element_text(size=min(_LABEL_SIZE, 0.75 * row_points))
+        'axis_text_y': gg.element_text(size=min(LABEL_SIZE, 0.75 * row_points))
       }
       | {
         name: gg.element_blank()
@@ -447,8 +447,8 @@ def plot_images(
   pixel = max(1, int(DPI * room + 1e-6)) / DPI  # inches
   step = 1
   if columns:
-    widest = max(text_width(name, page, _LABEL_SIZE) for name in columns)
-    label = widest + text_width('0', page, _LABEL_SIZE)
+    widest = max(text_width(name, page, LABEL_SIZE) for name in columns)
+    label = widest + text_width('0', page, LABEL_SIZE)
     step = math.ceil(label / ((image_width + _GAP) * pixel))
   panel = pixel * across
   # A figure of few columns still has room for its title.

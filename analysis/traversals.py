@@ -11,13 +11,14 @@ move at once, the others at zero.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
 import plotnine as gg
 
-from analysis import command, factors, figures, frames
+from analysis import animation, command, factors, figures, frames
 from launch import records
 
 # Where the latent that moves lies.
@@ -120,33 +121,67 @@ def _check_kept(
     )
 
 
-def plot_traversals(
-  frame: pd.DataFrame,
-  title: str = '',
-  page: figures.Page = figures.DOUBLE_COLUMN,
-) -> gg.ggplot:
-  """Draws for each test image itself, and a row for each active latent."""
+class _Row(NamedTuple):
+  """A row of images, and its label.
+
+  Attributes:
+    label: of the latent that moves, or of the image itself.
+    images: [G, H, W, C], or [1, H, W, C] of the image itself.
+    nearest: the column that is nearest to the image's own code, where that is
+      known and a latent moves.
+  """
+
+  label: str
+  images: np.ndarray
+  nearest: int | None = None
+
+
+class _Shown(NamedTuple):
+  """All that a figure of traversals shows.
+
+  Attributes:
+    blocks: how many test images there are.
+    rows: for each of them itself, and a row for each active latent.
+    x: what the columns are.
+    columns: each in words.
+    y: what the labels are.
+    notes: what else is to be known.
+  """
+
+  blocks: int
+  rows: list[_Row]
+  x: str
+  columns: list[str]
+  y: str
+  notes: list[str]
+
+
+def _show(frame: pd.DataFrame) -> _Shown:
+  """Returns what there is to show of a frame, as `read_frame` returns it.
+
+  Raises:
+    FigureError: a frame that cannot be drawn.
+  """
   figures.check_columns(
     frame, ['index', 'latent', 'rate_nats', 'active', 'value', 'image']
   )
   figures.stack(frame['image'])  # Of one shape.
   column, x = 'value', 'value of the latent'
-  show = figures.number
+  words = figures.number
   if 'quantile' in frame:
     column, x = 'quantile', "quantile of the latent's aggregate posterior"
-    show = '{:.0%}'.format
+    words = '{:.0%}'.format
   places = np.sort(frame[column].unique())
   drawn = frame[frame['active']]
   if drawn.empty:  # The one of the highest rate stands for them.
     drawn = frame[frame['latent'] == frame['latent'].iloc[0]]
-  images, labels, marked = [], [], []
+  result = []
   for index, block in drawn.groupby('index', sort=False):
-    source = np.ones((len(places), *np.shape(block['image'].iloc[0])))
-    if 'source' in block:
-      source[0] = block['source'].iloc[0]
     if 'source' in block or drawn['index'].nunique() > 1:
-      images.append(source)
-      labels.append(f'image {index}')
+      source = block['source' if 'source' in block else 'image'].iloc[0]
+      if 'source' not in block:  # Arrays of older versions leave paper.
+        source = np.ones_like(source)
+      result.append(_Row(f'image {index}', source[None]))
     for name, rows in block.groupby('latent', sort=False):
       if len(rows) != len(places):
         raise figures.FigureError(
@@ -158,34 +193,87 @@ def plot_traversals(
         label += f', {figures.number(rate, 2)}'
       if 'factor' in rows:
         label += f' ({rows["factor"].iloc[0]} {rows["share"].iloc[0]:.2f})'
+      nearest = None
       if 'code' in rows:
-        nearest = (rows['value'] - rows['code']).abs().to_numpy().argmin()
-        marked.append((len(images), int(nearest)))
-      images.append(figures.stack(rows['image']))
-      labels.append(label)
-  has_rates = frame['rate_nats'].notna().any()
-  if marked:
-    x += "; framed: nearest to the image's own code"
+        distances = (rows['value'] - rows['code']).abs().to_numpy()
+        nearest = int(distances.argmin())
+      images = figures.stack(rows['image'])
+      result.append(_Row(label, images, nearest))
+  notes = []
   left_out = frame['latent'].nunique() - drawn['latent'].nunique()
   if left_out:
-    x += (
-      f'; {left_out} {"latent" if left_out == 1 else "latents"} that '
+    notes.append(
+      f'{left_out} {"latent" if left_out == 1 else "latents"} that '
       f'{"does" if left_out == 1 else "do"} nothing left out (the mean varies '
       f'over images by at most {frames.ACTIVE_VARIANCE})'
     )
   if 'factor' in frame:
-    x += (
-      '; in brackets: the factor it tells most of, and the share of its entropy'
+    notes.append(
+      'in brackets: the factor it tells most of, and the share of its entropy'
     )
+  has_rates = frame['rate_nats'].notna().any()
+  return _Shown(
+    drawn['index'].nunique(),
+    result,
+    x,
+    [words(place) for place in places],
+    'latent, rate in nats' if has_rates else 'latent',
+    notes,
+  )
+
+
+def plot_traversals(
+  frame: pd.DataFrame,
+  title: str = '',
+  page: figures.Page = figures.DOUBLE_COLUMN,
+) -> gg.ggplot:
+  """Draws for each test image itself, and a row for each active latent."""
+  shown = _show(frame)
+  marked = [
+    (place, row.nearest)
+    for place, row in enumerate(shown.rows)
+    if row.nearest is not None
+  ]
+  framed = ["framed: nearest to the image's own code"] if marked else []
+  shape = shown.rows[0].images.shape[1:]
+  images = np.ones((len(shown.rows), len(shown.columns), *shape))
+  for place, row in enumerate(shown.rows):
+    images[place, : len(row.images)] = row.images
   return figures.plot_images(
-    np.stack(images),
+    images,
     page,
     title,
-    x=x,
-    y='latent, rate in nats' if has_rates else 'latent',
-    columns=[show(place) for place in places],
-    rows=labels,
+    x='; '.join([shown.x, *framed, *shown.notes]),
+    y=shown.y,
+    columns=shown.columns,
+    rows=[row.label for row in shown.rows],
     marked=marked,
+  )
+
+
+def animate_traversals(
+  frame: pd.DataFrame,
+  title: str = '',
+  page: figures.Page = figures.DOUBLE_COLUMN,
+) -> animation.Animation:
+  """Draws for each test image itself, and beside it each active latent move."""
+  shown = _show(frame)
+  count = len(shown.columns)
+  images = np.stack(
+    [
+      np.broadcast_to(row.images, (count, *row.images.shape[1:]))
+      for row in shown.rows
+    ],
+    axis=1,
+  )
+  labels = np.reshape([row.label for row in shown.rows], (shown.blocks, -1))
+  return animation.draw(
+    images.reshape(count, *labels.shape, *images.shape[2:]),
+    labels.tolist(),
+    [f'{shown.x}: {column}' for column in shown.columns],
+    page,
+    title,
+    '; '.join([f'above each: {shown.y}', *shown.notes]),
   )
 
 
@@ -232,17 +320,22 @@ def plot_latent_grid(
   )
 
 
-def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
-  return plot_traversals(
-    read_frame(
+_Drawn = TypeVar('_Drawn')
+
+
+def _of_one_run(
+  draw: Callable[[pd.DataFrame, str, figures.Page], _Drawn],
+) -> Callable[[frames.Runs, argparse.Namespace], _Drawn]:
+  def drawn(runs: frames.Runs, arguments: argparse.Namespace) -> _Drawn:
+    frame = read_frame(
       runs.runs[0],
       [*dict.fromkeys(arguments.index or [0])],
       arguments.columns,
       arguments.show,
-    ),
-    command.title(arguments, runs),
-    command.page(arguments),
-  )
+    )
+    return draw(frame, command.title(arguments, runs), command.page(arguments))
+
+  return drawn
 
 
 def _add_options(parser: command.Parser) -> None:
@@ -274,14 +367,15 @@ GRID = command.Figure(
 FIGURE = command.Figure(
   'traversals',
   __doc__,
-  _draw,
+  _of_one_run(plot_traversals),
   'A test image, and a row of images for each latent, from the highest rate to '
   'the lowest: what the decoder makes of it while that latent moves.',
   add_options=_add_options,
   variants={'grid': GRID},
+  draw_animation=_of_one_run(animate_traversals),
 )
 
-plot = FIGURE.plot
+plot, animate = FIGURE.plot, FIGURE.animate
 
 if __name__ == '__main__':
   command.run(FIGURE)

@@ -1,4 +1,6 @@
+import base64
 import importlib
+import io
 import os
 import re
 import subprocess
@@ -7,10 +9,12 @@ import sys
 import numpy as np
 import pandas as pd
 import PIL.Image
+import PIL.ImageSequence
 import plotnine as gg
 import pytest
 
 from analysis import (
+  animation,
   embedding,
   figures,
   frames,
@@ -696,3 +700,121 @@ def test_a_call_that_cannot_be_is_an_exception(run, call, words):
   builders.write_run(run.parent / 'b')
   with pytest.raises(ValueError, match=words):
     call(run)
+
+
+def played(content):
+  """Every picture of a GIF, in its order, and the GIF's own notes."""
+  with PIL.Image.open(io.BytesIO(content)) as gif:
+    pictures = [
+      np.asarray(frame.convert('RGB'), int)
+      for frame in PIL.ImageSequence.Iterator(gif)
+    ]
+    return pictures, gif.info
+
+
+def placed(picture, image, scale):
+  """The corner at which a picture shows an image, each pixel as a square."""
+  wanted = figures.canvas(image[None, None]).repeat(scale, 0).repeat(scale, 1)
+  height, width, _ = wanted.shape
+  # Its first row is looked for alone at first.
+  rows = np.lib.stride_tricks.sliding_window_view(picture, (1, width, 3))
+  for y, x in np.argwhere((rows[:, :, 0, 0] == wanted[0]).all((-1, -2))):
+    if (picture[y : y + height, x : x + width] == wanted).all():
+      return y, x
+  return None
+
+
+def test_a_gif_shows_what_is_kept_to_and_fro(tmp_path):
+  run = tmp_path / 'run'
+  builders.write_run(run, latent_size=3)
+  command = ('traversals', f'--run_dir={run}', '--index=1,2')
+  code, stdout, stderr = builders.analyse(*command, '--format=gif')
+  assert code == 0, stderr
+  path = run / 'figures/traversals.gif'
+  assert stdout.strip() == str(path)
+  content = path.read_bytes()
+  pictures, notes = played(content)
+  assert notes['loop'] == 0 and notes['duration'] > 0
+  for part in (b'run run', b'commit c0ffee', b'analysis.traversals --run_dir'):
+    assert part in notes['comment']
+  arrays = records.read_arrays(run, 'traversals')
+  # A picture a value, and the same way back without either end.
+  assert len(pictures) == 2 * (len(arrays['values']) - 1) == 8
+  for there, back in ((1, 7), (2, 6), (3, 5)):
+    np.testing.assert_array_equal(pictures[there], pictures[back])
+  scale = 150 // 6
+  corners = []
+  for column, picture in enumerate(pictures[:5]):
+    corners.append(
+      [
+        placed(picture, image, scale)
+        for index in (1, 2)
+        for image in (
+          arrays['images'][index],
+          # Those that are active, in the order of their rates.
+          *arrays['means'][index, [2, 1], column],
+        )
+      ]
+    )
+    assert None not in corners[-1] and corners[-1] == corners[0]
+  rows, columns = np.transpose(corners[0])
+  assert rows[0] == rows[1] == rows[2] < rows[3] == rows[4] == rows[5]
+  assert columns[0] < columns[1] < columns[2] and columns[3] == columns[0]
+  assert builders.analyse(*command, '--format=gif')[0] == 0
+  assert path.read_bytes() == content
+  narrow = (*command, '--format=gif,png', '--width=single', '--show=mode')
+  code, stdout, _ = builders.analyse(*narrow)
+  assert code == 0 and stdout.split() == [
+    str(path.with_suffix('.png')),
+    str(path),
+  ]
+  assert len(played(path.read_bytes())[0]) == 8
+  assert path.read_bytes() != content
+
+
+def test_a_gif_of_a_call_is_the_commands(run):
+  assert (
+    builders.analyse('traversals', f'--run_dir={run}', '--format=gif')[0] == 0
+  )
+  moving = traversals.animate(run)
+  pictures, _ = played((run / 'figures/traversals.gif').read_bytes())
+  for ours, theirs in zip(moving.pictures, pictures[:5], strict=True):
+    np.testing.assert_array_equal(ours, theirs)
+  shown = moving._repr_mimebundle_()['image/gif']
+  assert base64.b64decode(shown) == moving.gif()
+  with pytest.raises(figures.FigureError, match='has a `gif`'):
+    traversals.animate(run, format='gif')
+
+
+def test_colours_of_a_gif_are_near_those_of_the_images():
+  generator = np.random.default_rng(0)
+  ends = generator.random((1, 6, 2, 1, 1, 3))
+  shares = np.linspace(0, 1, 5 * 64).reshape(5, 1, 1, 8, 8, 1)
+  images = ends[:, :, :1] * shares + ends[:, :, 1:] * (1 - shares)
+  images[3, 2] = [1.0, 0.0, 0.0]  # Rare, and like nothing else.
+  drawn = animation.draw(images, [['']] * 6, ['now'] * 5, figures.SINGLE_COLUMN)
+  pictures, _ = played(drawn.gif())
+  wrong = np.abs(np.subtract(pictures[:5], drawn.pictures))
+  assert 0 < wrong.max() <= 32 and wrong.mean() < 3
+  assert (drawn.pictures == [255, 0, 0]).all(-1)[3].sum() > 1000
+  red = np.asarray(pictures)[3][(drawn.pictures == [255, 0, 0]).all(-1)[3]]
+  assert np.abs(red - [255, 0, 0]).max() <= 8
+
+
+@pytest.mark.parametrize(
+  ('name', 'flags', 'figure'),
+  [
+    ('sweep', (), 'sweep'),
+    ('samples', (), 'samples'),
+    ('traversals', ('--grid',), 'latent_grid'),
+  ],
+)
+def test_figures_that_stand_still_are_no_gif(run, name, flags, figure):
+  code, stdout, stderr = builders.analyse(
+    name, f'--run_dir={run}', '--format=png,gif', *flags
+  )
+  assert (code, stdout) == (1, '') and not (run / 'figures').exists()
+  assert stderr == (
+    f'analysis.{figure}: error: --format=gif: {figure} stands still; what '
+    'moves: traversals\n'
+  )
