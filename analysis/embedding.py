@@ -88,9 +88,9 @@ def _labels(
         f'{", ".join(factors) or "none"}'
       )
     values = arrays['factors'][:, factors.index(color)]
-    return values.astype(
-      float if len(np.unique(values)) > _MANY_VALUES else str
-    )
+    if len(np.unique(values)) > _MANY_VALUES:
+      return values.astype(float)
+    return records.named(run.manifest, values, color).astype(str)
   means = arrays['means']
   if 'labels' not in arrays:
     return np.full(len(means), '')

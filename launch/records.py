@@ -191,6 +191,7 @@ _DATASET_LATER = {
   'cut': _is_count,
   'pixels': _is_text,
   'label_names': _or_none(_list_of(_is_text)),
+  'value_names': _each(_list_of(_is_text)),
   'factors': _or_none(
     _list_of(
       lambda item: (
@@ -487,14 +488,27 @@ def result_split(manifest: Mapping[str, Any]) -> str:
   return 'test' if 'test' in manifest['dataset']['num_images'] else 'train'
 
 
-def named(manifest: Mapping[str, Any], labels: np.ndarray) -> np.ndarray:
-  """Returns the names of labels, [N], or labels that have none as they are."""
-  names = manifest['dataset'].get('label_names')
+def named(
+  manifest: Mapping[str, Any], values: np.ndarray, factor: str | None = None
+) -> np.ndarray:
+  """Returns the names of values, or values that have none as they are.
+
+  Args:
+    manifest: of the run.
+    values: labels, or values of a factor, [N].
+    factor: its name; None for labels.
+  """
+  data = manifest['dataset']
+  names = (
+    data.get('value_names', {}).get(factor)
+    if factor
+    else data.get('label_names')
+  )
   if (
-    not isinstance(names, list) or not np.isin(labels, range(len(names))).all()
+    not isinstance(names, list) or not np.isin(values, range(len(names))).all()
   ):
-    return labels
-  return np.array([str(name) for name in names])[labels.astype(int)]
+    return values
+  return np.array([str(name) for name in names])[values.astype(int)]
 
 
 def result_step(

@@ -211,8 +211,8 @@ def _fields(
   fields = []
   for name, column in columns.items():
     values, places = np.unique(column, return_inverse=True)
-    if name == 'label':
-      values = records.named(run.manifest, values)
+    factor = None if name == 'label' else name
+    values = records.named(run.manifest, values, factor)
     texts = [records.text(value) for value in values.tolist()]
     fields.append({'name': name, 'values': texts, 'places': places.tolist()})
   return fields
@@ -227,7 +227,12 @@ def _walks(run: runs.Run) -> dict[str, Any]:
     'codes': _encoded(codes),
     'images': _sheet(arrays['images']),
     'factors': [process.printable(str(name)) for name in arrays['labels']],
-    'values': arrays['values'].tolist(),
+    'values': [
+      records.text(records.named(run.manifest, value, str(factor)).item())
+      for factor, value in zip(
+        arrays['labels'], arrays['values'][:, None], strict=True
+      )
+    ],
     'numbers': arrays['num_values'].tolist(),
   }
 

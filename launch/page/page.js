@@ -497,7 +497,8 @@ function layOutWalks() {
     const value = make('output', {for: id});
     const update = () => {
       const n = places[input.valueAsNumber];
-      value.textContent = `${run.walks.values[n]} of 0 to ${run.walks.numbers[n] - 1}`;
+      const name = run.walks.values[n];
+      value.textContent = isNaN(name) ? name : `${name} of 0 to ${run.walks.numbers[n] - 1}`;
     };
     input.addEventListener('input', () => {
       update();

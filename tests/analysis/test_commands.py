@@ -503,6 +503,29 @@ def test_labels_have_the_names_of_the_data_set(run):
   ) == {*range(10)}
 
 
+def test_values_of_factors_have_the_names_of_the_data_set(run):
+  arrays = records.read_arrays(run, 'latents')
+  arrays.pop('step')
+  shapes = np.arange(len(arrays['means'])) % 3
+  arrays['factors'] = np.stack([shapes, shapes + 5], axis=-1)
+  records.write_arrays(run, 'latents', 5, arrays)
+  manifest = records.read_manifest(run)
+  names = ['square', 'ellipse', 'heart']
+  manifest['dataset'] |= {
+    'factors': [['shape', 3], ['x', 8]],
+    'value_names': {'shape': names},
+  }
+  records.write_manifest(run, manifest)
+  for factor, expected in (
+    ('shape', [names[shape] for shape in shapes]),
+    ('x', [str(shape + 5) for shape in shapes]),
+  ):
+    frame = embedding.read_frame(
+      frames.read_runs([str(run)]).runs[0], color=factor
+    )
+    assert list(frame['label'][: len(shapes)]) == expected
+
+
 def test_the_first_of_a_large_test_split_are_embedded(run):
   arrays = records.read_arrays(run, 'latents')
   arrays.pop('step')

@@ -77,6 +77,7 @@ def test_a_number_that_does_not_exist_is_an_empty_cell(tmp_path, value):
     {'cut': 'x'},
     {'pixels': 5},
     {'label_names': [3]},
+    {'value_names': {'shape': ['square', 3]}},
     {'factors': 5},
     {'factors': [['x', -1]]},
     {'factors': [[1, 2]]},

@@ -100,7 +100,7 @@ def parse(
       'train_images, test_images and so on; found '
       f'{", ".join(found) or "nothing to train on"}'
     )
-  label_names, sizes = None, {}
+  label_names, sizes, value_names = None, {}, {}
   if labels is not None:
     if labels.size != len(labels):
       raise sources.SourceError(f'{where}: an image has more than one label')
@@ -114,11 +114,17 @@ def parse(
         f'{len(names)} factor_names'
       )
     codes = [np.unique(column, return_inverse=True) for column in factors.T]
+    factors_are_words = factors.dtype.kind == 'U'
     factors = np.stack([code for _, code in codes], axis=-1).astype(np.int64)
     sizes = {
       str(name): len(levels)
       for name, (levels, _) in zip(names, codes, strict=True)
     }
+    if factors_are_words:
+      value_names = {
+        str(name): tuple(map(str, levels))
+        for name, (levels, _) in zip(names, codes, strict=True)
+      }
   start = 0
   for split, part in splits.items():
     place = slice(start, start + part.num_examples)
@@ -127,7 +133,9 @@ def parse(
       factors=None if factors is None else factors[place],
     )
     start = place.stop
-  return sources.SourceData('1', source, splits, sizes, label_names)
+  return sources.SourceData(
+    '1', source, splits, sizes, value_names, label_names
+  )
 
 
 def _of_splits(

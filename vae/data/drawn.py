@@ -57,5 +57,9 @@ def find(name: str, image_size: int | None = None) -> sources.SourceData:
     len(factors), shape, batches, factors=factors, dtype=np.bool_
   )
   return sources.SourceData(
-    '1', module.SOURCE, {'train': split}, factors=module.FACTORS
+    '1',
+    module.SOURCE,
+    {'train': split},
+    module.FACTORS,
+    getattr(module, 'VALUE_NAMES', {}),
   )

@@ -47,6 +47,8 @@ def write(
   if data.factors:
     # Pairs, because the keys of JSON's objects are sorted on the way.
     provenance['factors'] = [list(item) for item in data.factors.items()]
+  if data.value_names:
+    provenance['value_names'] = data.value_names
   if data.label_names:
     provenance['label_names'] = data.label_names
   share = options.test_share

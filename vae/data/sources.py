@@ -108,6 +108,7 @@ class SourceData(NamedTuple):
     source: where it comes from, in words.
     splits: by name. Where there is no 'test', it is cut from 'train'.
     factors: number of values of each factor, by name, in their order.
+    value_names: of the values of factors whose values have names, by theirs.
     label_names: of the labels 0, 1, ...; None where they have none.
     in_order: whether the examples keep their order, because the source has
       mixed them already; else they are mixed when they are prepared.
@@ -117,6 +118,7 @@ class SourceData(NamedTuple):
   source: str
   splits: Mapping[str, SourceSplit]
   factors: Mapping[str, int] = {}
+  value_names: Mapping[str, tuple[str, ...]] = {}
   label_names: tuple[str, ...] | None = None
   in_order: bool = False
 

@@ -19,7 +19,7 @@ SOURCE = 'drawn, geometry fitted to the published preview of dSprites'
 # changes fastest.
 FACTORS = {'shape': 3, 'scale': 6, 'orientation': 40, 'x': 32, 'y': 32}
 
-SHAPES = ('square', 'ellipse', 'heart')
+VALUE_NAMES = {'shape': ('square', 'ellipse', 'heart')}
 
 # All lengths are in pixels of the canvas that was fitted.
 _CANVAS = 64
@@ -64,7 +64,7 @@ def images(factors: np.ndarray, image_size: int = _CANVAS) -> np.ndarray:
 
   Args:
     factors: indices of the values of `FACTORS`, integers [N, 5]; the shape is
-      an index of `SHAPES`.
+      an index of its `VALUE_NAMES`.
     image_size: height and width of the canvas, on which the same geometry is
       drawn.
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from vae.data import drawn, sources
+from vae.data import drawn, sources, sprites
 
 # By the number of images, of files that hold images alone, in grid order.
 _GRIDS: Mapping[int, tuple[str, Mapping[str, int]]] = {
@@ -177,12 +177,15 @@ def _data(
       f'{path} looks like {study}, but its images of the shape {shape} do not '
       f'go with factors of the shape {values.shape}'
     )
-  columns, sizes = [], {}
+  columns, sizes, value_names = [], {}, {}
   for name, column in zip(names, values.T, strict=True):
     levels, indices = np.unique(column, return_inverse=True)
     if len(levels) > 1:
       columns.append(indices)
       sizes[name] = len(levels)
+      if study == 'dSprites' and name in sprites.VALUE_NAMES:
+        words = sprites.VALUE_NAMES[name]
+        value_names[name] = tuple(words[level] for level in levels.astype(int))
   is_binary = study == 'dSprites' and all(part.max() <= 1 for part in read())
   image_shape = shape[1:] if len(shape) == 4 else (*shape[1:], 1)
   split = sources.SourceSplit(
@@ -193,7 +196,7 @@ def _data(
     dtype=np.bool_ if is_binary else np.uint8,
   )
   return sources.SourceData(
-    '1', f'{study} in {path}', {'train': split}, factors=sizes
+    '1', f'{study} in {path}', {'train': split}, sizes, value_names
   )
 
 

@@ -12,11 +12,11 @@ import pathlib
 import sys
 import tempfile
 import urllib.parse
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from vae.data import hosts, idx, images, sources
+from vae.data import hosts, idx, images, sources, sprites
 
 _BUCKET = 'https://storage.googleapis.com/tfds-data'
 
@@ -155,12 +155,20 @@ def _from_builder(
       name.removeprefix('label_'): feature.num_classes
       for name, feature in factors.items()
     },
-    # Names that are the labels themselves say nothing.
-    label_names=names
-    if names != tuple(map(str, range(len(names or ()))))
-    else None,
+    value_names={
+      name.removeprefix('label_'): tuple(feature.names)
+      for name, feature in factors.items()
+      if _say_something(feature.names)
+    }
+    | (sprites.VALUE_NAMES if builder.name == 'dsprites' else {}),
+    label_names=names if names and _say_something(names) else None,
     in_order='test' in splits,  # TFDS's, which is mixed.
   )
+
+
+def _say_something(names: Sequence[str]) -> bool:
+  """Says if names are others than 0, 1, ..."""
+  return tuple(names) != tuple(map(str, range(len(names))))
 
 
 class _LocalFiles:

@@ -53,6 +53,26 @@ def test_labels_and_factors_go_with_their_images(tmp_path):
       assert label == factors[0] % 2
 
 
+def test_words_name_the_values_of_factors():
+  words = np.array([['red', 'cube'], ['blue', 'ball'], ['red', 'ball']])
+  data = arrays.parse(
+    {
+      'images': IMAGES[:3],
+      'factors': words,
+      'factor_names': np.array(['hue', 'shape']),
+    },
+    'here',
+    'here',
+  )
+  assert data.value_names == {
+    'hue': ('blue', 'red'),
+    'shape': ('ball', 'cube'),
+  }
+  for row, word in zip(data.splits['train'].factors, words, strict=True):
+    names = data.value_names['hue'][row[0]], data.value_names['shape'][row[1]]
+    assert names == tuple(word)
+
+
 @pytest.mark.parametrize(
   'names',
   [

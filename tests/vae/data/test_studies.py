@@ -37,6 +37,10 @@ def assert_holds(dataset, images, factors, sizes):
   assert len(found) == len(images) and set(found) == expected
 
 
+# Matthey et al. 2017: "shape: square, ellipse, heart".
+SHAPES = ['square', 'ellipse', 'heart']
+
+
 def colours(count, *shape):
   generator = np.random.default_rng(0)
   return generator.integers(0, 256, [count, *shape], np.uint8)
@@ -57,6 +61,7 @@ def test_dsprites(tmp_path, suffix):
       file['imgs'], file['latents/classes'] = binary, _CLASSES
   dataset = load(path, tmp_path)
   assert_holds(dataset, images, _FACTORS, _SIZES)
+  assert dataset.provenance['value_names'] == {'shape': SHAPES}
   assert isinstance(dataset.splits['train'].examples, bits.PackedImages)
 
 
@@ -199,7 +204,10 @@ def test_tfds_labels_are_factors_without_a_test_split(
   dataset = load(name, tmp_path)
   if name == 'dsprites':
     assert isinstance(dataset.splits['train'].examples, bits.PackedImages)
+    assert dataset.provenance['value_names'] == {'shape': SHAPES}
     images *= 255
+  else:  # TFDS numbers the values.
+    assert 'value_names' not in dataset.provenance
   assert_holds(dataset, images, factors, sizes)
 
 
