@@ -23,6 +23,18 @@ _NUMBER = re.compile(r'(?<![\w.])-?\d+(?:\.\d+)?(?:e[+-]?\d+)?')
 ACTIVE_VARIANCE = 0.01
 
 
+# Names of data that were given to Python as arrays, by their digest.
+_GIVEN = re.compile('arrays-[0-9a-f]{16}')
+
+
+def _data_in_words(name: str) -> str:
+  """A dataset's name as a title says it: of a path the last part."""
+  if _GIVEN.fullmatch(name):
+    return 'given arrays'
+  path = pathlib.PurePath(name)
+  return path.name if path.is_absolute() else name
+
+
 @dataclasses.dataclass(frozen=True)
 class RunFiles:
   """A run directory, with the two files that every figure needs.
@@ -60,7 +72,7 @@ class RunFiles:
 
   def describe(self) -> str:
     """Returns one line that says what it is."""
-    start = f'{self.manifest["dataset"]["name"]}, '
+    start = f'{_data_in_words(self.manifest["dataset"]["name"])}, '
     if self.split == 'train':
       start += 'measured on its training images, '
     latents = self.config['latent_size']
@@ -140,6 +152,7 @@ class Runs:
     if len(self.runs) == len(self.table) == 1:
       return self.runs[0].describe()
     names = sorted({run.manifest['dataset']['name'] for run in self.runs})
+    names = [_data_in_words(name) for name in names]
     line = f'{", ".join(names)}, {len(self.table)} runs'
     return f'{line} over {", ".join(self.varying)}' if self.varying else line
 

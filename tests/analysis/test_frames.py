@@ -7,6 +7,7 @@ import pytest
 from analysis import figures, frames, rate_per_latent, report, traversals
 from launch import records
 from tests.analysis import builders
+from vae.data import arrays
 
 
 def write_sweep(folder, statuses=('finished', 'finished', 'failed')):
@@ -91,6 +92,27 @@ def test_a_run_is_described_by_what_its_objective_weighs(
   builders.write_run(tmp_path / 'run', manifest, **settings)
   (run,) = frames.read_runs([str(tmp_path / 'run')]).runs
   assert run.describe().endswith(f', {line}')
+
+
+@pytest.mark.parametrize(
+  ('name', 'words'),
+  [
+    ('mnist', 'mnist'),
+    ('mnist_corrupted/fog:1.0.0', 'mnist_corrupted/fog:1.0.0'),
+    ('/home/me/data/faces', 'faces'),
+    ('/home/me/x.npy', 'x.npy'),
+    (arrays.given(np.zeros([2, 4, 4]))[0], 'given arrays'),
+  ],
+)
+def test_titles_name_data_as_one_says_it(tmp_path, name, words):
+  for seed in range(2):
+    builders.write_run(tmp_path / f'run{seed}', seed=seed)
+    manifest = records.read_manifest(tmp_path / f'run{seed}')
+    manifest['dataset']['name'] = name
+    records.write_manifest(tmp_path / f'run{seed}', manifest)
+  both = frames.read_runs([str(tmp_path / '*')])
+  assert both.describe().startswith(f'{words}, 2 runs')
+  assert both.runs[0].describe().startswith(f'{words}, ')
 
 
 def test_training_rows_say_which_configuration_they_are_of(tmp_path):
