@@ -75,6 +75,9 @@ def plot_benchmark(
     f'{speed:,.0f}' if speed >= 10 else f'{speed:.2g}'
     for speed in summary[_METRIC]
   ]
+  # Panels are narrow: beyond the points, labels of two panels would touch.
+  low, high = summary['median'].min(), summary['median'].max()
+  breaks = mizani.breaks.breaks_log(n=4)((low, high))
   return (
     gg.ggplot(summary, gg.aes('median', 'contestant'))
     + gg.facet_grid(cols='task')
@@ -89,7 +92,7 @@ def plot_benchmark(
     + gg.scale_x_log10(
       name=f'speed over that of {records.OURS}: median and quartiles; '
       'numbers: steps per second',
-      breaks=mizani.breaks.breaks_log(n=4),  # Panels are narrow.
+      breaks=[at for at in breaks if low <= at <= high],
       labels=lambda breaks: [f'{value:g}' for value in breaks],
       expand=(0.22, 0),  # Room for the numbers.
     )

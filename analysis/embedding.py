@@ -234,7 +234,13 @@ def plot_embedding(
       page,
       (side + 0.1) * len(panels) / columns + legend_height,
       title,
-      f'The axes of a t-SNE have no unit. {note}',
+      'The axes of a t-SNE have no unit.'
+      + (
+        ' Of the latents themselves, the first is across and the second up.'
+        if _RAW in panels
+        else ''
+      )
+      + f' {note}',
     )
     + gg.theme(panel_grid_major=gg.element_blank())
   )

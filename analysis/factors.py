@@ -21,6 +21,9 @@ _OF_INFORMATION = ('mig', 'modularity')
 # Below it a number is grey, so that the others show.
 _LITTLE = 0.05
 
+# A share from which white letters are plainer than black ones.
+_MUCH = 0.72
+
 
 def read_frame(run: frames.RunFiles) -> pd.DataFrame:
   """Returns a row for each measure, latent and factor.
@@ -179,7 +182,7 @@ def plot_factors(
     part['y'] = -part['row']
   cells['number'] = [f'{value:.2f}' for value in cells['value']]
   cells['ink'] = np.select(
-    [cells['value'] > 0.55, cells['value'] < _LITTLE],
+    [cells['value'] > _MUCH, cells['value'] < _LITTLE],
     ['#ffffff', '#737373'],
     '#000000',
   )
@@ -240,8 +243,9 @@ def plot_factors(
       + (0.35 if is_turned else 0.0)
       + (0.0 if has_numbers else 0.4),
       title,
-      'Framed: the two latents that tell most of a factor; gap: between both. '
-      'The mean of the gaps is MIG, of one draw.'
+      'Framed: the latent that tells most of a factor (solid) and the next '
+      '(dashed); gap: their difference. The mean of the gaps is MIG, of one '
+      'draw of images.'
       + (
         f' Inactive: their mean varies over images by at most '
         f'{frames.ACTIVE_VARIANCE}; the highest of their values.'

@@ -4,6 +4,7 @@ import functools
 import io
 import math
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -127,7 +128,13 @@ def theme(page: Page, height: float) -> gg.theme:
   )
 
 
-def wrap(text: str, width: float, page: Page, size: float = FONT_SIZE) -> str:
+def wrap(
+  text: str,
+  width: float,
+  page: Page,
+  size: float = FONT_SIZE,
+  at_commas: bool = False,
+) -> str:
   """Breaks a text's lines.
 
   Args:
@@ -135,9 +142,18 @@ def wrap(text: str, width: float, page: Page, size: float = FONT_SIZE) -> str:
     width: of a line, in inches; at least a letter has room.
     page: whose letters are used.
     size: of these, in points.
+    at_commas: whether what stands between commas stays on one line if it can.
   """
+  parts = re.split(r'(?<=,)\s+', text) if at_commas else text.split()
+  words = [
+    word
+    for part in parts
+    for word in (
+      [part] if text_width(part, page, size) <= width else part.split()
+    )
+  ]
   lines, line = [], ''
-  for word in text.split():
+  for word in words:
     if text_width(f'{line} {word}'.lstrip(), page, size) <= width:
       line = f'{line} {word}'.lstrip()
       continue
@@ -212,7 +228,7 @@ def dress(
   layers: list[Any] = []
   room = 0.97 * page.width
   if title:
-    title = wrap(title, room, page)
+    title = wrap(title, room, page, at_commas=True)
     layers.append(gg.ggtitle(title))
     height += (title.count('\n') + 1) * 0.15
   if caption:

@@ -168,6 +168,7 @@ def plot_variance(
     page: what it is drawn for.
   """
   figures.check_columns(frame, ['measure', 'level', *_SHARES])
+  frame = frame.assign(measure=frame['measure'].map(_in_words))
   levels = list(dict.fromkeys(frame['level']))
   measures = list(dict.fromkeys(frame['measure']))
   frame = frame.assign(
@@ -182,7 +183,8 @@ def plot_variance(
   legend = figures.legend(levels, page)
   return (
     gg.ggplot(frame.dropna(subset=['share']), gg.aes('measure', 'share'))
-    + gg.geom_col(gg.aes(fill='level'), width=0.75)
+    # In grey print the levels are told apart by their order.
+    + gg.geom_col(gg.aes(fill='level'), width=0.75, color='#ffffff', size=0.5)
     + gg.coord_flip()
     + gg.scale_fill_manual(
       dict(zip(levels, figures.colours(len(levels)), strict=True)),
@@ -190,7 +192,9 @@ def plot_variance(
       guide=legend.guide,
     )
     + gg.scale_y_continuous(
-      name='share of the variance over runs', expand=(0, 0, 0, 0.02)
+      name='share of the variance over runs',
+      labels=figures.tick_labels,
+      expand=(0, 0, 0, 0.02),
     )
     + gg.labs(x='', fill='')
     + figures.dress(
@@ -246,13 +250,17 @@ def plot_correlations(
     page: what it is drawn for.
   """
   figures.check_columns(frame, ['first', 'second', 'value', 'num_runs'])
+  frame = frame.assign(
+    first=frame['first'].map(_in_words), second=frame['second'].map(_in_words)
+  )
   first = list(dict.fromkeys(frame['first']))
   second = list(dict.fromkeys(frame['second']))
   frame = frame.assign(
     first=pd.Categorical(frame['first'], first[::-1]),
     second=pd.Categorical(frame['second'], second),
     label=frame['value'].map(_number(2), na_action='ignore').fillna(''),
-    ink=np.where(frame['value'].abs() > 0.6, 'white', 'black'),
+    # Only the darkest blue is darker than what white letters need.
+    ink=np.where(frame['value'] > 0.9, '#ffffff', '#000000'),
   )
   return (
     gg.ggplot(frame, gg.aes('second', 'first', fill='value'))
@@ -340,6 +348,11 @@ def _correlation_table(
   found = correlations(frame, first, second).set_index(['first', 'second'])
   wide = found['value'].unstack(sort=False)
   return _markdown(wide.map(_number(2)), '')
+
+
+def _in_words(measure: str) -> str:
+  """A measure's name in a figure; ranks and shares have no unit."""
+  return figures.in_words(measure).removesuffix(figures.NATS)
 
 
 def _percent(share: float) -> str:

@@ -8,7 +8,15 @@ import pandas as pd
 import plotnine as gg
 import pytest
 
-from analysis import figures, frames, loss_curves, rate_distortion, terms
+from analysis import (
+  factors,
+  figures,
+  frames,
+  loss_curves,
+  rate_distortion,
+  study,
+  terms,
+)
 from tests.analysis import builders
 
 
@@ -313,6 +321,72 @@ def test_lines_are_broken_where_the_letters_of_a_style_end(style, width):
       longer = f'{line} {following.split()[0]}'
       if 'x' not in longer:
         assert drawn_width(longer, page, 6) > 0.98 * room
+
+
+def test_a_title_is_broken_between_its_parts():
+  title = 'mnist, 10 latents, beta 0.01 (mean), effective beta 0.784'
+  page = figures.SINGLE_COLUMN
+  assert figures.wrap(title, 3.0, page, at_commas=True) == (
+    'mnist, 10 latents, beta 0.01 (mean),\neffective beta 0.784'
+  )
+  # A part that is longer than a line is broken within.
+  for room in (0.3, 0.8):
+    lines = figures.wrap(title, room, page, at_commas=True).split('\n')
+    assert max(drawn_width(line, page, 8) for line in lines) < 1.02 * room
+
+
+def contrast(one, other):
+  """The contrast of two colours, from 1 to 21 (WCAG 2.1)."""
+  lights = []
+  for colour in (one, other):
+    parts = np.array(matplotlib.colors.to_rgb(colour))
+    linear = np.where(
+      parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4
+    )
+    lights.append(linear @ [0.2126, 0.7152, 0.0722] + 0.05)
+  return max(lights) / min(lights)
+
+
+@pytest.mark.parametrize('name', ['correlations', 'factors'])
+def test_numbers_on_colours_can_be_read(name):
+  count = 41
+  frame = pd.DataFrame(
+    {
+      'value': np.linspace(-1 if name == 'correlations' else 0, 1, count),
+      'first': [f'score {k}' for k in range(count)],
+      'second': 'mig',
+      'num_runs': 9,
+      'measure': factors.INFORMATION,
+      'panel': 'shares',
+      'latent': range(count),
+      'factor': 'x',
+      'rate_nats': 1.0,
+      'active': True,
+    }
+  )
+  page = figures.DOUBLE_COLUMN._replace(height=20.0)
+  draw_it = (
+    study.plot_correlations if name == 'correlations' else factors.plot_factors
+  )
+  plot = draw_it(frame, '', page)
+  figure = plot.draw()
+  axes = figure.axes[0]
+  tiles = {
+    tuple(path.get_extents().get_points().mean(axis=0).round(2)): colour
+    for path, colour in zip(
+      axes.collections[0].get_paths(),
+      axes.collections[0].get_facecolor(),
+      strict=True,
+    )
+  }
+  found = [
+    contrast(text.get_color(), tiles[place][:3])
+    for text in axes.texts
+    if (place := tuple(np.round(text.get_position(), 2))) in tiles
+  ]
+  figures.close(figure)
+  assert len(found) >= count
+  assert min(found) > 4.3
 
 
 @pytest.mark.parametrize(('style', 'width'), PAGES[::3])
