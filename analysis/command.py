@@ -79,11 +79,15 @@ class Figure(NamedTuple):
     return result
 
   def chosen(self, arguments: argparse.Namespace) -> 'Figure':
-    """Returns the figure, or the variant that the arguments ask for."""
-    for flag, variant in self.variants.items():
-      if getattr(arguments, flag):
-        return variant
-    return self
+    """Returns the figure, or the variant that the arguments ask for.
+
+    Raises:
+      FigureError: they ask for two.
+    """
+    flags = [flag for flag in self.variants if getattr(arguments, flag)]
+    if len(flags) > 1:
+      raise figures.FigureError(f'give one of --{" and --".join(flags)}')
+    return self.variants[flags[0]] if flags else self
 
   def plot(self, *runs: Any, **flags: Any) -> gg.ggplot:
     """Returns the figure of some runs, which a notebook shows.
@@ -425,8 +429,7 @@ def drawn_by(what: str) -> str:
 def run(figure: Figure) -> None:
   """Runs a figure's command."""
   arguments = figure.parser().parse_args()
-  figure = figure.chosen(arguments)
-  main(figure.name, lambda: _draw_all(figure, arguments))
+  main(figure.name, lambda: _draw_all(figure.chosen(arguments), arguments))
 
 
 def main(name: str, body: Callable[[], Iterator[object] | None]) -> None:

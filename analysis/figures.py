@@ -76,6 +76,9 @@ PALETTE = (
 # Pixels between the images of a grid.
 _GAP = 2
 
+# Inches that an image is wide at least, where blocks stand side by side.
+_SMALLEST = 0.22
+
 # The frame of an image that is marked.
 _MARK = PALETTE[1]
 
@@ -419,18 +422,83 @@ def plot_images(
   Raises:
     FigureError: arrays that are no images.
   """
-  frame = image_grid(images)
-  num_rows, num_columns, image_height, image_width, _ = images.shape
-  across, down = int(frame['x'].max()) + 1, int(frame['y'].max()) + 1
-  limits = {'xlim': (-0.5, across - 0.5), 'ylim': (-0.5, down - 0.5)}
-  corners = pd.DataFrame({'x': [0, across - 1], 'y': [0, down - 1]})
+  block = Block('', images, rows, marked)
+  return plot_blocks([block], page, title, x, y, columns)
+
+
+class Block(NamedTuple):
+  """A grid of images beside others.
+
+  Attributes:
+    name: what stands above it, another one for each.
+    images: [rows, columns, H, W, C] in [0, 1], C of 1 or 3.
+    rows: a label for each row, from top to bottom; or none.
+    marked: row and column of images that are framed.
+    note: what stands below it.
+  """
+
+  name: str
+  images: np.ndarray
+  rows: Sequence[str] = ()
+  marked: Sequence[tuple[int, int]] = ()
+  note: str = ''
+
+
+def plot_blocks(
+  blocks: Sequence[Block],
+  page: Page,
+  title: str = '',
+  x: str = '',
+  y: str = '',
+  columns: Sequence[str] = (),
+) -> gg.ggplot:
+  """Draws grids of images beside each other, or below where it is too narrow.
+
+  Args:
+    blocks: of images of one shape, and as many columns; as many rows as each
+      has.
+    page: as of `plot_images`.
+    title: likewise.
+    x: likewise, of all blocks.
+    y: likewise.
+    columns: likewise.
+
+  Raises:
+    FigureError: arrays that are no images.
+  """
+  _, num_columns, image_height, image_width, _ = blocks[0].images.shape
+  num_rows = max(len(block.images) + bool(block.note) for block in blocks)
+  grids, corners, framed, notes, breaks = [], [], [], [], []
+  right = _centres(num_columns, image_width)
+  across = num_columns * (image_width + _GAP) - _GAP
+  down = num_rows * (image_height + _GAP) - _GAP
+  for place, block in enumerate(blocks):
+    # Where a block has fewer rows there is paper.
+    images = np.ones((num_rows, *block.images.shape[1:]))
+    images[: len(block.images)] = block.images
+    # Each block has a stretch of the axis, and so its own labels.
+    low = 2 * down * place
+    grid = image_grid(images).assign(place=place)
+    grid['y'] += low
+    grids.append(grid)
+    corners += [(place, 0, low), (place, across - 1, low + down - 1)]
+    up = low + _centres(num_rows, image_height)[::-1]
+    breaks += [*up[: len(block.rows)]]
+    framed += [
+      (
+        place,
+        *(right[column] - image_width / 2, right[column] + image_width / 2),
+        *(up[row] - image_height / 2, up[row] + image_height / 2),
+      )
+      for row, column in block.marked
+    ]
+    if block.note:
+      above = len(block.images) * (image_height + _GAP)
+      notes.append((place, -0.5, low + down - 0.5 - above, block.note))
+  labels = [label for block in blocks for label in block.rows]
   row_points = 72 * page.height / num_rows
   look = [
-    gg.scale_y_continuous(
-      breaks=list(_centres(num_rows, image_height)[::-1]) if rows else [],
-      labels=list(rows),
-      expand=(0, 0),
-    ),
+    gg.scale_y_continuous(breaks=breaks, labels=labels, expand=(0, 0)),
     gg.theme(
       panel_grid_major=gg.element_blank(),
       panel_border=gg.element_blank(),
@@ -444,73 +512,108 @@ def plot_images(
           ('axis_title_x', x),
           ('axis_title_y', y),
           ('axis_text_x', columns),
-          ('axis_text_y', rows),
+          ('axis_text_y', labels),
         )
         if not shown
       },
     ),
   ]
+  ends = pd.DataFrame(corners, columns=['place', 'x', 'y'])
 
-  def margins(layers: list[Any]) -> tuple[float, float]:
-    corner_plot = gg.ggplot(corners, gg.aes('x', 'y')) + gg.geom_blank()
-    coord = gg.coord_cartesian(**limits, expand=False)
-    return _margins(corner_plot + coord + layers)
+  limits = {'xlim': (-0.5, across - 0.5), 'ylim': (-0.5, down - 0.5)}
+
+  def facets(wide: int, panel: float) -> list[Any]:
+    if len(blocks) == 1:
+      return []
+    names = [wrap(block.name, 0.95 * panel, page) for block in blocks]
+    return [
+      gg.facet_wrap(
+        'place',
+        ncol=wide,
+        scales='free_y',
+        labeller=lambda place: names[int(place)],
+      ),
+      gg.theme(strip_text=gg.element_text(size=FONT_SIZE - 1, ha='left')),
+    ]
+
+  def margins(wide: int, layers: list[Any]) -> tuple[float, float]:
+    plot = gg.ggplot(ends, gg.aes('x', 'y')) + gg.geom_blank()
+    if len(blocks) == 1:
+      plot += gg.coord_cartesian(**limits, expand=False)
+    return _margins(plot + layers, wide, -(-len(blocks) // wide))
 
   # How much room the labels take is known after drawing them; only then can
   # the panel have a whole number of device pixels for each pixel.
-  beside, _ = margins([gg.labs(x=x, y=y), theme(page, page.height), *look])
-  room = min((page.width - beside) / across, (page.height - 1) / down)
+  wide = len(blocks)
+  while True:
+    around = [theme(page, page.height), *look, *facets(wide, page.width / wide)]
+    beside, _ = margins(wide, [gg.labs(x=x, y=y), *around])
+    room = (page.width - beside) / (wide * across)
+    if wide == 1 or room * image_width >= _SMALLEST:
+      break
+    wide -= 1
+  high = -(-len(blocks) // wide)
+  room = min(room, (page.height - 1) / (high * down))
   pixel = max(1, int(DPI * room + 1e-6)) / DPI  # inches
   step = 1
   if columns:
     widest = max(text_width(name, page, LABEL_SIZE) for name in columns)
     label = widest + text_width('0', page, LABEL_SIZE)
     step = math.ceil(label / ((image_width + _GAP) * pixel))
-  panel = pixel * across
+  panel, panels = pixel * across, pixel * across * wide
   # A figure of few columns still has room for its title.
   narrowest = min(page.width, 1.6)
   layers = [
     gg.scale_x_continuous(
-      breaks=list(_centres(num_columns, image_width)[::step])
-      if columns
-      else [],
+      breaks=[*right[::step]] if columns else [],
       labels=list(columns[::step]),
       expand=(0, 0),
     ),
-    gg.labs(x=wrap(x, 0.9 * panel, page), y=wrap(y, 0.9 * pixel * down, page)),
+    gg.labs(
+      x=wrap(x, 0.9 * panels, page), y=wrap(y, 0.9 * pixel * down * high, page)
+    ),
     *dress(
-      page._replace(width=max(beside + panel, narrowest)), page.height, title
+      page._replace(width=max(beside + panels, narrowest)), page.height, title
     ),
     *look,
+    *facets(wide, panel),
   ]
-  size = max(beside + panel, narrowest), page.height
+  size = max(beside + panels, narrowest), page.height
   for _ in range(2):  # The outer margin is a share of the size itself.
-    beside, above = margins([*layers, gg.theme(figure_size=size)])
-    size = max(beside + panel, narrowest), above + pixel * down
-  right = _centres(num_columns, image_width)
-  up = _centres(num_rows, image_height)[::-1]
-  framed = [
-    gg.annotate(
-      'rect',
-      xmin=right[column] - image_width / 2,
-      xmax=right[column] + image_width / 2,
-      ymin=up[row] - image_height / 2,
-      ymax=up[row] + image_height / 2,
-      fill=None,
-      color=_MARK,
-      size=0.5,
-    )
-    for row, column in marked
-  ]
-  return (
-    gg.ggplot(frame, gg.aes('x', 'y', fill='colour', group=1))
-    + gg.geom_raster(interpolation='none')
-    + framed
+    beside, above = margins(wide, [*layers, gg.theme(figure_size=size)])
+    size = max(beside + panels, narrowest), above + pixel * down * high
+  plot = (
+    gg.ggplot(pd.concat(grids), gg.aes('x', 'y', fill='colour', group=1))
+    # Each by itself, as between blocks there is no even step.
+    + [gg.geom_raster(data=grid, interpolation='none') for grid in grids]
     + gg.scale_fill_identity()
-    + gg.coord_fixed(**limits, expand=False)
     + layers
     + gg.theme(figure_size=size)
   )
+  for frame in framed:  # One by one they are drawn on whole device pixels.
+    plot += gg.geom_rect(
+      gg.aes(xmin='left', xmax='right', ymin='low', ymax='high'),
+      pd.DataFrame([frame], columns=['place', 'left', 'right', 'low', 'high']),
+      inherit_aes=False,
+      fill='none',
+      color=_MARK,
+      size=0.5,
+    )
+  if notes:
+    rows = pd.DataFrame(notes, columns=['place', 'x', 'y', 'note'])
+    wrapped = [wrap(note, panel, page, LABEL_SIZE) for note in rows['note']]
+    plot += gg.geom_text(
+      gg.aes('x', 'y', label='note'),
+      rows.assign(note=wrapped),
+      inherit_aes=False,
+      size=LABEL_SIZE,
+      family=page.family,
+      ha='left',
+      va='top',
+    )
+  if len(blocks) == 1:
+    return plot + gg.coord_fixed(**limits, expand=False)
+  return plot
 
 
 def plot_over_latents(
@@ -550,14 +653,16 @@ def plot_over_latents(
   )
 
 
-def _margins(plot: gg.ggplot) -> tuple[float, float]:
-  """Inches beside and above or below a plot's panel."""
+def _margins(
+  plot: gg.ggplot, wide: int = 1, high: int = 1
+) -> tuple[float, float]:
+  """Inches beside and above or below a plot's panels, and between them."""
   figure = (plot + gg.theme(dpi=DPI)).draw()
   figure.draw_without_rendering()
   panel = figure.axes[0].get_window_extent()
   width, height = figure.get_size_inches()
   close(figure)
-  return width - panel.width / DPI, height - panel.height / DPI
+  return width - wide * panel.width / DPI, height - high * panel.height / DPI
 
 
 def close(figure: Any) -> None:

@@ -7,7 +7,8 @@ own code. Those whose mean hardly varies over images (by at most 0.01) are left
 out. Where `launch.evaluate --scores` has measured it, the factor that a latent
 tells most of stands beside it. Columns are even steps, or quantiles of the
 latent's aggregate posterior. With --grid, the two latents of the highest rate
-move at once, the others at zero.
+move at once, the others at zero. With --side_by_side, several runs are beside
+each other, each with its own latents.
 """
 
 import argparse
@@ -20,6 +21,9 @@ import plotnine as gg
 
 from analysis import animation, command, factors, figures, frames
 from launch import records
+
+# Columns of a run beside another's.
+_MOST_PLACES = 7
 
 # Where the latent that moves lies.
 COLUMNS = ('even', 'quantiles')
@@ -145,6 +149,7 @@ class _Shown(NamedTuple):
     x: what the columns are.
     columns: each in words.
     y: what the labels are.
+    left_out: how many latents that do nothing are not shown, in words; none.
     notes: what else is to be known.
   """
 
@@ -153,6 +158,7 @@ class _Shown(NamedTuple):
   x: str
   columns: list[str]
   y: str
+  left_out: str
   notes: list[str]
 
 
@@ -167,10 +173,10 @@ def _show(frame: pd.DataFrame) -> _Shown:
   )
   figures.stack(frame['image'])  # Of one shape.
   column, x = 'value', 'value of the latent'
-  words = figures.number
+  show = figures.number
   if 'quantile' in frame:
     column, x = 'quantile', "quantile of the latent's aggregate posterior"
-    words = '{:.0%}'.format
+    show = '{:.0%}'.format
   places = np.sort(frame[column].unique())
   drawn = frame[frame['active']]
   if drawn.empty:  # The one of the highest rate stands for them.
@@ -199,27 +205,42 @@ def _show(frame: pd.DataFrame) -> _Shown:
         nearest = int(distances.argmin())
       images = figures.stack(rows['image'])
       result.append(_Row(label, images, nearest))
-  notes = []
   left_out = frame['latent'].nunique() - drawn['latent'].nunique()
-  if left_out:
-    notes.append(
-      f'{left_out} {"latent" if left_out == 1 else "latents"} that '
-      f'{"does" if left_out == 1 else "do"} nothing left out (the mean varies '
-      f'over images by at most {frames.ACTIVE_VARIANCE})'
-    )
-  if 'factor' in frame:
-    notes.append(
-      'in brackets: the factor it tells most of, and the share of its entropy'
-    )
+  words = 'latent that does' if left_out == 1 else 'latents that do'
   has_rates = frame['rate_nats'].notna().any()
   return _Shown(
     drawn['index'].nunique(),
     result,
     x,
-    [words(place) for place in places],
+    [show(place) for place in places],
     'latent, rate in nats' if has_rates else 'latent',
-    notes,
+    f'{left_out} {words} nothing left out' if left_out else '',
+    ['in brackets: the factor it tells most of, and the share of its entropy']
+    if 'factor' in frame
+    else [],
   )
+
+
+_NOTHING = f'the mean varies over images by at most {frames.ACTIVE_VARIANCE:g}'
+
+
+def _images(rows: Sequence[_Row], columns: int) -> np.ndarray:
+  """Returns rows as one array, with paper where a row has one image."""
+  images = np.ones((len(rows), columns, *rows[0].images.shape[1:]))
+  for place, row in enumerate(rows):
+    images[place, : len(row.images)] = row.images
+  return images
+
+
+def _marked(rows: Sequence[_Row]) -> list[tuple[int, int]]:
+  return [
+    (place, row.nearest)
+    for place, row in enumerate(rows)
+    if row.nearest is not None
+  ]
+
+
+_FRAMED = "framed: nearest to the image's own code"
 
 
 def plot_traversals(
@@ -229,26 +250,23 @@ def plot_traversals(
 ) -> gg.ggplot:
   """Draws for each test image itself, and a row for each active latent."""
   shown = _show(frame)
-  marked = [
-    (place, row.nearest)
-    for place, row in enumerate(shown.rows)
-    if row.nearest is not None
-  ]
-  framed = ["framed: nearest to the image's own code"] if marked else []
-  shape = shown.rows[0].images.shape[1:]
-  images = np.ones((len(shown.rows), len(shown.columns), *shape))
-  for place, row in enumerate(shown.rows):
-    images[place, : len(row.images)] = row.images
+  marked = _marked(shown.rows)
+  x = [shown.x, *([_FRAMED] if marked else []), *_notes(shown)]
   return figures.plot_images(
-    images,
+    _images(shown.rows, len(shown.columns)),
     page,
     title,
-    x='; '.join([shown.x, *framed, *shown.notes]),
+    x='; '.join(x),
     y=shown.y,
     columns=shown.columns,
     rows=[row.label for row in shown.rows],
     marked=marked,
   )
+
+
+def _notes(shown: _Shown) -> list[str]:
+  left_out = [f'{shown.left_out} ({_NOTHING})'] if shown.left_out else []
+  return [*left_out, *shown.notes]
 
 
 def animate_traversals(
@@ -273,7 +291,135 @@ def animate_traversals(
     [f'{shown.x}: {column}' for column in shown.columns],
     page,
     title,
-    '; '.join([f'above each: {shown.y}', *shown.notes]),
+    '; '.join([f'above each: {shown.y}', *_notes(shown)]),
+  )
+
+
+def read_side_by_side(
+  runs: frames.Runs,
+  indices: Sequence[int] = (0,),
+  columns: str = 'even',
+  show: str = 'mean',
+) -> pd.DataFrame:
+  """Returns what several runs decode around the same test images.
+
+  Args:
+    runs: the runs.
+    indices: as of `read_frame`.
+    columns: likewise.
+    show: likewise.
+
+  Returns:
+    Columns of `read_frame`, and `name`, by which the run differs from the
+    others; of at most 7 values of each latent, evenly spaced and as many on
+    either side of the middle one.
+
+  Raises:
+    FigureError: as of `read_frame`; one run, or runs of other images.
+    RecordError: files that are missing or damaged.
+  """
+  if len(runs.runs) < 2:
+    raise figures.FigureError(
+      '--side_by_side compares several runs; --run_dir may be given again'
+    )
+  names = _names(runs)
+  blocks = [read_frame(run, indices, columns, show) for run in runs.runs]
+  place = 'quantile' if columns == 'quantiles' else 'value'
+  for run, block in zip(runs.runs, blocks, strict=True):
+    for what, are_same in (
+      ('test images', _have_same_images(blocks[0], block)),
+      ('values', set(blocks[0][place]) == set(block[place])),
+    ):
+      if not are_same:
+        raise figures.FigureError(
+          f'--side_by_side: the {what} of {run.path} are not those of '
+          f'{runs.runs[0].path}'
+        )
+  places = _thinned(np.sort(blocks[0][place].unique()))
+  return pd.concat(
+    [
+      block[block[place].isin(places)].assign(name=name)
+      for block, name in zip(blocks, names, strict=True)
+    ],
+    ignore_index=True,
+  )
+
+
+def _names(runs: frames.Runs) -> list[str]:
+  """Returns how each run differs from the others, if by its name alone."""
+  for settings in (runs.varying, [*runs.varying, 'seed']):
+    names = frames.configuration(runs.table, settings)
+    if names.is_unique:
+      return names.tolist()
+  return runs.table['run'].tolist()
+
+
+def _have_same_images(one: pd.DataFrame, other: pd.DataFrame) -> bool:
+  """Says if what stays is of the same images, as far as they were kept."""
+  column = 'source' if 'source' in one and 'source' in other else 'image'
+  pairs = zip(
+    one.drop_duplicates('index')[column],
+    other.drop_duplicates('index')[column],
+    strict=True,
+  )
+  if column == 'image':  # Arrays of older versions: of one shape.
+    return all(np.shape(a) == np.shape(b) for a, b in pairs)
+  return all(np.array_equal(a, b) for a, b in pairs)
+
+
+def _thinned(places: np.ndarray) -> np.ndarray:
+  """Returns at most 7 places: evenly spaced, and from one end to the other."""
+  count = len(places)
+  for step in range(1, count):
+    if (count - 1) % step == 0 and (count - 1) // step < _MOST_PLACES:
+      return places[::step]
+  return places
+
+
+def plot_side_by_side(
+  frame: pd.DataFrame,
+  title: str = '',
+  page: figures.Page = figures.DOUBLE_COLUMN,
+) -> gg.ggplot:
+  """Draws what `plot_traversals` does of each run, all on one page."""
+  figures.check_columns(frame, ['name'])
+  shown = {}
+  for name, block in frame.groupby('name', sort=False):
+    # Which others may have.
+    lacking = block.columns[block.isna().all()].difference(['rate_nats'])
+    shown[name] = _show(block.drop(columns=lacking))
+  first = next(iter(shown.values()))
+  figures.stack(frame['image'])  # Of one shape.
+  most = max(len(block.rows) // block.blocks for block in shown.values())
+  blocks = []
+  for name, block in shown.items():
+    count = len(block.rows) // block.blocks
+    paper = _Row('', np.ones_like(block.rows[0].images[:1]))
+    rows = []
+    for start in range(0, len(block.rows), count):
+      # An image has its place beside itself.
+      rows += [paper] * (-len(rows) % most)
+      rows += block.rows[start : start + count]
+    blocks.append(
+      figures.Block(
+        str(name),
+        _images(rows, len(block.columns)),
+        [row.label for row in rows],
+        _marked(rows),
+        block.left_out,
+      )
+    )
+  notes = dict.fromkeys(n for block in shown.values() for n in block.notes)
+  x = [first.x, *([_FRAMED] if any(b.marked for b in blocks) else []), *notes]
+  if any(block.left_out for block in shown.values()):
+    x.append(f'left out: {_NOTHING}')
+  return figures.plot_blocks(
+    blocks,
+    page,
+    title,
+    '; '.join(x),
+    max((block.y for block in shown.values()), key=len),
+    first.columns,
   )
 
 
@@ -320,6 +466,10 @@ def plot_latent_grid(
   )
 
 
+def _indices(arguments: argparse.Namespace) -> list[int]:
+  return [*dict.fromkeys(arguments.index or [0])]
+
+
 _Drawn = TypeVar('_Drawn')
 
 
@@ -329,7 +479,7 @@ def _of_one_run(
   def drawn(runs: frames.Runs, arguments: argparse.Namespace) -> _Drawn:
     frame = read_frame(
       runs.runs[0],
-      [*dict.fromkeys(arguments.index or [0])],
+      _indices(arguments),
       arguments.columns,
       arguments.show,
     )
@@ -353,6 +503,10 @@ def _add_options(parser: command.Parser) -> None:
   parser.add_switch(
     '--grid', 'move the two latents of the highest rate at once (latent_grid.*)'
   )
+  parser.add_switch(
+    '--side_by_side',
+    'several runs on one page, at fewer values (traversals_side_by_side.*)',
+  )
 
 
 GRID = command.Figure(
@@ -364,6 +518,29 @@ GRID = command.Figure(
   add_options=_add_options,
 )
 
+
+def _draw_side_by_side(
+  runs: frames.Runs, arguments: argparse.Namespace
+) -> gg.ggplot:
+  frame = read_side_by_side(
+    runs, _indices(arguments), arguments.columns, arguments.show
+  )
+  return plot_side_by_side(
+    frame, command.title(arguments, runs), command.page(arguments)
+  )
+
+
+SIDE_BY_SIDE = command.Figure(
+  'traversals_side_by_side',
+  'Traversals side by side: what several runs decode of the same test image.',
+  _draw_side_by_side,
+  'For each run a test image, and a row of images for each latent, from the '
+  'highest rate to the lowest: what the decoder makes of it while that latent '
+  'moves.',
+  joint=True,
+  add_options=_add_options,
+)
+
 FIGURE = command.Figure(
   'traversals',
   __doc__,
@@ -371,7 +548,7 @@ FIGURE = command.Figure(
   'A test image, and a row of images for each latent, from the highest rate to '
   'the lowest: what the decoder makes of it while that latent moves.',
   add_options=_add_options,
-  variants={'grid': GRID},
+  variants={'grid': GRID, 'side_by_side': SIDE_BY_SIDE},
   draw_animation=_of_one_run(animate_traversals),
 )
 

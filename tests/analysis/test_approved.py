@@ -139,6 +139,15 @@ def traversal_frame(latents, inactive=0, values=5, rated=True, indices=(0,)):
   )
 
 
+def side_by_side_frame(*runs, **kwargs):
+  return pd.concat(
+    [
+      traversal_frame(**run, **kwargs).assign(name=f'beta {place}')
+      for place, run in enumerate(runs)
+    ]
+  )
+
+
 def grid_frame(side, rows=None):
   return pd.DataFrame(
     [
@@ -406,6 +415,16 @@ CASES = {
   'traversals-no_rates': lambda: traversals.plot_traversals(
     traversal_frame(3, rated=False)
   ),
+  'traversals_side_by_side': lambda: traversals.plot_side_by_side(
+    side_by_side_frame(
+      {'latents': 4}, {'latents': 10, 'inactive': 7}, indices=(17, 4)
+    ),
+    UNICODE,
+  ),
+  'traversals_side_by_side-below': lambda: traversals.plot_side_by_side(
+    side_by_side_frame({'latents': 2}, {'latents': 5, 'inactive': 4}, values=7),
+    page=SINGLE,
+  ),
   'latent_grid': lambda: traversals.plot_latent_grid(grid_frame(7)),
   'latent_grid-one_latent': lambda: traversals.plot_latent_grid(
     grid_frame(7, rows=1)
@@ -577,6 +596,9 @@ PLOTS = {
   samples.plot_samples: lambda: pd.DataFrame({'image': pictures(3)}),
   traversals.plot_traversals: lambda: traversal_frame(3),
   traversals.plot_latent_grid: lambda: grid_frame(3),
+  traversals.plot_side_by_side: lambda: side_by_side_frame(
+    {'latents': 2}, {'latents': 3}
+  ),
   manifold.plot_manifold: lambda: grid_frame(3),
   embedding.plot_embedding: lambda: embedding_frame(9),
   rate_per_latent.plot_rate_per_latent: lambda: rate_frame(3),

@@ -838,6 +838,125 @@ def test_figures_that_stand_still_are_no_gif(run, name, flags, figure):
   )
   assert (code, stdout) == (1, '') and not (run / 'figures').exists()
   assert stderr == (
-    f'analysis.{figure}: error: --format=gif: {figure} stands still; what '
+    f'analysis.{name}: error: --format=gif: {figure} stands still; what '
     'moves: traversals\n'
   )
+
+
+@pytest.fixture
+def pair(tmp_path):
+  """Two runs of the same test images, with other numbers of active latents."""
+  for name, latents in (('a', 3), ('b', 6)):
+    builders.write_run(tmp_path / name, latent_size=latents)
+  return tmp_path
+
+
+def test_runs_are_beside_each_other_at_the_same_values(pair, monkeypatch):
+  for run in (pair / 'a', pair / 'b'):
+    arrays = records.read_arrays(run, 'traversals')
+    arrays.pop('step')
+    arrays['values'] = np.linspace(-3, 3, 13)
+    for kind in ('means', 'modes', 'samples'):
+      arrays[kind] = np.concatenate([arrays[kind]] * 3, axis=2)[:, :, :13]
+    records.write_arrays(run, 'traversals', 4, arrays)
+  given = {}
+
+  def plot_blocks(blocks, page, title, x, y, columns):
+    given.update(blocks=blocks, title=title, x=x, y=y, columns=columns)
+
+  monkeypatch.setattr(figures, 'plot_blocks', plot_blocks)
+  traversals.plot(pair / 'a', pair / 'b', side_by_side=True, index=[3, 1])
+  one, other = given['blocks']
+  assert (one.name, other.name) == ('latent_size 3', 'latent_size 6')
+  assert given['columns'] == [
+    '−3.0',
+    '−2.0',
+    '−1.0',
+    '0.0',
+    '1.0',
+    '2.0',
+    '3.0',
+  ]
+  # Each in the order of its own rates; images at the same height.
+  assert one.rows == [
+    *('image 3', '2, 8.00', '1, 4.00', '', ''),
+    *('image 1', '2, 8.00', '1, 4.00'),
+  ]
+  assert other.rows == [
+    *('image 3', '2, 8.00', '5, 8.00', '1, 4.00', '4, 4.00'),
+    *('image 1', '2, 8.00', '5, 8.00', '1, 4.00', '4, 4.00'),
+  ]
+  assert one.note == '1 latent that does nothing left out'
+  assert other.note == '2 latents that do nothing left out'
+  for run, block, latent, row in (('a', one, 1, 7), ('b', other, 5, 7)):
+    means = records.read_arrays(pair / run, 'traversals')['means']
+    np.testing.assert_array_equal(block.images[row], means[1, latent, ::2])
+  assert (one.images[3:5] == 1).all()
+  assert 'at most 0.01' in given['x'] and given['y'] == 'latent, rate in nats'
+  assert given['title'] == 'mnist, 2 runs over latent_size'
+
+
+def test_runs_side_by_side_are_one_figure(pair):
+  command = ('traversals', f'--run_dir={pair}/a', f'--run_dir={pair}/b')
+  code, stdout, stderr = builders.analyse(
+    *command, '--side_by_side', '--format=png', '--columns=quantiles'
+  )
+  assert code == 0, stderr
+  path = pair / 'figures/traversals_side_by_side.png'
+  assert stdout.strip() == str(path)
+  assert png(path).width <= 6.9 * 300
+  description = png(path).text['Description']
+  assert 'run a, b; commit c0ffee' in description
+
+
+def test_runs_that_differ_in_their_seed_are_named_by_it(tmp_path):
+  for seed in (0, 1):
+    builders.write_run(tmp_path / f'{seed}', seed=seed)
+  runs = frames.read_runs([str(tmp_path / '*')])
+  frame = traversals.read_side_by_side(runs)
+  assert frame['name'].unique().tolist() == ['seed 0', 'seed 1']
+
+
+@pytest.mark.parametrize(
+  ('change', 'flags', 'words'),
+  [
+    ({'images': lambda images: 1 - images}, (), 'the test images of'),
+    ({'values': lambda values: values / 2}, (), 'the values of'),
+    ({'indices': lambda indices: indices + 5}, (), 'keeps no traversals of'),
+    ({}, ('--grid',), 'give one of --grid and --side_by_side'),
+    ({}, ('--format=gif',), 'traversals_side_by_side stands still'),
+    ({}, ('--run_dir=',), '--side_by_side compares several runs'),
+  ],
+  ids=range(6),
+)
+def test_runs_that_cannot_be_compared_are_refused(pair, change, flags, words):
+  arrays = records.read_arrays(pair / 'b', 'traversals')
+  arrays.pop('step')
+  for name, function in change.items():
+    arrays[name] = function(arrays[name])
+  records.write_arrays(pair / 'b', 'traversals', 4, arrays)
+  which = ('a', 'b')
+  if flags == ('--run_dir=',):
+    which, flags = ('a',), ()
+  code, stdout, stderr = builders.analyse(
+    'traversals',
+    *(f'--run_dir={pair / name}' for name in which),
+    '--side_by_side',
+    *flags,
+  )
+  assert (code, stdout) == (1, '') and len(stderr.splitlines()) == 1
+  assert words in stderr
+
+
+@pytest.mark.parametrize(
+  ('count', 'kept'),
+  [
+    (13, [0, 2, 4, 6, 8, 10, 12]),
+    (7, range(7)),
+    (10, [0, 3, 6, 9]),
+    (1, [0]),
+    (11, [0, 2, 4, 6, 8, 10]),
+  ],
+)
+def test_fewer_values_are_as_many_on_either_side(count, kept):
+  assert traversals._thinned(np.arange(count)).tolist() == [*kept]
