@@ -130,7 +130,8 @@ def draw(
     step_y = height * scale + label_height + gap
     across = max(columns * step_x, round(1.6 * dpi))
     inches = across / dpi
-    room, small = inches - _GAP, figures.FONT_SIZE - 2
+    # Letters of a screen are a little wider than those of print.
+    room, small = 0.97 * inches - _GAP, figures.FONT_SIZE - 2
     title = figures.wrap(title, room, page) if title else ''
     note = figures.wrap(note, room, page, small) if note else ''
     captions = [figures.wrap(caption, room, page) for caption in captions]

@@ -466,6 +466,8 @@ def plot_blocks(
   Raises:
     FigureError: arrays that are no images.
   """
+  for block in blocks:
+    canvas(block.images)  # Which refuses what is no image.
   _, num_columns, image_height, image_width, _ = blocks[0].images.shape
   num_rows = max(len(block.images) + bool(block.note) for block in blocks)
   grids, corners, framed, notes, breaks = [], [], [], [], []
