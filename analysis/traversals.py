@@ -326,6 +326,13 @@ def read_side_by_side(
   blocks = [read_frame(run, indices, columns, show) for run in runs.runs]
   place = 'quantile' if columns == 'quantiles' else 'value'
   for run, block in zip(runs.runs, blocks, strict=True):
+    if 'source' not in block:  # As versions before wrote them.
+      raise figures.FigureError(
+        f'--side_by_side: {run.path} keeps no images of its traversals; python '
+        f'-m launch.evaluate --run_dir={run.path} --num_importance_samples=0 '
+        'adds them'
+      )
+  for run, block in zip(runs.runs, blocks, strict=True):
     for what, are_same in (
       ('test images', _have_same_images(blocks[0], block)),
       ('values', set(blocks[0][place]) == set(block[place])),
@@ -355,15 +362,12 @@ def _names(runs: frames.Runs) -> list[str]:
 
 
 def _have_same_images(one: pd.DataFrame, other: pd.DataFrame) -> bool:
-  """Says if what stays is of the same images, as far as they were kept."""
-  column = 'source' if 'source' in one and 'source' in other else 'image'
+  """Says if what stays is of the same images."""
   pairs = zip(
-    one.drop_duplicates('index')[column],
-    other.drop_duplicates('index')[column],
+    one.drop_duplicates('index')['source'],
+    other.drop_duplicates('index')['source'],
     strict=True,
   )
-  if column == 'image':  # Arrays of older versions: of one shape.
-    return all(np.shape(a) == np.shape(b) for a, b in pairs)
   return all(np.array_equal(a, b) for a, b in pairs)
 
 

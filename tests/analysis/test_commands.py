@@ -923,17 +923,21 @@ def test_runs_that_differ_in_their_seed_are_named_by_it(tmp_path):
     ({'images': lambda images: 1 - images}, (), 'the test images of'),
     ({'values': lambda values: values / 2}, (), 'the values of'),
     ({'indices': lambda indices: indices + 5}, (), 'keeps no traversals of'),
+    ({'images': None}, (), 'keeps no images of its traversals'),
     ({}, ('--grid',), 'give one of --grid and --side_by_side'),
     ({}, ('--format=gif',), 'traversals_side_by_side stands still'),
     ({}, ('--run_dir=',), '--side_by_side compares several runs'),
   ],
-  ids=range(6),
+  ids=range(7),
 )
 def test_runs_that_cannot_be_compared_are_refused(pair, change, flags, words):
   arrays = records.read_arrays(pair / 'b', 'traversals')
   arrays.pop('step')
   for name, function in change.items():
-    arrays[name] = function(arrays[name])
+    if function:
+      arrays[name] = function(arrays[name])
+    else:
+      del arrays[name]
   records.write_arrays(pair / 'b', 'traversals', 4, arrays)
   which = ('a', 'b')
   if flags == ('--run_dir=',):
