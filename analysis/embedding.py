@@ -290,17 +290,30 @@ def _apart(
 
 
 def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
+  run = runs.runs[0]
+  color = arguments.color or _default_color(run)
   return plot_embedding(
-    read_frame(runs.runs[0], arguments.color),
+    read_frame(run, color),
     command.title(arguments, runs),
     command.page(arguments),
-    arguments.color or 'label',
+    color or 'label',
   )
+
+
+def _default_color(run: frames.RunFiles) -> str | None:
+  """The first factor of data that have no labels."""
+  arrays = records.read_arrays(run.path, 'latents')
+  factors = run.manifest['dataset'].get('factors')
+  has_factors = factors and 'factors' in arrays and 'labels' not in arrays
+  return factors[0][0] if has_factors else None
 
 
 def _add_options(parser: command.Parser) -> None:
   parser.add_argument(
-    '--color', metavar='FACTOR', help='a known factor; default: the labels'
+    '--color',
+    metavar='FACTOR',
+    help='a known factor; default: the labels, or '
+    'the first factor of data that have none',
   )
 
 

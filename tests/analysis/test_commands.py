@@ -524,6 +524,12 @@ def test_values_of_factors_have_the_names_of_the_data_set(run):
       frames.read_runs([str(run)]).runs[0], color=factor
     )
     assert list(frame['label'][: len(shapes)]) == expected
+  # What has no labels is coloured by its first factor.
+  assert embedding.plot(run).labels.color == 'label'
+  del arrays['labels']
+  records.write_arrays(run, 'latents', 5, arrays)
+  plot = embedding.plot(run)
+  assert plot.labels.color == 'shape' and set(plot.data['label']) == {*names}
 
 
 def test_the_first_of_a_large_test_split_are_embedded(run):
