@@ -555,8 +555,16 @@ def test_a_process_that_dies_fails_its_run_and_is_replaced(tmp_path, data_dir):
 # -- On a cluster -------------------------------------------------------------
 
 
-def test_the_runs_of_a_lost_node_go_on_elsewhere(tmp_path, data_dir):
+@pytest.fixture
+def one_cluster(tmp_path_factory):
+  """One test of Ray at a time: a sweep joins any cluster of the machine."""
   pytest.importorskip('ray')
+  with files.locked(tmp_path_factory.getbasetemp().parent / 'ray.lock'):
+    yield
+
+
+@pytest.mark.usefixtures('one_cluster')
+def test_the_runs_of_a_lost_node_go_on_elsewhere(tmp_path, data_dir):
   from ray import cluster_utils
 
   folder = tmp_path / 'sweep'
@@ -599,8 +607,8 @@ def test_the_runs_of_a_lost_node_go_on_elsewhere(tmp_path, data_dir):
   faults.assert_same_run(folder / f'seed={lost}', alone)
 
 
+@pytest.mark.usefixtures('one_cluster')
 def test_a_sweep_on_a_cluster_saves_on_a_signal(tmp_path, data_dir):
-  pytest.importorskip('ray')
   from ray import cluster_utils
 
   folder = tmp_path / 'sweep'
@@ -659,10 +667,10 @@ def listening(pid):
   }
 
 
+@pytest.mark.usefixtures('one_cluster')
 def test_ray_on_one_machine_hears_only_this_machine_and_ends_in_a_line(
   tmp_path, data_dir
 ):
-  pytest.importorskip('ray')
   folder = tmp_path / 'sweep'
   arguments = (*LONG, '--executor=ray')
   process = start(folder, data_dir, *arguments, RAY_ADDRESS='')
