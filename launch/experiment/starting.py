@@ -165,6 +165,9 @@ def _resume(
   for name in tables:
     records.keep_rows(path, name, _is_kept(name, state.step, stored, schedule))
   manifest.pop('error', None)
+  # The images are the same. Where they came from is said as it was, but those
+  # that go on are named as what they write now.
+  manifest['dataset'] |= prepared.dataset.names
   if config.patience:
     state.best_step = metrics.best_validated(
       path, manifest['has_elbo'], schedule.settled

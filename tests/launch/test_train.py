@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import PIL.Image
@@ -17,7 +18,7 @@ from launch.experiment import build, pictures
 from launch.rundir import checkpoints
 from launch.settings import config, presets
 from tests.launch import conftest, faults
-from vae.data import xy_squares
+from vae.data import drawn, xy_squares
 from vae.metrics import evaluation
 
 
@@ -739,6 +740,28 @@ def test_resuming_is_recorded(launch_train, tmp_path):
   assert after['seconds'] > before['seconds'] > 0
   assert [session['step'] for session in after['resumed']] == [20]
   assert after['resumed'][0]['packages'] == after['packages']
+
+
+def test_a_run_that_goes_on_takes_names_and_keeps_its_origin(
+  launch_train, tmp_path, monkeypatch
+):
+  module = types.SimpleNamespace(
+    SOURCE='drawn',
+    FACTORS={'row': 4, 'colour': 40},
+    images=lambda factors: np.zeros([len(factors), 4, 4, 1], np.uint8),
+  )
+  monkeypatch.setattr(drawn, 'MODULES', {'dots': module})
+  run = tmp_path / 'run'
+  settings = {'run_dir': run, 'dataset': 'dots', 'data_dir': tmp_path}
+  result = launch_train(**settings, training_steps=2, batch_size=16)
+  assert result.code == 0, result.stderr
+  before = records.read_manifest(run)['dataset']
+  module.SOURCE = 'drawn otherwise'
+  module.VALUE_NAMES = {'row': tuple('abcd')}
+  result = launch_train(**settings, training_steps=4, batch_size=16)
+  assert result.code == 0, result.stderr
+  after = records.read_manifest(run)['dataset']
+  assert after == before | {'value_names': {'row': [*'abcd']}}
 
 
 def test_a_run_goes_on_on_another_number_of_devices(launch_train, tmp_path):

@@ -88,6 +88,12 @@ class Dataset:
     return dict(self.provenance.get('factors', ()))
 
   @property
+  def names(self) -> Mapping[str, Any]:
+    """Entries of the provenance that name factors, their values and labels."""
+    entries = self.provenance
+    return {name: entries[name] for name in prepared.NAMES if name in entries}
+
+  @property
   def has_grid(self) -> bool:
     """Returns whether it holds every combination of its factors once."""
     return self._grid is not None
@@ -215,7 +221,7 @@ def load(
 
   def opened(name: str) -> Dataset:
     folder = _prepare(name, data_dir, report, options, cut, given)
-    splits, provenance = prepared.read(folder)
+    splits, provenance = prepared.read(folder, chain.about(name))
     splits = {split: Split(**held) for split, held in splits.items()}
     return Dataset(name, splits, provenance)
 

@@ -29,6 +29,17 @@ def grid(sizes: tuple[int, ...]) -> np.ndarray:
   return np.stack(np.unravel_index(np.arange(math.prod(sizes)), sizes), axis=-1)
 
 
+def about(name: str) -> sources.SourceData:
+  """Returns what is said of a drawn dataset; no splits.
+
+  Args:
+    name: of `MODULES`.
+  """
+  module = MODULES[name]
+  value_names = getattr(module, 'VALUE_NAMES', {})
+  return sources.SourceData('1', module.SOURCE, {}, module.FACTORS, value_names)
+
+
 def find(name: str, image_size: int | None = None) -> sources.SourceData:
   """Returns a drawn dataset: every combination of its factors, once.
 
@@ -56,10 +67,4 @@ def find(name: str, image_size: int | None = None) -> sources.SourceData:
   split = sources.SourceSplit(
     len(factors), shape, batches, factors=factors, dtype=np.bool_
   )
-  return sources.SourceData(
-    '1',
-    module.SOURCE,
-    {'train': split},
-    module.FACTORS,
-    getattr(module, 'VALUE_NAMES', {}),
-  )
+  return about(name)._replace(splits={'train': split})

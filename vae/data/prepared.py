@@ -10,6 +10,9 @@ import numpy as np
 
 from vae.data import bits, sources
 
+# Entries of a provenance that name what the examples hold, where there are any.
+NAMES = ('factors', 'value_names', 'label_names')
+
 
 def write(
   name: str,
@@ -44,13 +47,7 @@ def write(
     provenance |= {'cut': cut, 'mixed': not data.in_order}
   if data.splits['train'].dtype == np.bool_:
     provenance['pixels'] = 'binary'
-  if data.factors:
-    # Pairs, because the keys of JSON's objects are sorted on the way.
-    provenance['factors'] = [list(item) for item in data.factors.items()]
-  if data.value_names:
-    provenance['value_names'] = data.value_names
-  if data.label_names:
-    provenance['label_names'] = data.label_names
+  provenance |= _names(data)
   share = options.test_share
   if 'test' not in data.splits:
     share = sources.TEST_SHARE if share is None else share
@@ -112,6 +109,20 @@ def write(
     stamps[split] = _stamp(path)
   _write_json(folder / 'stamps.json', stamps)
   _write_json(folder / 'provenance.json', provenance)
+
+
+def _names(data: sources.SourceData) -> dict[str, Any]:
+  """The entries of a provenance that are `NAMES`."""
+  return {
+    name: value
+    for name, value in {
+      # Pairs, because the keys of JSON's objects are sorted on the way.
+      'factors': [list(item) for item in data.factors.items()],
+      'value_names': {k: list(v) for k, v in data.value_names.items()},
+      'label_names': data.label_names and list(data.label_names),
+    }.items()
+    if value
+  }
 
 
 def _plan(
@@ -230,12 +241,14 @@ def _stamp(path: pathlib.Path) -> list[int]:
 
 
 def read(
-  folder: pathlib.Path,
+  folder: pathlib.Path, about: sources.SourceData | None = None
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
   """Opens prepared arrays; those touched since are checked by their digests.
 
   Args:
     folder: from `write`.
+    about: what is said of the dataset now; its words and names are taken for
+      those of then where it is the same version, whose images are the same.
 
   Returns:
     The `examples`, `labels` and `factors` of each split, and the provenance.
@@ -267,6 +280,9 @@ def read(
         path = folder / f'{split}_{kind}.npy'
         if path.exists():
           splits[split][kind] = np.load(path, allow_pickle=False)
+    if about and about.version == provenance['version']:
+      kept = {k: v for k, v in provenance.items() if k not in NAMES}
+      provenance = kept | {'source': about.source} | _names(about)
     expected = {'train'}
     if provenance.get('test_share') != 0:
       expected.add('test')

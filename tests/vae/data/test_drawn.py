@@ -1,9 +1,11 @@
 import dataclasses
+import json
+import types
 
 import numpy as np
 import pytest
 
-from vae.data import bits, datasets, sources, xy_squares
+from vae.data import bits, datasets, drawn, sources, xy_squares
 
 SMALL = sources.Options(image_size=8)
 
@@ -64,3 +66,32 @@ def test_static_binarisation_and_validation_keep_images_packed(squares):
 def test_sizes_that_cannot_be_drawn_are_refused(tmp_path):
   with pytest.raises(datasets.DatasetError, match='--image_size=12: image_si'):
     datasets.load('xy_squares', tmp_path, print, sources.Options(image_size=12))
+
+
+def test_what_is_prepared_is_described_by_the_words_of_now(
+  tmp_path, monkeypatch
+):
+  module = types.SimpleNamespace(
+    SOURCE='drawn',
+    FACTORS={'row': 4, 'colour': 6},
+    VALUE_NAMES={'row': ('a', 'b', 'c', 'd')},
+    images=lambda factors: np.zeros([len(factors), 4, 4, 1], np.uint8),
+  )
+  monkeypatch.setattr(drawn, 'MODULES', {'dots': module})
+  load = lambda: datasets.load('dots', tmp_path, lambda line: None).provenance
+  first = load()
+  (path,) = tmp_path.glob('prepared/dots*/provenance.json')
+  assert json.loads(path.read_text()) == first
+  module.SOURCE = 'drawn, see Paper'
+  module.FACTORS = {'height': 4, 'colour': 6}
+  module.VALUE_NAMES = {'colour': ('r', 'o', 'y', 'g', 'b', 'v')}
+  assert load() == first | {
+    'source': 'drawn, see Paper',
+    'factors': [['height', 4], ['colour', 6]],
+    'value_names': {'colour': ['r', 'o', 'y', 'g', 'b', 'v']},
+  }
+  module.VALUE_NAMES = {}
+  assert 'value_names' not in load()
+  # Of images of another version they say nothing.
+  path.write_text(json.dumps(first | {'version': '0'}))
+  assert load() == first | {'version': '0'}
