@@ -11,7 +11,7 @@ import matplotlib.figure
 import numpy as np
 import PIL.Image
 
-from analysis import figures
+from analysis import figures, grids
 
 FORMAT = 'gif'
 
@@ -172,7 +172,7 @@ def draw(
       canvas.draw()
       picture = np.array(canvas.buffer_rgba())[..., :3]
       for block, cell, x, y in corners:
-        image = figures.canvas(now[block, cell][None, None])
+        image = grids.canvas(now[block, cell][None, None])
         picture[y : y + height * scale, x : x + width * scale] = image.repeat(
           scale, axis=0
         ).repeat(scale, axis=1)

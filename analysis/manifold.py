@@ -7,7 +7,7 @@ from it.
 import pandas as pd
 import plotnine as gg
 
-from analysis import command, figures, frames
+from analysis import command, figures, frames, grids
 from launch import records
 
 
@@ -46,7 +46,7 @@ def plot_manifold(
   """Draws the grid, the first latent across and the second upwards."""
   figures.check_columns(frame, ['at'])
   at = frame['at'].iloc[0]
-  return figures.plot_over_latents(
+  return grids.plot_over_latents(
     frame,
     page,
     title,

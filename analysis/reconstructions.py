@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import plotnine as gg
 
-from analysis import command, figures, frames
+from analysis import command, figures, frames, grids
 from launch import records
 
 # Images across a figure of two columns.
@@ -52,8 +52,8 @@ def plot_reconstructions(
   """
   rows = ['truth', *(name for name in records.SHOWN if name in frame)]
   figures.check_columns(frame, ['index', *rows])
-  images = figures.stack(pd.concat([frame[row] for row in rows]))
-  return figures.plot_images(
+  images = grids.stack(pd.concat([frame[row] for row in rows]))
+  return grids.plot_images(
     images.reshape(len(rows), len(frame), *images.shape[1:]),
     page,
     title,
@@ -103,7 +103,7 @@ def plot_by_factor(
   """Draws two rows for each factor: images over its values, and decoded."""
   (show,) = [name for name in records.SHOWN if name in frame] or ['mean']
   figures.check_columns(frame, ['factor', 'value', 'num_values', 'truth', show])
-  figures.stack(pd.concat([frame['truth'], frame[show]]))  # Of one shape.
+  grids.stack(pd.concat([frame['truth'], frame[show]]))  # Of one shape.
   groups = list(frame.groupby('factor', sort=False))
   columns = max(len(rows) for _, rows in groups)
   shape = np.shape(frame['truth'].iloc[0])
@@ -112,10 +112,10 @@ def plot_by_factor(
   labels = []
   for row, (name, rows) in enumerate(groups):
     rows = rows.sort_values('value')
-    images[2 * row, : len(rows)] = figures.stack(rows['truth'])
-    images[2 * row + 1, : len(rows)] = figures.stack(rows[show])
+    images[2 * row, : len(rows)] = grids.stack(rows['truth'])
+    images[2 * row + 1, : len(rows)] = grids.stack(rows[show])
     labels += [f'{name} ({rows["num_values"].iloc[0]})', show]
-  return figures.plot_images(
+  return grids.plot_images(
     images,
     page,
     title,

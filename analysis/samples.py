@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import plotnine as gg
 
-from analysis import command, figures, frames
+from analysis import command, figures, frames, grids
 from launch import records
 
 
@@ -37,13 +37,13 @@ def plot_samples(
 ) -> gg.ggplot:
   """Draws samples in a square grid, or one that is a row short of it."""
   figures.check_columns(frame, ['image'])
-  images = figures.stack(frame['image'])
+  images = grids.stack(frame['image'])
   columns = math.ceil(math.sqrt(len(images)))
   rows = math.ceil(len(images) / columns)
   # White where the last row ends early.
   grid = np.ones((rows * columns, *images.shape[1:]), images.dtype)
   grid[: len(images)] = images
-  return figures.plot_images(
+  return grids.plot_images(
     grid.reshape(rows, columns, *images.shape[1:]), page, title
   )
 

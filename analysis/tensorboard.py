@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
-from analysis import command, figures, frames
+from analysis import command, frames, grids
 from launch import records
 
 # TensorBoard's own EventFileWriter would import TensorFlow; these do not.
@@ -148,7 +148,7 @@ def _pictures(run: pathlib.Path) -> Iterator[tuple[str, int, np.ndarray]]:
 
 def _encode(images: np.ndarray) -> summary_pb2.Summary.Image:
   """Returns images [rows, columns, H, W, C] in [0, 1] as one picture."""
-  canvas = figures.canvas(images)
+  canvas = grids.canvas(images)
   buffer = io.BytesIO()
   PIL.Image.fromarray(canvas).save(buffer, 'png')
   height, width, channels = canvas.shape

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import plotnine as gg
 
-from analysis import animation, command, factors, figures, frames
+from analysis import animation, command, factors, figures, frames, grids
 from launch import records
 
 # Columns of a run beside another's.
@@ -171,7 +171,7 @@ def _show(frame: pd.DataFrame) -> _Shown:
   figures.check_columns(
     frame, ['index', 'latent', 'rate_nats', 'active', 'value', 'image']
   )
-  figures.stack(frame['image'])  # Of one shape.
+  grids.stack(frame['image'])  # Of one shape.
   column, x = 'value', 'value of the latent'
   show = figures.number
   if 'quantile' in frame:
@@ -203,7 +203,7 @@ def _show(frame: pd.DataFrame) -> _Shown:
       if 'code' in rows:
         distances = (rows['value'] - rows['code']).abs().to_numpy()
         nearest = int(distances.argmin())
-      images = figures.stack(rows['image'])
+      images = grids.stack(rows['image'])
       result.append(_Row(label, images, nearest))
   left_out = frame['latent'].nunique() - drawn['latent'].nunique()
   words = 'latent that does' if left_out == 1 else 'latents that do'
@@ -252,7 +252,7 @@ def plot_traversals(
   shown = _show(frame)
   marked = _marked(shown.rows)
   x = [shown.x, *([_FRAMED] if marked else []), *_notes(shown)]
-  return figures.plot_images(
+  return grids.plot_images(
     _images(shown.rows, len(shown.columns)),
     page,
     title,
@@ -393,7 +393,7 @@ def plot_side_by_side(
     lacking = block.columns[block.isna().all()].difference(['rate_nats'])
     shown[name] = _show(block.drop(columns=lacking))
   first = next(iter(shown.values()))
-  figures.stack(frame['image'])  # Of one shape.
+  grids.stack(frame['image'])  # Of one shape.
   most = max(len(block.rows) // block.blocks for block in shown.values())
   blocks = []
   for name, block in shown.items():
@@ -405,7 +405,7 @@ def plot_side_by_side(
       rows += [paper] * (-len(rows) % most)
       rows += block.rows[start : start + count]
     blocks.append(
-      figures.Block(
+      grids.Block(
         str(name),
         _images(rows, len(block.columns)),
         [row.label for row in rows],
@@ -417,7 +417,7 @@ def plot_side_by_side(
   x = [first.x, *([_FRAMED] if any(b.marked for b in blocks) else []), *notes]
   if any(block.left_out for block in shown.values()):
     x.append(f'left out: {_NOTHING}')
-  return figures.plot_blocks(
+  return grids.plot_blocks(
     blocks,
     page,
     title,
@@ -461,7 +461,7 @@ def plot_latent_grid(
 ) -> gg.ggplot:
   """Draws the grid over two latents (or a row over one)."""
   figures.check_columns(frame, ['first_name', 'second_name'])
-  return figures.plot_over_latents(
+  return grids.plot_over_latents(
     frame,
     page,
     title,

@@ -18,6 +18,7 @@ from analysis import (
   embedding,
   figures,
   frames,
+  grids,
   loss_curves,
   manifold,
   rate_distortion,
@@ -743,7 +744,7 @@ def played(content):
 
 def placed(picture, image, scale):
   """The corner at which a picture shows an image, each pixel as a square."""
-  wanted = figures.canvas(image[None, None]).repeat(scale, 0).repeat(scale, 1)
+  wanted = grids.canvas(image[None, None]).repeat(scale, 0).repeat(scale, 1)
   height, width, _ = wanted.shape
   # Its first row is looked for alone at first.
   rows = np.lib.stride_tricks.sliding_window_view(picture, (1, width, 3))

@@ -17,7 +17,6 @@ from analysis import (
   study,
   terms,
 )
-from tests.analysis import builders
 
 
 def draw(plot, path, dpi=figures.DPI):
@@ -118,74 +117,6 @@ def test_an_objective_without_terms_says_so():
   frame = pd.DataFrame({'step': [], 'term': [], 'value': []})
   with pytest.raises(figures.FigureError, match='only some objectives do'):
     terms.plot_terms(frame)
-
-
-# -- Grids --------------------------------------------------------------------
-
-
-def test_image_grid_places_every_pixel():
-  grid = builders.images(2, 3, 4, 5, 1)
-  frame = figures.image_grid(grid)
-  canvas = {
-    (x, y): colour
-    for x, y, colour in frame[['x', 'y', 'colour']].itertuples(index=False)
-  }
-  assert len(canvas) == (2 * 4 + 2) * (3 * 5 + 2 * 2)
-  top = 2 * 4 + 2 - 1
-  for row, column, y, x in np.ndindex(2, 3, 4, 5):
-    level = round(float(grid[row, column, y, x, 0]) * 255)
-    place = (column * 7 + x, top - row * 6 - y)
-    assert canvas[place] == f'#{level:02x}{level:02x}{level:02x}'
-  assert canvas[5, 0] == '#ffffff'  # The gap.
-
-
-def test_colours_keep_their_channels():
-  grid = np.zeros((1, 1, 1, 1, 3))
-  grid[..., 0], grid[..., 2] = 1.0, 0.2
-  assert figures.image_grid(grid)['colour'].tolist() == ['#ff0033']
-
-
-def test_a_pixel_that_is_no_number_is_black():
-  grid = np.full((1, 1, 1, 1, 1), np.nan)
-  assert figures.image_grid(grid)['colour'].tolist() == ['#000000']
-
-
-@pytest.mark.parametrize('shape', [(2, 3, 4, 5), (1, 1, 4, 5, 2)])
-def test_grids_of_other_shapes_are_refused(shape):
-  with pytest.raises(figures.FigureError, match='must have shape'):
-    figures.image_grid(np.zeros(shape))
-
-
-@pytest.mark.parametrize('rows', [1, 3, 20])
-def test_every_pixel_is_drawn_as_one_square_of_whole_device_pixels(
-  tmp_path, rows
-):
-  # Red and blue squares, which no label, and no blurred drawing, is made of.
-  board = np.indices((rows, 2, 8, 8))[-2:].sum(0) % 2
-  grid = np.stack([board, 0 * board, 1 - board], -1).astype(np.float32)
-  plot = figures.plot_images(
-    grid,
-    figures.SINGLE_COLUMN,
-    'title',
-    'across',
-    'down',
-    ['left', 'right'],
-    ['row'] * rows,
-  )
-  picture = (draw(plot, tmp_path / 'x.png') * 255).round().astype(int)
-  red = (picture == [255, 0, 0]).all(-1)
-  blue = (picture == [0, 0, 255]).all(-1)
-  places = np.argwhere(red | blue)
-  low, high = places.min(0), places.max(0) + 1
-  panel = picture[low[0] : high[0], low[1] : high[1]]
-  size = (high[1] - low[1]) // (2 * 8 + 2)
-  assert panel.shape[:2] == ((rows * 10 - 2) * size, 18 * size)
-  assert size >= 2
-  for row, column in np.ndindex(rows, 2):
-    top, left = row * 10 * size, column * 10 * size
-    image = panel[top : top + 8 * size, left : left + 8 * size]
-    expected = (grid[row, column] * 255).astype(int).repeat(size, 0)
-    np.testing.assert_array_equal(image, expected.repeat(size, 1))
 
 
 # -- Text ---------------------------------------------------------------------
