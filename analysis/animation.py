@@ -3,7 +3,7 @@
 import base64
 import io
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import matplotlib.backends.backend_agg
@@ -16,7 +16,7 @@ from analysis import figures, grids
 FORMAT = 'gif'
 
 # For screens: a figure of two columns fills most of a page in a browser.
-_DPI = 150
+DPI = 150
 
 # The most that an image is wide or high, and between images, in inches.
 _LARGEST, _GAP = 1.0, 0.08
@@ -62,21 +62,40 @@ class Animation(NamedTuple):
         )
         for picture in self.pictures
       ]
-    first, *others = [*forth, *forth[-2:0:-1]]
-    buffer = io.BytesIO()
-    first.save(
-      buffer,
-      'GIF',
-      save_all=True,
-      append_images=others,
-      duration=_MILLISECONDS,
-      loop=0,
-      comment=origin.encode(),
-    )
-    return buffer.getvalue()
+    return _to_and_fro(forth, 'GIF', comment=origin.encode())
+
+  def webp(self, most: int) -> bytes:
+    """Returns a WebP that moves as the GIF does, which all browsers show.
+
+    Every colour is kept, but where that takes more bytes than `most`; then
+    they are near those that were.
+    """
+    forth = [PIL.Image.fromarray(picture) for picture in self.pictures]
+    exact = _to_and_fro(forth, 'WEBP', lossless=True, method=2, quality=50)
+    if len(exact) <= most:
+      return exact
+    return _to_and_fro(forth, 'WEBP', quality=90)
 
   def _repr_mimebundle_(self, **_) -> dict[str, str]:
     return {'image/gif': base64.b64encode(self.gif()).decode()}
+
+
+def _to_and_fro(
+  forth: Sequence[PIL.Image.Image], kind: str, **options: Any
+) -> bytes:
+  """Writes pictures that go to the last one and back, again and again."""
+  first, *others = [*forth, *forth[-2:0:-1]]
+  buffer = io.BytesIO()
+  first.save(
+    buffer,
+    kind,
+    save_all=True,
+    append_images=others,
+    duration=_MILLISECONDS,
+    loop=0,
+    **options,
+  )
+  return buffer.getvalue()
 
 
 def draw(
@@ -102,7 +121,7 @@ def draw(
     FigureError: arrays that are no images.
   """
   _, blocks, cells, height, width, _ = images.shape
-  dpi = _DPI * page.pixels
+  dpi = DPI * page.pixels
   gap = round(_GAP * dpi)
   with mpl.rc_context({'font.family': page.family, 'text.parse_math': False}):
     figure = mpl.figure.Figure(dpi=dpi)
@@ -205,4 +224,6 @@ def _layout(
     )
     if scale >= best[1]:
       best = (columns, scale)
-  return best
+  columns, scale = best
+  # As many in each row, but for the last.
+  return -(-cells // -(-cells // columns)), scale

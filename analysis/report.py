@@ -21,6 +21,7 @@ import pandas as pd
 import plotnine as gg
 
 from analysis import (
+  animation,
   command,
   embedding,
   factors,
@@ -77,6 +78,9 @@ _NARROW = (samples.FIGURE, traversals.GRID, rate_per_latent.FIGURE)
 # Sharp on the screens of telephones too.
 _DPI = 200
 
+# Bytes of an animation whose colours are all kept.
+_MOST_MOTION = 1_000_000
+
 # Of a page; with it, 8 points of a figure are 13 pixels.
 _PAGE_DPI = 120
 
@@ -121,7 +125,7 @@ th, td { text-align: left; vertical-align: top; padding: .25rem 1rem .25rem 0;
 summary { cursor: pointer; padding: .5rem 0; }
 a:focus-visible, summary:focus-visible, .scroll:focus-visible {
   outline: 3px solid var(--link); }
-@media print { nav { display: none; } body { max-width: none; }
+@media print { nav, .motion { display: none; } body { max-width: none; }
   figure, tr, dl { break-inside: avoid; } .scroll { overflow: visible; }
   img { max-width: 100%; } }
 """
@@ -421,9 +425,28 @@ def _figures(
       f'<figure{kind}>{heading}{_scroll(name)}'
       f'<img src="data:image/png;base64,{image}" width="{pixels}" '
       f'alt="{_escape(figure.alt)} {_escape(runs.describe())}."></div>'
-      f'<figcaption>{_escape(summary)}</figcaption></figure>'
+      f'<figcaption>{_escape(summary)}</figcaption>'
+      f'{"" if is_compared else _motion(figure, runs, arguments)}</figure>'
     )
   return f'<div class="grid">{"".join(parts)}</div>' if parts else '', missing
+
+
+def _motion(
+  figure: command.Figure, runs: frames.Runs, arguments: argparse.Namespace
+) -> str:
+  """Offers the animation of a figure that has one: nothing moves unasked."""
+  if figure.draw_animation is None:
+    return ''
+  moving = figure.draw_animation(runs, arguments)
+  content = base64.b64encode(moving.webp(_MOST_MOTION)).decode()
+  width = round(moving.pictures.shape[2] * _PAGE_DPI / animation.DPI)
+  image = (
+    f'{_scroll("in motion")}<img src="data:image/webp;base64,{content}" '
+    f'width="{width}" alt="{_escape(figure.alt)} All move at once, to and '
+    f'fro. {_escape(runs.describe())}."></div>'
+  )
+  folded = _folded('In motion, all at once', image)
+  return f'<div class="motion">{folded}</div>'
 
 
 def _compared(runs: frames.Runs) -> tuple[str, dict[str, None]]:

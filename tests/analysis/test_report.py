@@ -1,4 +1,6 @@
+import base64
 import html.parser
+import io
 import itertools
 import json
 import pathlib
@@ -7,8 +9,12 @@ import subprocess
 import sys
 import urllib.parse
 
+import numpy as np
+import PIL.Image
+import PIL.ImageSequence
 import pytest
 
+from analysis import animation, traversals
 from launch import records
 from tests.analysis import builders, test_frames
 from tests.launch import conftest
@@ -65,14 +71,51 @@ def test_a_page_holds_everything(one_run):
     assert name in page.text
   for words in ('elbo, nats', 'hidden_sizes', 'c0ffee', 'analysis.report'):
     assert words in page.text
-  assert len(page.all('img')) == 9
+  assert len(page.all('img')) == 9 + 1
   for image in page.all('img'):
-    assert image['src'].startswith('data:image/png;base64,')
+    assert re.match('data:image/(png|webp);base64,', image['src'])
     assert len(image['alt']) > 40
   assert not page.all('script', 'iframe', 'object', 'form')
   links = [tag['href'] for tag in page.all('a', 'link')]
   assert all(link.startswith(('#', 'data:')) for link in links)
   assert '<script>' not in page.source
+
+
+def test_traversals_move_where_one_asks_for_it(one_run, a_sweep):
+  page = Page(one_run)
+  (folded,) = re.findall(
+    '<div class="motion"><details><summary>In motion.*?</details></div>',
+    page.source,
+  )
+  (image,) = re.findall('src="data:image/webp;base64,(.*?)"', folded)
+  moving = traversals.animate(one_run.parents[1], title='')
+  forth = [*moving.pictures]
+  with PIL.Image.open(io.BytesIO(base64.b64decode(image))) as webp:
+    pictures = [
+      np.asarray(frame.convert('RGB'))
+      for frame in PIL.ImageSequence.Iterator(webp)
+    ]
+    assert webp.info['loop'] == 0
+  # Of equal ones that follow each other, files keep one.
+  wanted = [*forth, *forth[-2:0:-1]]
+  np.testing.assert_array_equal(pictures, wanted)
+  assert len(image) < 1_500_000
+  assert 'class="motion"' not in Page(a_sweep).source
+
+
+def test_an_animation_that_would_be_large_loses_colours_first():
+  levels = np.random.default_rng(0).integers(100, 130, [2, 90, 90, 1], np.uint8)
+  levels = levels.repeat(3, axis=-1)
+  moving = animation.Animation(levels)
+  sizes, errors = [], []
+  for most in (10**6, 10_000):
+    content = moving.webp(most)
+    with PIL.Image.open(io.BytesIO(content)) as webp:
+      shown = np.asarray(webp.convert('RGB'), int)
+    sizes.append(len(content))
+    errors.append(abs(shown - levels[0]).mean())
+  assert sizes[1] < sizes[0]
+  assert errors[0] == 0 < errors[1] < 3
 
 
 def test_headings_and_tables_can_be_read_aloud(one_run, a_sweep):
@@ -144,7 +187,7 @@ def test_factors_have_figures_where_they_are_known(tmp_path):
   found, page = headings(f'--run_dir={run}')
   assert found == [*names[:2]]
   assert 'where the data hold every combination' in page.text
-  assert len(page.all('img')) == 10
+  assert len(page.all('img')) == 10 + 1
   assert headings(f'--sweep_dir={sweep}')[0] == ['Scores']
 
 
@@ -243,6 +286,9 @@ def test_a_browser_shows_the_page_without_a_request_or_an_error(
   path = request.getfixturevalue(name)
   window.requests(), window.console()  # Forget what was before.
   window.open(path)
+  window.evaluate(
+    '[...document.querySelectorAll("details")].map(d => d.open = true)'
+  )
   images = json.loads(
     window.evaluate(
       'JSON.stringify([...document.images].map(i => [i.complete, '
@@ -269,6 +315,29 @@ def test_a_narrow_window_needs_no_sideways_scrolling(window, name, request):
     '[...document.querySelectorAll(".scroll")].every('
     'b => getComputedStyle(b).overflowX == "auto")'
   )
+
+
+def test_nothing_moves_unasked_or_in_print(window, one_run):
+  def is_shown():
+    return window.evaluate(
+      'document.querySelector(".motion img").checkVisibility('
+      '{contentVisibilityAuto: true})'
+    )
+
+  def media(name):
+    window.send(
+      'goog/cdp/execute',
+      cmd='Emulation.setEmulatedMedia',
+      params={'media': name},
+    )
+
+  window.open(one_run)
+  assert not is_shown()
+  window.evaluate('document.querySelector(".motion details").open = true')
+  assert is_shown()
+  media('print')
+  assert not is_shown()
+  media('')
 
 
 def test_the_keyboard_reaches_links_and_boxes(window, one_run):
