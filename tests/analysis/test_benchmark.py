@@ -2,6 +2,7 @@ import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -52,6 +53,21 @@ def test_the_figure_is_drawn(tmp_path):
   image = test_figures.draw(benchmark.plot_benchmark(given), tmp_path / 'a.png')
   assert image[..., :3].std() > 0
   pd.testing.assert_frame_equal(given, before)
+
+
+def test_numbers_stand_right_of_all_that_is_drawn():
+  plot = benchmark.plot_benchmark(frame())
+  figure = plot.draw()
+  figure.draw_without_rendering()
+  (axes,) = figure.axes
+  drawn = plot.data[['low', 'high', 'median']].to_numpy().max()
+  right = axes.transData.transform((np.log10(drawn), 0))[0]
+  boxes = [text.get_window_extent() for text in axes.texts]
+  figures.close(figure)
+  assert sorted(text.get_text() for text in axes.texts) == ['200', '400', '50']
+  assert len({round(box.x1) for box in boxes}) == 1
+  assert min(box.x0 for box in boxes) > right + 4
+  assert max(box.x1 for box in boxes) < axes.bbox.x1
 
 
 def test_a_table_without_speeds_is_refused():
