@@ -25,23 +25,28 @@ _RAW = 'the latents themselves'
 # Values of a factor from which on their order counts, and colours follow it.
 _MANY_VALUES = 10
 
+# Points that one thread embeds in seconds.
+_FEW = 2000
+
 # Where a t-SNE is drawn, so that axes of which nothing can be read have no
 # ticks.
 _NOWHERE = 1e6
 
 
 def read_frame(run: frames.RunFiles, color: str | None = None) -> pd.DataFrame:
-  """Returns a row for each test image and panel: `panel`, `x`, `y`, `label`.
+  """Returns a row for each test image and panel.
 
   Computes what arrays/embedding.npz does not hold yet, about half a minute
   for each 10,000 points.
 
   Args:
     run: the run.
-    color: the factor whose values are the labels; None for the labels.
+    color: the factor whose values are the labels; None for the labels or,
+      where there are none, the first factor.
 
   Returns:
-    Numbers as labels of a factor of more than ten values.
+    Columns panel, x, y; label, numbers where it is of a factor of more than ten
+    values; and color, what labels are of.
 
   Raises:
     RecordError: arrays that are missing, damaged, or not finite.
@@ -65,8 +70,11 @@ def read_frame(run: frames.RunFiles, color: str | None = None) -> pd.DataFrame:
   if means.shape[1] == 2:
     panels[_RAW] = means
   # Labels are optional: a dataset may have none.
-  labels = _labels(run, arrays, color)[: len(means)]
-  return pd.concat(
+  factors = [name for name, _ in run.manifest['dataset'].get('factors') or []]
+  if not color and 'labels' not in arrays and 'factors' in arrays:
+    color = next(iter(factors), None)
+  labels = _labels(run, arrays, factors, color)[: len(means)]
+  frame = pd.concat(
     [
       pd.DataFrame(
         {'panel': panel, 'x': points[:, 0], 'y': points[:, 1], 'label': labels}
@@ -75,13 +83,16 @@ def read_frame(run: frames.RunFiles, color: str | None = None) -> pd.DataFrame:
     ],
     ignore_index=True,
   )
+  return frame.assign(color=color or 'label')
 
 
 def _labels(
-  run: frames.RunFiles, arrays: Mapping[str, np.ndarray], color: str | None
+  run: frames.RunFiles,
+  arrays: Mapping[str, np.ndarray],
+  factors: Sequence[str],
+  color: str | None,
 ) -> np.ndarray:
   if color:
-    factors = [name for name, _ in run.manifest['dataset'].get('factors') or []]
     if color not in factors or 'factors' not in arrays:
       raise figures.FigureError(
         f'--color={color}: no known factor of {run.path}; there are: '
@@ -140,26 +151,31 @@ def tsne(points: np.ndarray) -> np.ndarray:
     float32 [N, 2]; the same points give the same result.
   """
   import sklearn.manifold
+  import threadpoolctl
 
   # A point needs neighbours within the perplexity; equal points, as of
   # collapsed latents, have no principal components to start from.
   points = points.astype(np.float32)
   varies = np.square(np.ptp(points, 0)).any()
   start = 'pca' if points.shape[1] >= 2 and varies else 'random'
-  return sklearn.manifold.TSNE(
+  method = sklearn.manifold.TSNE(
     perplexity=min(30.0, (len(points) - 1) / 3),
     init=start,
     angle=0.7,
     max_iter=750,
     random_state=0,
-  ).fit_transform(points)
+  )
+  # Threads wait for each other thousands of times, on a machine that is busy
+  # far longer than few points take.
+  threads = 1 if len(points) <= _FEW else None
+  with threadpoolctl.threadpool_limits(threads, user_api='openmp'):
+    return method.fit_transform(points)
 
 
 def plot_embedding(
   frame: pd.DataFrame,
   title: str = '',
   page: figures.Page = figures.DOUBLE_COLUMN,
-  color: str = 'label',
 ) -> gg.ggplot:
   """Draws the points of each panel, coloured by label.
 
@@ -170,10 +186,9 @@ def plot_embedding(
     frame: as of `read_frame`.
     title: of the figure.
     page: what it is drawn for.
-    color: what labels are of.
   """
-  figures.check_columns(frame, ['panel', 'x', 'y', 'label'])
-  frame = frame.copy()
+  figures.check_columns(frame, ['panel', 'x', 'y', 'label', 'color'])
+  frame, color = frame.copy(), frame['color'].iloc[0]
   panels = list(frame['panel'].unique())
   frame['panel'] = pd.Categorical(frame['panel'], panels)
   columns = len(panels) if page.is_double else 1
@@ -290,22 +305,11 @@ def _apart(
 
 
 def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
-  run = runs.runs[0]
-  color = arguments.color or _default_color(run)
   return plot_embedding(
-    read_frame(run, color),
+    read_frame(runs.runs[0], arguments.color),
     command.title(arguments, runs),
     command.page(arguments),
-    color or 'label',
   )
-
-
-def _default_color(run: frames.RunFiles) -> str | None:
-  """The first factor of data that have no labels."""
-  arrays = records.read_arrays(run.path, 'latents')
-  factors = run.manifest['dataset'].get('factors')
-  has_factors = factors and 'factors' in arrays and 'labels' not in arrays
-  return factors[0][0] if has_factors else None
 
 
 def _add_options(parser: command.Parser) -> None:

@@ -176,6 +176,7 @@ def embedding_frame(count, panels=2, labels=10):
           'x': random.normal(size=count) + 3 * np.cos(label),
           'y': random.normal(size=count) + 3 * np.sin(label),
           'label': label if labels else '',
+          'color': 'label',
         }
       )
       for panel in range(panels)
@@ -208,6 +209,8 @@ def frontier_frame(seeds=2, series=('',), betas=(0.1, 0.5, 1.0, 2.0, 8.0)):
         'order': beta,
         'active_units': 0 if beta == 8 else 5,
         'series': name,
+        'ordered_by': 'effective_beta',
+        'series_of': '',
       }
       for k, name in enumerate(series)
       for beta in betas
@@ -438,8 +441,9 @@ CASES = {
     embedding_frame(30, labels=0), page=SINGLE
   ),
   'embedding-factor': lambda: embedding.plot_embedding(
-    embedding_frame(300, panels=3).assign(label=np.arange(900) % 32 / 1.0),
-    color='orientation',
+    embedding_frame(300, panels=3).assign(
+      label=np.arange(900) % 32 / 1.0, color='orientation'
+    )
   ),
   'embedding-two_points': lambda: embedding.plot_embedding(embedding_frame(2)),
   'rate_per_latent': lambda: rate_per_latent.plot_rate_per_latent(

@@ -12,6 +12,8 @@ import PIL.Image
 import PIL.ImageSequence
 import plotnine as gg
 import pytest
+import sklearn.manifold
+import threadpoolctl
 
 from analysis import (
   animation,
@@ -530,6 +532,7 @@ def test_values_of_factors_have_the_names_of_the_data_set(run):
   del arrays['labels']
   records.write_arrays(run, 'latents', 5, arrays)
   plot = embedding.plot(run)
+  assert set(plot.data['color']) == {'shape'}
   assert plot.labels.color == 'shape' and set(plot.data['label']) == {*names}
 
 
@@ -551,6 +554,23 @@ def test_tsne_repeats_and_keeps_neighbours():
   distances = np.linalg.norm(result[:, None] - result[None], axis=-1)
   np.fill_diagonal(distances, np.inf)
   assert (distances.argmin(1) // 25 == np.arange(100) // 25).all()
+
+
+@pytest.mark.parametrize(('few', 'expected'), [(100, 1), (99, 2)])
+def test_few_points_are_embedded_by_one_thread(monkeypatch, few, expected):
+  points = np.random.default_rng(0).normal(size=(100, 3))
+  monkeypatch.setattr(embedding, '_FEW', few)
+  threads = []
+
+  def fit(method, points):
+    pools = threadpoolctl.threadpool_info()
+    threads.extend(p['num_threads'] for p in pools if p['user_api'] == 'openmp')
+    return points
+
+  monkeypatch.setattr(sklearn.manifold.TSNE, 'fit_transform', fit)
+  with threadpoolctl.threadpool_limits(2, user_api='openmp'):
+    embedding.tsne(points)
+  assert set(threads) == {expected}
 
 
 def test_an_embedding_is_coloured_by_any_factor(run):
