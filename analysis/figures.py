@@ -2,9 +2,10 @@
 
 import functools
 import io
+import itertools
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
@@ -128,7 +129,7 @@ def wrap(
   size: float = FONT_SIZE,
   at_commas: bool = False,
 ) -> str:
-  """Breaks a text's lines.
+  """Breaks a text into the fewest lines, as even as they can be.
 
   Args:
     text: of one paragraph.
@@ -137,28 +138,44 @@ def wrap(
     size: of these, in points.
     at_commas: whether what stands between commas stays on one line if it can.
   """
+  fits = lambda line: text_width(line, page, size) <= width
   parts = re.split(r'(?<=,)\s+', text) if at_commas else text.split()
   words = [
-    word
+    piece
     for part in parts
-    for word in (
-      [part] if text_width(part, page, size) <= width else part.split()
-    )
+    for word in ([part] if fits(part) else part.split())
+    for piece in _pieces(word, fits)
   ]
-  lines, line = [], ''
-  for word in words:
-    if text_width(f'{line} {word}'.lstrip(), page, size) <= width:
-      line = f'{line} {word}'.lstrip()
-      continue
-    lines += [line] if line else []
-    line = word
-    while len(line) > 1 and text_width(line, page, size) > width:
-      fits = len(line) - 1
-      while fits > 1 and text_width(line[:fits], page, size) > width:
-        fits -= 1
-      lines.append(line[:fits])
-      line = line[fits:]
-  return '\n'.join([*lines, line])
+  # A line is as wide as its words together, measured one by one, as that of
+  # every line is slow.
+  measure = lambda line: text_width(f'|{line}|', page, size)
+  space = measure(' ') - measure('')
+  widths = [measure(word) - measure('') for word in words]
+  # Of the words from each on: how many lines, how uneven, and their ends.
+  best: list[tuple[int, float, list[int]]] = [(0, 0.0, [])]
+  for start in reversed(range(len(words))):
+    ways, line = [], -space
+    for end in range(start + 1, len(words) + 1):
+      line += space + widths[end - 1]
+      if end > start + 1 and line > width:
+        break
+      count, uneven, ends = best[len(words) - end]
+      ways.append((count + 1, uneven + (width - line) ** 2, [end, *ends]))
+    best.append(min(ways))
+  ends = itertools.pairwise([0, *best[-1][2]])
+  return '\n'.join(' '.join(words[start:end]) for start, end in ends)
+
+
+def _pieces(word: str, fits: Callable[[str], bool]) -> list[str]:
+  """A word, in pieces of a line each where it is longer than one."""
+  pieces = []
+  while len(word) > 1 and not fits(word):
+    end = len(word) - 1
+    while end > 1 and not fits(word[:end]):
+      end -= 1
+    pieces.append(word[:end])
+    word = word[end:]
+  return [*pieces, word]
 
 
 @functools.cache
@@ -190,13 +207,22 @@ def tick_labels(breaks: Sequence[float]) -> list[str]:
   return [f'{value:z,.7g}'.replace('-', '−') for value in breaks]
 
 
-NATS = ', nats per image'
+_NATS = 'nats per image'
+
+
+def name_in_words(name: str) -> str:
+  """Returns what a column or metric is called, without its unit."""
+  return name.removesuffix('_nats').replace('_', ' ')
+
+
+def unit_in_words(name: str) -> str:
+  """Returns the unit of a column or metric; empty for none."""
+  return _NATS if name.endswith('_nats') else ''
 
 
 def in_words(name: str) -> str:
   """Returns what a column or metric is called in a figure, with its unit."""
-  words = name.removesuffix('_nats').replace('_', ' ')
-  return f'{words}{NATS}' if name.endswith('_nats') else words
+  return ', '.join(filter(None, [name_in_words(name), unit_in_words(name)]))
 
 
 def dress(

@@ -5,6 +5,8 @@ strength in a sweep over objectives (Alemi et al. 2018, "Fixing a Broken ELBO").
 """
 
 import argparse
+import itertools
+from collections.abc import Sequence
 
 import mizani.breaks
 import numpy as np
@@ -14,34 +16,31 @@ import plotnine as gg
 from analysis import command, figures, frames
 from launch import records
 
-# What orders the points of a line.
-_BETA = 'effective beta'
-
 # Below it, in nats, and where no latent is active, a run counts as collapsed.
 _COLLAPSED_NATS = 0.1
+_COLLAPSED = '← rate 0: collapsed'
 
-# Where a number may stand beside its point, the best places first; and the size
-# of its letters, in points.
-_DIRECTIONS = (
-  (1, 1),
-  (0, 1),
-  (1, 0),
-  (-1, -1),
-  (0, -1),
-  (-1, 0),
-  (-1, 1),
-  (1, -1),
-)
+# Where a number may stand beside its point: on one side of the line, the best
+# places first, at several distances in inches.
+_ABOVE = ((1.0, 1.0), (0.5, 1.0), (1.0, 0.5), (0.0, 1.0), (1.0, 0.0))
+_BELOW = tuple((-x, -y) for x, y in _ABOVE)
+_GAPS = (0.05, 0.09, 0.14)
+
+# Of the letters in the panel, in points.
 _SIZE = 6
 
 
 def read_frame(runs: frames.Runs) -> pd.DataFrame:
-  """Returns rate, distortion, `order` and the `series` of each run.
+  """Returns a row for each run.
 
   A series is what a line joins: the runs that differ only in beta and seed; or
   in the seed alone, where there is no effective beta that could order them. A
-  sweep's strengths take the place of betas. What orders is in `attrs`, and the
-  setting of which series are values, where it is one.
+  sweep's strengths take the place of betas.
+
+  Returns:
+    Columns rate_nats, distortion_nats, effective_beta and active_units; order,
+    what orders the points of a line, and ordered_by, the column that it is;
+    series, and series_of, the setting whose values these are, or empty.
 
   Raises:
     FigureError: no run has both a rate and a distortion.
@@ -49,19 +48,16 @@ def read_frame(runs: frames.Runs) -> pd.DataFrame:
   names = ['rate_nats', 'distortion_nats', 'effective_beta', 'active_units']
   frame = runs.table.reindex(columns=names).astype(float)
   # A sweep's strengths order the runs of each objective, as beta does.
-  if records.STRENGTH in runs.varying:
-    frame['order'], frame.attrs['order'] = (
-      runs.table[records.STRENGTH].astype(float),
-      records.STRENGTH,
-    )
-  else:
-    frame['order'], frame.attrs['order'] = frame['effective_beta'], _BETA
+  by_strength = records.STRENGTH in runs.varying
+  ordered_by = records.STRENGTH if by_strength else 'effective_beta'
+  frame['order'] = runs.table[ordered_by].astype(float)
   others = [
     n for n in runs.varying if n not in ('beta', 'reduction', records.STRENGTH)
   ]
+  series_of = ''
   if len(others) == 1 and frame['order'].notna().all():
-    frame['series'] = runs.table[others[0]].map(records.text)
-    frame.attrs['series'] = others[0]
+    series_of = others[0]
+    frame['series'] = runs.table[series_of].map(records.text)
   else:
     frame['series'] = frames.configuration(runs.table, others).where(
       frame['order'].notna(),
@@ -69,6 +65,7 @@ def read_frame(runs: frames.Runs) -> pd.DataFrame:
         runs.table, [n for n in runs.varying if n != 'reduction']
       ),
     )
+  frame = frame.assign(ordered_by=ordered_by, series_of=series_of)
   if frame[names[:2]].isna().any(axis=1).all():
     raise figures.FigureError(
       'no run has a rate and a distortion in nats yet; python -m '
@@ -87,8 +84,9 @@ def plot_rate_distortion(
   Rows without numbers are counted below the figure.
   """
   names = ['rate_nats', 'distortion_nats', 'order', 'series']
-  figures.check_columns(frame, names)
-  ordered_by = frame.attrs.get('order', _BETA)
+  figures.check_columns(frame, [*names, 'ordered_by', 'series_of'])
+  ordered_by = figures.in_words(frame['ordered_by'].iloc[0])
+  setting = figures.in_words(frame['series_of'].iloc[0])
   points = frame.dropna(subset=['rate_nats', 'distortion_nats', 'series'])
   if points.empty:
     raise figures.FigureError('no run has a rate and a distortion yet')
@@ -114,15 +112,16 @@ def plot_rate_distortion(
   pad = max(0.12 * (high - low), 0.05 * abs(high), 1.0)
   low, high = low - pad, high + pad
   panel = 0.8 * page.width
-  places = _Places(right, low, high, page.width, panel)
+  places = _Places(right, low, high, panel, page)
   for _, line in lines.groupby('series', observed=True):
     places.block_line(line['rate_nats'], line['distortion_nats'])
+  for _, row in means.iterrows():
+    places.block_cross(row)
   places.block(points['rate_nats'], points['distortion_nats'])
   beside = places.beside(means.dropna())
   crossed = bool(
     (means[['rate_nats_se', 'distortion_nats_se']] > 0).any(axis=None)
   )
-  setting = frame.attrs.get('series', '')
   legend = figures.legend(series, page, setting)
   missing = len(frame) - len(points)
   has_order = points['order'].notna()
@@ -135,20 +134,6 @@ def plot_rate_distortion(
   return (
     gg.ggplot(points, gg.aes('rate_nats', 'distortion_nats'))
     + _elbo_lines(places)
-    # Less distortion at less rate cannot be had, so that this corner is free.
-    + gg.annotate(
-      'label',
-      x=0.012 * right,
-      y=low + 0.02 * (high - low),
-      label='rate 0: collapsed',
-      angle=90,
-      ha='left',
-      va='bottom',
-      size=6,
-      color='#595959',
-      label_size=0,
-      label_padding=0.1,
-    )
     + gg.geom_path(gg.aes(color='series'), lines, size=0.6)
     + gg.geom_point(
       gg.aes(color='series', shape='state'), size=1.6, fill='none'
@@ -186,10 +171,10 @@ def plot_rate_distortion(
       {'collapsed': 'D', 'not collapsed': 'o'}, guide=None
     )
     + gg.scale_x_continuous(
-      name='rate, nats per image', labels=figures.tick_labels
+      name=figures.in_words('rate_nats'), labels=figures.tick_labels
     )
     + gg.scale_y_continuous(
-      name='distortion, nats per image', labels=figures.tick_labels
+      name=figures.in_words('distortion_nats'), labels=figures.tick_labels
     )
     + gg.coord_cartesian(xlim=(0, right), ylim=(low, high), expand=False)
     + gg.labs(color=setting)
@@ -218,16 +203,20 @@ class _Places:
   """
 
   def __init__(
-    self, right: float, low: float, high: float, width: float, panel: float
+    self,
+    right: float,
+    low: float,
+    high: float,
+    panel: float,
+    page: figures.Page,
   ):
     self.right, self.low, self.high = right, low, high
-    # Nats in an inch, across and upwards.
-    self._inch = np.array([right / (0.87 * width), (high - low) / panel])
+    self._page = page
+    # Nats in an inch, across, where labels of the axis take some, and upwards.
+    self._inch = np.array([right / (page.width - 0.45), (high - low) / panel])
     levels = mizani.breaks.breaks_extended(7)((low, high + right))
     self.levels = np.array([v for v in levels if low < v < high + right])
-    # The corner where the frontier never is says what rate 0 means.
-    corner = [0.0, low, 0.25 * self._inch[0], low + 1.0 * self._inch[1]]
-    self._taken = np.array([corner])
+    self._taken = np.empty((0, 4))
     self._lines = np.empty((0, 2))
 
   def block(self, x: pd.Series, y: pd.Series) -> None:
@@ -245,8 +234,20 @@ class _Places:
       [self._lines, np.stack([between(x), between(y)], axis=-1)]
     )
 
+  def block_cross(self, mean: pd.Series) -> None:
+    """Keeps labels off the errors of a mean."""
+    for name, other in itertools.permutations(['rate_nats', 'distortion_nats']):
+      ends = mean[name] + mean[f'{name}_se'] * np.array([-1.0, 1.0])
+      line = pd.DataFrame({name: ends, other: mean[other]})
+      self.block_line(line['rate_nats'], line['distortion_nats'])
+
+  def _half(self, text: str) -> np.ndarray:
+    """Half the width and height of a text, in inches."""
+    width = figures.text_width(text, self._page, _SIZE)
+    return np.array([width / 2 + 0.01, 0.05])
+
   def _box(self, centre: np.ndarray, text: str) -> np.ndarray:
-    half = self._inch * [0.045 * len(text) / 2 + 0.01, 0.05]
+    half = self._inch * self._half(text)
     return np.concatenate([centre - half, centre + half])
 
   def _cost(self, box: np.ndarray, with_levels: bool) -> float:
@@ -267,22 +268,57 @@ class _Places:
     cost = 1000 * outside + 100 * taken.sum() + 10 * lines.any()
     return cost + (levels.any() if with_levels else 0)
 
+  def _take(self, box: np.ndarray) -> None:
+    self._taken = np.concatenate([self._taken, box[None]])
+
   def beside(self, means: pd.DataFrame) -> pd.DataFrame:
-    """Returns where the numbers of points stand: x, y, label, series."""
+    """Returns where the numbers of points stand: x, y, label, series.
+
+    Those of a series are on the side of it that has room for more of them, but
+    for those that have none there; one that has room nowhere is left out.
+    """
     rows = []
-    for _, row in means.iterrows():
-      text = f'{row["order"]:.3g}'
-      at = np.array([row['rate_nats'], row['distortion_nats']])
-      half = self._inch * [0.045 * len(text) / 2 + 0.05, 0.11]
-      centres = [at + half * direction for direction in _DIRECTIONS]
-      boxes = [self._box(centre, text) for centre in centres]
-      costs = [self._cost(box, True) for box in boxes]
-      best = int(np.argmin(costs))
-      if costs[best] >= 100:  # A number that covers another tells neither.
-        continue
-      self._taken = np.concatenate([self._taken, boxes[best][None]])
-      rows.append((*centres[best], text, row['series']))
+    for _, points in means.groupby('series', observed=True, sort=False):
+      free = self._taken
+      trials = []
+      for side, other in ((_ABOVE, _BELOW), (_BELOW, _ABOVE)):
+        self._taken = free
+        placed = [self._place(row, side, other) for _, row in points.iterrows()]
+        trials.append((sum(bad for bad, _ in placed), placed, self._taken))
+      _, placed, self._taken = min(trials, key=lambda trial: trial[0])
+      rows += [row for _, row in placed if row]
     return pd.DataFrame(rows, columns=['x', 'y', 'label', 'series'])
+
+  def _place(
+    self,
+    row: pd.Series,
+    side: Sequence[tuple[float, float]],
+    other: Sequence[tuple[float, float]],
+  ) -> tuple[float, tuple[float, float, str, str] | None]:
+    """Returns how bad the best place of a number is, and that place."""
+    text = f'{row["order"]:.3g}'
+    at = np.array([row['rate_nats'], row['distortion_nats']])
+    tried = []
+    for away, directions in ((0.0, side), (0.5, other)):
+      for gap, direction in itertools.product(_GAPS, directions):
+        offset = (self._half(text) + gap) * direction
+        centre = at + self._inch * offset
+        tried.append((self._cost(self._box(centre, text), True) + away, centre))
+    cost, centre = min(tried, key=lambda place: place[0])
+    if cost >= 10:  # A number that covers another tells neither.
+      return cost, None
+    self._take(self._box(centre, text))
+    return cost, (*centre, text, row['series'])
+
+  def at_left(self, text: str) -> np.ndarray | None:
+    """Returns where a text stands beside the left edge, the lowest; if any."""
+    x = self._inch[0] * (self._half(text)[0] + 0.03)
+    for y in np.linspace(self.low, self.high, 100):
+      box = self._box(np.array([x, y]), text)
+      if self._cost(box, True) == 0:
+        self._take(box)
+        return np.array([x, y])
+    return None
 
   def along(self, level: float, text: str) -> np.ndarray | None:
     """Returns where the label of a line of equal elbo stands on it, if any."""
@@ -290,13 +326,13 @@ class _Places:
     for x in np.linspace(last, first, 60):
       box = self._box(np.array([x, level - x]), text)
       if self._cost(box, False) == 0:
-        self._taken = np.concatenate([self._taken, box[None]])
+        self._take(box)
         return np.array([x, level - x])
     return None
 
 
 def _elbo_lines(places: _Places) -> list:
-  """Lines of equal elbo through a panel, with their values on them."""
+  """Lines of equal elbo through a panel, their values and what rate 0 is."""
   lines = pd.DataFrame(
     {
       # From the left or the upper edge to the right or the lower one.
@@ -307,6 +343,8 @@ def _elbo_lines(places: _Places) -> list:
     }
   )
   rows = []
+  if (at := places.at_left(_COLLAPSED)) is not None:
+    rows.append((*at, _COLLAPSED))
   for level in places.levels:
     text = f'elbo {figures.number(-level, 0)}'
     if (at := places.along(level, text)) is not None:
@@ -322,7 +360,7 @@ def _elbo_lines(places: _Places) -> list:
     gg.geom_label(
       gg.aes('x', 'y', label='label'),
       pd.DataFrame(rows, columns=['x', 'y', 'label']),
-      size=5.5,
+      size=_SIZE - 0.5,
       color='#595959',
       label_size=0,
       label_padding=0.1,

@@ -168,7 +168,7 @@ def plot_variance(
     page: what it is drawn for.
   """
   figures.check_columns(frame, ['measure', 'level', *_SHARES])
-  frame = frame.assign(measure=frame['measure'].map(_in_words))
+  frame = frame.assign(measure=frame['measure'].map(figures.name_in_words))
   levels = list(dict.fromkeys(frame['level']))
   measures = list(dict.fromkeys(frame['measure']))
   frame = frame.assign(
@@ -251,7 +251,8 @@ def plot_correlations(
   """
   figures.check_columns(frame, ['first', 'second', 'value', 'num_runs'])
   frame = frame.assign(
-    first=frame['first'].map(_in_words), second=frame['second'].map(_in_words)
+    first=frame['first'].map(figures.name_in_words),
+    second=frame['second'].map(figures.name_in_words),
   )
   first = list(dict.fromkeys(frame['first']))
   second = list(dict.fromkeys(frame['second']))
@@ -348,11 +349,6 @@ def _correlation_table(
   found = correlations(frame, first, second).set_index(['first', 'second'])
   wide = found['value'].unstack(sort=False)
   return _markdown(wide.map(_number(2)), '')
-
-
-def _in_words(measure: str) -> str:
-  """A measure's name in a figure; ranks and shares have no unit."""
-  return figures.in_words(measure).removesuffix(figures.NATS)
 
 
 def _percent(share: float) -> str:

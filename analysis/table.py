@@ -272,7 +272,7 @@ def latex(frame: pd.DataFrame, caption: str) -> str:
     cells = frame[name].astype(str).tolist()
     aligned = _aligned(cells)
     columns.append(aligned or [*map(_escape, cells)])
-    header = _escape(figures.in_words(name).removesuffix(figures.NATS))
+    header = _escape(figures.name_in_words(name))
     headers.append(
       rf'\multicolumn{{1}}{{c}}{{{header}}}' if aligned else header
     )
@@ -297,10 +297,11 @@ def latex(frame: pd.DataFrame, caption: str) -> str:
 
 def _by_unit(metrics: Sequence[str]) -> dict[str, str]:
   """The metrics that have a unit, as one writes them, by what it is."""
-  nats = [*map(figures.in_words, metrics)]
-  names = [name.removesuffix(figures.NATS) for name in nats]
-  named = [name for name, full in zip(names, nats, strict=True) if name != full]
-  return {figures.NATS[2:]: ', '.join(named)} if named else {}
+  names: dict[str, list[str]] = {}
+  for metric in metrics:
+    if unit := figures.unit_in_words(metric):
+      names.setdefault(unit, []).append(figures.name_in_words(metric))
+  return {unit: ', '.join(named) for unit, named in names.items()}
 
 
 def both(

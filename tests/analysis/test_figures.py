@@ -2,6 +2,7 @@ import itertools
 import pathlib
 
 import matplotlib.image
+import matplotlib.path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -247,11 +248,29 @@ def test_lines_are_broken_where_the_letters_of_a_style_end(style, width):
     wrapped = figures.wrap(text, room, page, 6)
     assert ''.join(wrapped.split()) == ''.join(text.split())
     assert drawn_width(wrapped, page, 6) < 1.02 * room
-    lines = wrapped.split('\n')
-    for line, following in itertools.pairwise(lines):
-      longer = f'{line} {following.split()[0]}'
-      if 'x' not in longer:
-        assert drawn_width(longer, page, 6) > 0.98 * room
+    # No fewer lines would do: taking what fits needs as many.
+    count, line = 1, ''
+    for word in text.split()[:-1]:
+      longer = f'{line} {word}'.lstrip()
+      fits = drawn_width(longer, page, 6) < 0.99 * room
+      count, line = (count, longer) if fits else (count + 1, word)
+    broken = [line for line in wrapped.split('\n') if 'x' not in line]
+    assert len(broken) <= count
+
+
+@pytest.mark.parametrize('page', figures.STYLES['paper'].values())
+def test_no_word_stands_alone_where_lines_can_be_even(page):
+  words = 'value of the latent; framed: nearest to the code; left out: some'
+  widths = []
+  for count in range(1, 60):
+    text = ' '.join((words.split() * 5)[:count])
+    lines = figures.wrap(text, 0.97 * page.width, page).split('\n')
+    if len(lines) > 1:
+      widths.append([drawn_width(line, page, 8) for line in lines])
+      assert ' ' in lines[-1]
+  # To within about a word.
+  assert max(np.ptp(w) for w in widths) < drawn_width('framed: xxx', page, 8)
+  assert len(widths) > 20
 
 
 def test_a_title_is_broken_between_its_parts():
@@ -397,3 +416,41 @@ def test_strengths_order_the_runs_of_each_objective():
   plot = rate_distortion.plot_rate_distortion(frame)
   assert plot.labels.caption.startswith('Numbers at points: strength')
   assert plot.labels.color == 'objective'
+
+
+@pytest.mark.parametrize('page', figures.STYLES['paper'].values())
+@pytest.mark.parametrize('sweep', ['rate_distortion', 'beta'])
+def test_labels_of_the_frontier_cross_nothing(sweep, page):
+  runs = frames.read_sweep(SWEEP.with_name(sweep))
+  frame = rate_distortion.read_frame(runs)
+  figure = rate_distortion.plot_rate_distortion(frame, 'title', page).draw()
+  figure.draw_without_rendering()
+  (axes,) = figure.axes
+  labels = {
+    text.get_text(): text.get_window_extent()
+    for text in axes.texts
+    if text.get_text()
+  }
+  numbers = {f'{value:.3g}' for value in frame['order']}
+  assert labels.keys() >= numbers
+  assert sweep == 'beta' or '← rate 0: collapsed' in labels
+  for one, other in itertools.combinations(labels.values(), 2):
+    assert not one.overlaps(other)
+  obstacles = [
+    axes.transData.transform(path.vertices)
+    for collection in axes.collections
+    for path in collection.get_paths()
+    if len(path.vertices) >= 2
+    and collection.get_offset_transform().transform([0, 0]).tolist() == [0, 0]
+  ] + [axes.transData.transform(line.get_xydata()) for line in axes.lines]
+  points = frame[['rate_nats', 'distortion_nats']].to_numpy()
+  obstacles += [
+    np.repeat(p[None], 2, 0) for p in axes.transData.transform(points)
+  ]
+  assert len(obstacles) > len(frame) + 4
+  for text, box in labels.items():
+    for line in obstacles:
+      on_it = text.startswith('elbo') and len(line) == 2
+      crossed = matplotlib.path.Path(line).intersects_bbox(box, filled=False)
+      assert on_it or not crossed, text
+  figures.close(figure)
