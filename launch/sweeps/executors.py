@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import connection
 from typing import Any, Protocol
 
+from launch import process
 from launch.sweeps import worker
 from launch.sweeps.worker import Outcome, RunTask
 
@@ -204,6 +205,7 @@ def ray(
     'logging_level': logging.ERROR,
     'runtime_env': {'env_vars': {'PYTHONPATH': os.pathsep.join(paths)}},
   }
+  where = 'joined the cluster'
   try:
     ray.init(address='auto', **options)
   except ConnectionError:  # No cluster was started.
@@ -213,8 +215,12 @@ def ray(
     # where its node is the loopback address, which it takes only so.
     ray_constants.ENABLE_RAY_CLUSTER = False
     options |= {'_node_ip_address': '127.0.0.1', 'include_dashboard': False}
+    where = 'a cluster of its own'
     ray.init(address='local', **options)
   signal.signal(signal.SIGTERM, handler)  # Ray puts one of its own.
+  control = ray.get_runtime_context().gcs_address
+  nodes = process.counted(sum(n['Alive'] for n in ray.nodes()), 'node')
+  print(f'ray      {where} at {control}: {nodes}', flush=True)
   try:
     if not _capacity(ray.nodes(), threads):
       raise ExecutorError(
@@ -224,7 +230,6 @@ def ray(
     # what the last one compiled. It retries what lost its process or node.
     train = ray.remote(num_cpus=threads, max_retries=RETRIES)(worker.train)
     pending = {train.remote(task): task for task in tasks}
-    control = ray.get_runtime_context().gcs_address
     interrupted = False
     while pending:
       if is_stopping() and not interrupted:

@@ -571,8 +571,8 @@ def test_the_runs_of_a_lost_node_go_on_elsewhere(tmp_path, data_dir):
   cluster = cluster_utils.Cluster()
   try:
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
-    arguments = (*LONG, '--executor=ray')
-    process = start(folder, data_dir, *arguments, RAY_ADDRESS=cluster.address)
+    arguments, address = (*LONG, '--executor=ray'), cluster.address
+    process = start(folder, data_dir, *arguments, RAY_ADDRESS=address)
 
     def both_train():
       training = [
@@ -589,6 +589,7 @@ def test_the_runs_of_a_lost_node_go_on_elsewhere(tmp_path, data_dir):
   finally:
     cluster.shutdown()
   assert output.count(' elbo ') == 3
+  assert f'joined the cluster at {address}: 2 nodes' in output
   assert [row['status'] for row in rows(folder).values()] == ['finished'] * 3
   resumed = []
   for seed in range(3):
@@ -688,6 +689,7 @@ def test_ray_on_one_machine_hears_only_this_machine_and_ends_in_a_line(
   errors = [line for line in output.splitlines() if 'error' in line]
   assert len(errors) == 1
   assert "Ray's control process" in errors[0]
+  assert 'a cluster of its own at 127.0.0.1:' in output
   assert 'Traceback' not in output
 
 
