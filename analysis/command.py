@@ -102,11 +102,7 @@ class Figure(NamedTuple):
       FigureError: no such flag, or a figure that cannot be drawn of the runs.
       RecordError: no such runs, or damaged ones.
     """
-    if written := {'output', 'format'} & flags.keys():
-      raise figures.FigureError(
-        f'{min(written)} is of the command; what this returns has a `save`'
-      )
-    figure, found, arguments = self._called(runs, flags)
+    figure, found, arguments = self._called(runs, flags, 'save')
     return figure.draw(found, arguments)
 
   def animate(self, *runs: Any, **flags: Any) -> animation.Animation:
@@ -120,11 +116,7 @@ class Figure(NamedTuple):
       FigureError: as of `plot`, or a figure that stands still.
       RecordError: no such runs, or damaged ones.
     """
-    if written := {'output', 'format'} & flags.keys():
-      raise figures.FigureError(
-        f'{min(written)} is of the command; what this returns has a `gif`'
-      )
-    figure, found, arguments = self._called(runs, flags)
+    figure, found, arguments = self._called(runs, flags, 'gif')
     return figure.moving()(found, arguments)
 
   def moving(
@@ -143,9 +135,19 @@ class Figure(NamedTuple):
     return self.draw_animation
 
   def _called(
-    self, runs: Sequence[Any], flags: Mapping[str, Any]
+    self, runs: Sequence[Any], flags: Mapping[str, Any], writes: str
   ) -> tuple['Figure', frames.Runs, argparse.Namespace]:
-    """Returns figure, runs and arguments of a call."""
+    """Returns figure, runs and arguments of a call.
+
+    Args:
+      runs: as of `plot`.
+      flags: likewise.
+      writes: the method of what is drawn that writes a file.
+    """
+    if written := {'output', 'format'} & flags.keys():
+      raise figures.FigureError(
+        f'{min(written)} is of the command; what this returns has a `{writes}`'
+      )
     arguments = self.parser().parse_call(flags)
     figure, paths = self.chosen(arguments), [*_paths(runs)]
     if figure.joint and len(paths) == 1 and _is_sweep(paths[0]):

@@ -470,26 +470,28 @@ def plot_latent_grid(
   )
 
 
-def _indices(arguments: argparse.Namespace) -> list[int]:
-  return [*dict.fromkeys(arguments.index or [0])]
-
-
 _Drawn = TypeVar('_Drawn')
+
+
+def _drawing(
+  read: Callable[..., pd.DataFrame],
+  draw: Callable[[pd.DataFrame, str, figures.Page], _Drawn],
+  of: Callable[[frames.Runs], frames.RunFiles | frames.Runs],
+) -> Callable[[frames.Runs, argparse.Namespace], _Drawn]:
+  """Returns what reads and draws, of one run or of several."""
+
+  def drawn(runs: frames.Runs, arguments: argparse.Namespace) -> _Drawn:
+    indices = [*dict.fromkeys(arguments.index or [0])]
+    frame = read(of(runs), indices, arguments.columns, arguments.show)
+    return draw(frame, command.title(arguments, runs), command.page(arguments))
+
+  return drawn
 
 
 def _of_one_run(
   draw: Callable[[pd.DataFrame, str, figures.Page], _Drawn],
 ) -> Callable[[frames.Runs, argparse.Namespace], _Drawn]:
-  def drawn(runs: frames.Runs, arguments: argparse.Namespace) -> _Drawn:
-    frame = read_frame(
-      runs.runs[0],
-      _indices(arguments),
-      arguments.columns,
-      arguments.show,
-    )
-    return draw(frame, command.title(arguments, runs), command.page(arguments))
-
-  return drawn
+  return _drawing(read_frame, draw, lambda runs: runs.runs[0])
 
 
 def _add_options(parser: command.Parser) -> None:
@@ -523,21 +525,10 @@ GRID = command.Figure(
 )
 
 
-def _draw_side_by_side(
-  runs: frames.Runs, arguments: argparse.Namespace
-) -> gg.ggplot:
-  frame = read_side_by_side(
-    runs, _indices(arguments), arguments.columns, arguments.show
-  )
-  return plot_side_by_side(
-    frame, command.title(arguments, runs), command.page(arguments)
-  )
-
-
 SIDE_BY_SIDE = command.Figure(
   'traversals_side_by_side',
   'Traversals side by side: what several runs decode of the same test image.',
-  _draw_side_by_side,
+  _drawing(read_side_by_side, plot_side_by_side, lambda runs: runs),
   'For each run a test image, and a row of images for each latent, from the '
   'highest rate to the lowest: what the decoder makes of it while that latent '
   'moves.',
