@@ -131,12 +131,46 @@ def test_the_readme_gives_the_ratios_of_the_timings(measured):
         assert not cell
         continue
       found = ratios(rows, metric, 'this project', name, task)
-      mark = '~' if found.min() < 1 < found.max() else ''
-      assert cell == f'{mark}{found.median():.2f}', (name, task)
+      assert cell == of_ratios(found), (name, task)
   mine = speeds[speeds['contestant'] == 'this project'].groupby('task')['value']
   for task, cell in zip(tasks, ours, strict=True):
-    speed = mine.get_group(task).median()
-    assert cell == (f'{speed:,.0f}' if speed > 100 else f'{speed:.1f}')
+    assert cell == of_speeds(mine.get_group(task))
+
+
+def of_ratios(values):
+  """The median of turns' ratios, marked where they disagree who is faster."""
+  mark = '~' if values.min() < 1 < values.max() else ''
+  return f'{mark}{values.median():.2f}'
+
+
+def of_speeds(values):
+  speed = values.median()
+  return f'{speed:,.0f}' if speed > 100 else f'{speed:.1f}'
+
+
+def test_the_readme_gives_the_speeds_in_bfloat16():
+  path = ROOT / 'analysis/results/benchmark_one_core/benchmark.csv'
+  measured = pd.read_csv(path)
+  lines = SAID[SAID.index('| on one core |') :].split('\n\n')[0].split('\n')
+  head, _, *rows = [
+    [cell.strip() for cell in line.split('|')[2:-1]] for line in lines
+  ]
+  assert head == list(measured['task'].unique())
+  metric = 'steps_per_second'
+  ours, theirs = records.OURS, 'PyTorch, compiled'
+  for place, task in enumerate(head):
+    mine = (measured['contestant'] == ours) & (measured['task'] == task)
+    assert [row[place] for row in rows] == [
+      of_speeds(measured[mine]['value']),
+      *(
+        of_ratios(ratios(measured, metric, name, other, task))
+        for name, other in (
+          (f'{ours}, bfloat16', ours),
+          (ours, theirs),
+          (f'{ours}, bfloat16', f'{theirs}, bfloat16'),
+        )
+      ),
+    ]
 
 
 def test_the_readme_gives_what_commands_take(measured):
