@@ -361,7 +361,7 @@ def test_what_is_nearest_to_the_code_is_framed(monkeypatch):
   def plot_images(images, page, title, **arguments):
     given.update(arguments, images=images)
 
-  monkeypatch.setattr(figures, 'plot_images', plot_images)
+  monkeypatch.setattr(grids, 'plot_images', plot_images)
   traversals.plot_traversals(frame)
   assert given['marked'] == [(1, 1), (2, 2), (4, 0), (5, 1)]
   assert given['rows'] == [
@@ -647,7 +647,7 @@ def test_the_frontier_speaks_of_an_effective_beta_where_one_is(
   runs = frames.read_runs([str(tmp_path / '*')])
   frame = rate_distortion.read_frame(runs)
   plot = rate_distortion.plot_rate_distortion(frame)
-  assert plot.labels.caption.startswith(said)
+  assert ' '.join(plot.labels.caption.split()).startswith(said)
 
 
 def test_a_sweep_is_drawn_with_its_failures(tmp_path):
@@ -714,8 +714,9 @@ def test_a_call_takes_runs_in_every_form(run, tmp_path):
   for given in ([run, other], [Held(run), str(other)], [[run, Held(other)]]):
     plot = loss_curves.plot(*given, color='latent_size')
     assert sorted(plot.data['latent_size'].unique()) == ['2', '3']
-  moved, grid = (traversals.plot(run, grid=grid).data for grid in (False, True))
-  assert not moved.equals(grid)
+  moved, grid = (traversals.plot(run, grid=grid) for grid in (False, True))
+  assert moved.labels.x.startswith('value of the latent')
+  assert grid.labels.x.startswith('latent ')
   assert traversals.plot(run, grid=False, title='mine').labels.title == 'mine'
 
 
@@ -891,7 +892,7 @@ def test_runs_are_beside_each_other_at_the_same_values(pair, monkeypatch):
   def plot_blocks(blocks, page, title, x, y, columns):
     given.update(blocks=blocks, title=title, x=x, y=y, columns=columns)
 
-  monkeypatch.setattr(figures, 'plot_blocks', plot_blocks)
+  monkeypatch.setattr(grids, 'plot_blocks', plot_blocks)
   traversals.plot(pair / 'a', pair / 'b', side_by_side=True, index=[3, 1])
   one, other = given['blocks']
   assert (one.name, other.name) == ('latent_size 3', 'latent_size 6')
