@@ -139,11 +139,12 @@ def wrap(
     at_commas: whether what stands between commas stays on one line if it can.
   """
   fits = lambda line: text_width(line, page, size) <= width
-  parts = re.split(r'(?<=,)\s+', text) if at_commas else text.split()
+  # Not at spaces that are none to break at.
+  parts = re.split('(?<=,)[ \n]+' if at_commas else '[ \n]+', text.strip())
   words = [
     piece
     for part in parts
-    for word in ([part] if fits(part) else part.split())
+    for word in ([part] if fits(part) else re.split('[ \n]+', part))
     for piece in _pieces(word, fits)
   ]
   # A line is as wide as its words together, measured one by one, as that of

@@ -467,6 +467,15 @@ def shown(run: RunFiles, arrays: Mapping[str, Any], name: str) -> np.ndarray:
   )
 
 
+def shown_in_words(name: str) -> str:
+  """Returns what images are of the decoder's distribution over pixels.
+
+  Args:
+    name: one of `records.SHOWN`.
+  """
+  return f'decoder {name}'
+
+
 def grid(
   run: RunFiles, name: str, values: np.ndarray, images: np.ndarray
 ) -> pd.DataFrame:

@@ -19,7 +19,8 @@ def read_frame(run: frames.RunFiles, show: str = 'mean') -> pd.DataFrame:
     show: one of `records.SHOWN`.
 
   Returns:
-    Also the column at: where the grid's values lie, in words.
+    Also the columns at, where the grid's values lie, in words, and shown, what
+    the images are of the decoder's distribution.
 
   Raises:
     FigureError: a run without images, or of another number of latents.
@@ -34,8 +35,10 @@ def read_frame(run: frames.RunFiles, show: str = 'mean') -> pd.DataFrame:
   arrays = records.read_arrays(run.path, 'manifold', ['values'])
   images = frames.shown(run, arrays, show)
   frame = frames.grid(run, 'manifold', arrays['values'], images)
-  at = 'quantiles of N(0, 1)' if run.has_rates else 'even steps'
-  return frame.assign(at=at)
+  at = (
+    'quantiles of N(0,\N{NO-BREAK SPACE}1)' if run.has_rates else 'even steps'
+  )
+  return frame.assign(at=at, shown=show)
 
 
 def plot_manifold(
@@ -44,13 +47,13 @@ def plot_manifold(
   page: figures.Page = figures.DOUBLE_COLUMN,
 ) -> gg.ggplot:
   """Draws the grid, the first latent across and the second upwards."""
-  figures.check_columns(frame, ['at'])
-  at = frame['at'].iloc[0]
+  figures.check_columns(frame, ['at', 'shown'])
+  at, shown = frame[['at', 'shown']].iloc[0]
   return grids.plot_over_latents(
     frame,
     page,
     title,
-    x=f'latent 0, at {at}',
+    x=f'latent 0, at {at}; shown: {frames.shown_in_words(shown)}',
     y=f'latent 1, at {at}',
   )
 

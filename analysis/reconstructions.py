@@ -50,16 +50,17 @@ def plot_reconstructions(
   The frame may be chosen rows of `read_frame`'s, and have several of
   `records.SHOWN`.
   """
-  rows = ['truth', *(name for name in records.SHOWN if name in frame)]
+  shown = [name for name in records.SHOWN if name in frame]
+  rows = ['truth', *shown]
   figures.check_columns(frame, ['index', *rows])
   images = grids.stack(pd.concat([frame[row] for row in rows]))
   return grids.plot_images(
     images.reshape(len(rows), len(frame), *images.shape[1:]),
     page,
     title,
-    x='index of the image',
+    x='index of the image; decoded: the mean of its posterior',
     columns=[str(index) for index in frame['index']],
-    rows=rows,
+    rows=['truth', *map(frames.shown_in_words, shown)],
   )
 
 
@@ -114,7 +115,8 @@ def plot_by_factor(
     rows = rows.sort_values('value')
     images[2 * row, : len(rows)] = grids.stack(rows['truth'])
     images[2 * row + 1, : len(rows)] = grids.stack(rows[show])
-    labels += [f'{name} ({rows["num_values"].iloc[0]})', show]
+    count = rows['num_values'].iloc[0]
+    labels += [f'{name} ({count})', frames.shown_in_words(show)]
   return grids.plot_images(
     images,
     page,

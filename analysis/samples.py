@@ -14,7 +14,7 @@ from launch import records
 
 
 def read_frame(run: frames.RunFiles, show: str = 'mean') -> pd.DataFrame:
-  """Returns a row for each draw: its `image`, [H, W, C].
+  """Returns a row for each draw: `image`, [H, W, C], and `shown`, what of it.
 
   Args:
     run: the run.
@@ -27,7 +27,8 @@ def read_frame(run: frames.RunFiles, show: str = 'mean') -> pd.DataFrame:
   frames.check_images(run)
   frames.check_rates(run, 'there is no prior to sample from')
   arrays = records.read_arrays(run.path, 'samples')
-  return pd.DataFrame({'image': list(frames.shown(run, arrays, show))})
+  images = list(frames.shown(run, arrays, show))
+  return pd.DataFrame({'image': images, 'shown': show})
 
 
 def plot_samples(
@@ -36,15 +37,18 @@ def plot_samples(
   page: figures.Page = figures.SINGLE_COLUMN,
 ) -> gg.ggplot:
   """Draws samples in a square grid, or one that is a row short of it."""
-  figures.check_columns(frame, ['image'])
-  images = grids.stack(frame['image'])
+  figures.check_columns(frame, ['image', 'shown'])
+  images, shown = grids.stack(frame['image']), frame['shown'].iloc[0]
   columns = math.ceil(math.sqrt(len(images)))
   rows = math.ceil(len(images) / columns)
   # White where the last row ends early.
   grid = np.ones((rows * columns, *images.shape[1:]), images.dtype)
   grid[: len(images)] = images
   return grids.plot_images(
-    grid.reshape(rows, columns, *images.shape[1:]), page, title
+    grid.reshape(rows, columns, *images.shape[1:]),
+    page,
+    title,
+    f'shown: {frames.shown_in_words(shown)} at latents drawn from the prior',
   )
 
 

@@ -49,21 +49,22 @@ def read_frame(
     quantiles also their share, quantile. But of arrays of older versions,
     `source`, the test image, and `code`, the latent's value there. Where the
     weights were scored, `factor` that the latent tells most of, and the `share`
-    of its entropy.
+    of its entropy. `shown` is what the images are of the decoder's
+    distribution.
 
   Raises:
     FigureError: a run without images, or an image that was not kept.
     RecordError: files that are missing or damaged.
   """
   frames.check_images(run)
-  keys = ['values']
+  keys, asked = ['values'], show
   if columns == 'quantiles':
-    keys, show = ['quantiles', 'quantile_values'], f'quantile_{show}'
+    keys, asked = ['quantiles', 'quantile_values'], f'quantile_{show}'
   arrays = records.read_arrays(run.path, 'traversals', ['step', *keys])
   # Of the weights that made the images, which others may have followed.
   rates = frames.rates(run, int(arrays['step']))
   places, *values = (arrays[key] for key in keys)
-  images = frames.shown(run, arrays, show)
+  images = frames.shown(run, arrays, asked)
   values = values[0] if values else np.tile(places, (len(rates), 1))
   # That the rest fits together is known of what was read.
   if images.shape[1] != len(rates):
@@ -87,6 +88,7 @@ def read_frame(
         'active': ~(rows['mean_variance'] <= frames.ACTIVE_VARIANCE),
         'value': values[rates['latent']].ravel(),
         'image': list(ordered.reshape(-1, *ordered.shape[2:])),
+        'shown': show,
       }
     )
     if {'images', 'codes'} <= arrays.keys():
@@ -169,8 +171,14 @@ def _show(frame: pd.DataFrame) -> _Shown:
     FigureError: a frame that cannot be drawn.
   """
   figures.check_columns(
-    frame, ['index', 'latent', 'rate_nats', 'active', 'value', 'image']
+    frame,
+    ['index', 'latent', 'rate_nats', 'active', 'value', 'image', 'shown'],
   )
+  notes = [f'shown: {frames.shown_in_words(frame["shown"].iloc[0])}']
+  if 'factor' in frame:
+    notes.append(
+      'in brackets: the factor it tells most of, and the share of its entropy'
+    )
   grids.stack(frame['image'])  # Of one shape.
   column, x = 'value', 'value of the latent'
   show = figures.number
@@ -215,9 +223,7 @@ def _show(frame: pd.DataFrame) -> _Shown:
     [show(place) for place in places],
     'latent, rate in nats' if has_rates else 'latent',
     f'{left_out} {words} nothing left out' if left_out else '',
-    ['in brackets: the factor it tells most of, and the share of its entropy']
-    if 'factor' in frame
-    else [],
+    notes,
   )
 
 
@@ -435,7 +441,8 @@ def read_grid_frame(run: frames.RunFiles, show: str = 'mean') -> pd.DataFrame:
     show: one of `records.SHOWN`.
 
   Returns:
-    Columns first, second and image; first_name and second_name, what they are.
+    Columns first, second and image; first_name and second_name, what they are;
+    shown, as of `read_frame`.
 
   Raises:
     FigureError: a run without images or without rates.
@@ -451,7 +458,7 @@ def read_grid_frame(run: frames.RunFiles, show: str = 'mean') -> pd.DataFrame:
   ]
   images = frames.shown(run, arrays, show)
   frame = frames.grid(run, 'latent_grid', arrays['values'], images)
-  return frame.assign(first_name=names[0], second_name=names[-1])
+  return frame.assign(first_name=names[0], second_name=names[-1], shown=show)
 
 
 def plot_latent_grid(
@@ -460,12 +467,13 @@ def plot_latent_grid(
   page: figures.Page = figures.SINGLE_COLUMN,
 ) -> gg.ggplot:
   """Draws the grid over two latents (or a row over one)."""
-  figures.check_columns(frame, ['first_name', 'second_name'])
+  figures.check_columns(frame, ['first_name', 'second_name', 'shown'])
+  shown = frames.shown_in_words(frame['shown'].iloc[0])
   return grids.plot_over_latents(
     frame,
     page,
     title,
-    x=frame['first_name'].iloc[0],
+    x=f'{frame["first_name"].iloc[0]}; shown: {shown}',
     y=frame['second_name'].iloc[0],
   )
 

@@ -129,6 +129,7 @@ def traversal_frame(latents, inactive=0, values=5, rated=True, indices=(0,)):
         'active': latent < latents - inactive,
         'value': float(value),
         'image': picture(latent + value + index),
+        'shown': 'mean',
         'source': picture(index),
         'code': latent - index / 2,
       }
@@ -158,6 +159,7 @@ def grid_frame(side, rows=None):
         'first_name': 'latent 63, 2.00 nats',
         'second_name': 'latent 5, 1.00 nats',
         'at': 'quantiles of the prior',
+        'shown': 'mean',
       }
       for y in range(rows or side)
       for x in range(side)
@@ -386,10 +388,10 @@ CASES = {
     factor_frame(sizes=(2,), channels=3), page=SINGLE
   ),
   'samples': lambda: samples.plot_samples(
-    pd.DataFrame({'image': pictures(64)}), 'Samples'
+    pd.DataFrame({'image': pictures(64), 'shown': 'mean'}), 'Samples'
   ),
   'samples-5': lambda: samples.plot_samples(
-    pd.DataFrame({'image': pictures(5, channels=3)})
+    pd.DataFrame({'image': pictures(5, channels=3), 'shown': 'sample'})
   ),
   'traversals': lambda: traversals.plot_traversals(
     traversal_frame(10, inactive=6), UNICODE, SINGLE
@@ -597,7 +599,9 @@ PLOTS = {
   loss_curves.plot_loss_curves: train_frame,
   reconstructions.plot_reconstructions: lambda: reconstruction_frame(3),
   reconstructions.plot_by_factor: lambda: factor_frame((3, 6)),
-  samples.plot_samples: lambda: pd.DataFrame({'image': pictures(3)}),
+  samples.plot_samples: lambda: pd.DataFrame(
+    {'image': pictures(3), 'shown': 'mode'}
+  ),
   traversals.plot_traversals: lambda: traversal_frame(3),
   traversals.plot_latent_grid: lambda: grid_frame(3),
   traversals.plot_side_by_side: lambda: side_by_side_frame(

@@ -1,4 +1,5 @@
 import base64
+import functools
 import importlib
 import io
 import os
@@ -6,6 +7,7 @@ import re
 import subprocess
 import sys
 
+import matplotlib.text
 import numpy as np
 import pandas as pd
 import PIL.Image
@@ -397,6 +399,26 @@ READERS = {
   'traversals': traversals.read_frame,
   'latent_grid': traversals.read_grid_frame,
 }
+
+
+@pytest.mark.parametrize(
+  'plot',
+  [
+    reconstructions.plot,
+    samples.plot,
+    manifold.plot,
+    traversals.plot,
+    functools.partial(reconstructions.plot, by_factor=True),
+    functools.partial(traversals.plot, columns='quantiles'),
+    functools.partial(traversals.plot, grid=True),
+  ],
+)
+def test_a_figure_says_what_of_the_decoder_it_shows(run, plot):
+  figure = plot(run, show='sample').draw()
+  texts = figure.findobj(matplotlib.text.Text)
+  words = ' '.join(' '.join(text.get_text() for text in texts).split())
+  figures.close(figure)
+  assert 'decoder sample' in words and 'decoder mean' not in words
 
 
 @pytest.mark.parametrize('name', READERS)

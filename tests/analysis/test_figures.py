@@ -273,6 +273,14 @@ def test_no_word_stands_alone_where_lines_can_be_even(page):
   assert len(widths) > 20
 
 
+def test_lines_are_not_broken_at_spaces_that_are_none_to_break_at():
+  page, text = figures.SINGLE_COLUMN, 'at quantiles of N(0,\xa01) or others'
+  for room in np.arange(0.7, 2.5, 0.1):
+    for at_commas in (False, True):
+      lines = figures.wrap(f' {text} ', room, page, at_commas=at_commas)
+      assert lines.replace('\n', ' ') == text
+
+
 def test_a_title_is_broken_between_its_parts():
   title = 'mnist, 10 latents, beta 0.01 (mean), effective beta 0.784'
   page = figures.SINGLE_COLUMN
