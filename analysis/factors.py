@@ -134,7 +134,8 @@ def _in_words(
 ) -> list[str]:
   """Scores with their standard errors over draws, a line for each."""
   return [
-    f'{shown.format_map(row).strip()} {table.show(row["value"], row["se"])}'
+    f'{shown.format_map(row).strip()} '
+    + table.show(row['value'], row['se'], in_figure=True)
     for row in found[found['score'].isin(names)].to_dict('records')
   ]
 

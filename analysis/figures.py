@@ -213,7 +213,8 @@ _NATS = 'nats per image'
 
 def name_in_words(name: str) -> str:
   """Returns what a column or metric is called, without its unit."""
-  return name.removesuffix('_nats').replace('_', ' ')
+  words = name.removesuffix('_nats').replace('_wise_', '-wise_').split('_')
+  return ' '.join('KL' if word == 'kl' else word for word in words)
 
 
 def unit_in_words(name: str) -> str:

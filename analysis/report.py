@@ -171,7 +171,7 @@ def render(runs: frames.Runs, origin: str, folder: pathlib.Path) -> str:
     sections += [
       ('Runs side by side', compared),
       ('Numbers', _means(runs)),
-      ('Runs', _frame('Every run, ± its own error over images', _rows(runs))),
+      ('Runs', _every_run(runs)),
       ('Settings', _settings(_shared(runs))),
     ]
   if missing:
@@ -281,10 +281,7 @@ def _lead_of_several(runs: frames.Runs, results: pd.DataFrame) -> str:
     for row in (best, worst)
   ]
   words += f' The elbo is highest at {at[0]}, and lowest at {at[1]}.'
-  error = 'over seeds'
-  if elbos['mark'].any():
-    error += ', or, where marked †, of one seed over images'
-  return f'{words} ± is one standard error {error}.'
+  return f'{words} {table.error_in_words(elbos)}'.strip()
 
 
 def _key_numbers(results: pd.DataFrame) -> str:
@@ -369,7 +366,7 @@ def _settings(config: Mapping[str, Any]) -> str:
   changed = config_lib.changed(config)
   parts = [_mapping('Those that differ from their defaults', changed)]
   if rest := {n: v for n, v in config.items() if n not in changed}:
-    parts.append(_folded('All others', _mapping('All others', rest)))
+    parts.append(_folded('All others', _mapping('At their defaults', rest)))
   return ''.join(parts)
 
 
@@ -530,6 +527,13 @@ def _mapping(caption: str, mapping: Mapping[str, Any]) -> str:
     for name, value in sorted(mapping.items())
   ]
   return _frame(caption, pd.DataFrame(rows, columns=['name', 'value']))
+
+
+def _every_run(runs: frames.Runs) -> str:
+  rows = _rows(runs)
+  has_errors = rows.map(lambda cell: ' ± ' in cell).any(axis=None)
+  words = ', ± its own standard error over images' if has_errors else ''
+  return _frame(f'Every run{words}', rows)
 
 
 def _rows(runs: frames.Runs) -> pd.DataFrame:

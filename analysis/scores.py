@@ -293,8 +293,8 @@ def plot_run_scores(
   frame = frame.dropna(subset='value')
   in_nats = frame['panel'].str.endswith(', nats')
   below = [
-    f'{name.removesuffix(", nats")} {table.show(value, se)} nats (exact '
-    f'{exact:.3g})'
+    f'{name.removesuffix(", nats")} {table.show(value, se, True)} nats (exact '
+    f'{table.show(exact, np.nan, True)})'
     for name, value, se, exact in frame.loc[
       in_nats, ['panel', 'value', 'se', 'exact']
     ].itertuples(index=False)
@@ -309,7 +309,7 @@ def plot_run_scores(
   frame['low'] = frame['value'] - frame['se']
   frame['high'] = frame['value'] + frame['se']
   frame['words'] = [
-    table.show(value, se)
+    table.show(value, se, in_figure=True)
     for value, se in zip(frame['value'], frame['se'], strict=True)
   ]
   measured = 'score'

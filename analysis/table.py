@@ -18,12 +18,11 @@ from launch import process, records
 
 _LEVEL = 0.05
 
-_MEANS = 'Mean ± one standard error over seeds'
-_OWN = '† of one seed, whose error is over images.'
 _PAIRS = (
   'Differences, first minus second, ± one standard error over seeds. * marks '
   "what is larger than chance: paired by seed, t-test at 5%, Holm's correction."
 )
+_EQUAL = ' What is the same for every seed (± 0) has no such test.'
 
 
 def summarise(table: pd.DataFrame, settings: Sequence[str]) -> pd.DataFrame:
@@ -104,7 +103,8 @@ def means(runs: frames.Runs, metrics: Sequence[str]) -> pd.DataFrame:
     metrics: of eval.csv.
 
   Returns:
-    As of `summarise`, and `mark`, ' †' where the error is over images.
+    As of `summarise`, and `mark`, ' †' where the error is over images and not
+    all are.
   """
   settings = runs.varying
   result = summarise(runs.table[['seed', *settings, *metrics]], settings)
@@ -129,8 +129,19 @@ def means(runs: frames.Runs, metrics: Sequence[str]) -> pd.DataFrame:
   marked = alone & found.notna()
   return result.assign(
     se=result['se'].where(~marked, found),
-    mark=marked.map({True: ' †', False: ''}),
+    mark=marked.map({True: '' if alone.all() else ' †', False: ''}),
   )
+
+
+def error_in_words(means: pd.DataFrame) -> str:
+  """Returns what the errors in a table of `means` are over; empty for none."""
+  if means['se'].isna().all():
+    return ''
+  if (means['num_seeds'] == 1).all():
+    return '± is one standard error over images.'
+  words = '± is one standard error over seeds'
+  marked = ', or, where marked †, of one seed over images'
+  return f'{words}{marked if means["mark"].any() else ""}.'
 
 
 def _tidy(table: pd.DataFrame, settings: Sequence[str]) -> pd.DataFrame:
@@ -152,22 +163,44 @@ def _tidy(table: pd.DataFrame, settings: Sequence[str]) -> pd.DataFrame:
   return long
 
 
-def show(value: float, se: float) -> str:
+def show(value: float, se: float, in_figure: bool = False) -> str:
   """Returns a number with its error, both to the error's second digit.
 
-  A count has none. Numbers beyond what float64 counts one by one are short.
+  A count has none; other numbers without an error have three digits or two
+  after their point. Those beyond what float64 counts one by one are short.
+
+  Args:
+    value: the number.
+    se: its error; NaN for none.
+    in_figure: whether it is short, as in figures: to the error's first digit,
+      or second where that is 1, and of at most four significant digits. Where
+      the error is less than these show it says so: '0.9951 ± <0.0001'.
   """
   if not max(abs(value), 0.0 if np.isnan(se) else se) < 2**53:
     text = figures.tick_labels([value, se])
     return text[0] if np.isnan(se) else ' ± '.join(text)
   if np.isnan(se) and value == round(value):
     return figures.number(value, 0)
+  # Of so many significant digits, after rounding to these.
+  decimals = lambda count: (
+    count - 1 - int(f'{value:.{count - 1}e}'.split('e')[1])
+  )
+  most = decimals(4) if in_figure else 6
   if np.isnan(se):
-    return figures.number(value, 2)
+    return _rounded(value, min(max(2, decimals(3)), most))
   if se == 0:
-    return f'{figures.tick_labels([value])[0]} ± 0'
-  digits = max(0, min(6, 1 - int(np.floor(np.log10(se)))))
-  return f'{figures.number(value, digits)} ± {figures.number(se, digits)}'
+    return f'{figures.tick_labels([round(value, most)])[0]} ± 0'
+  is_one_digit = in_figure and f'{se:e}'[0] != '1'
+  digits = 1 - is_one_digit - int(np.floor(np.log10(se)))
+  if in_figure and digits > most:
+    return f'{_rounded(value, most)} ± <{figures.tick_labels([10.0**-most])[0]}'
+  digits = max(0, min(6, digits))
+  return f'{_rounded(value, digits)} ± {_rounded(se, digits)}'
+
+
+def _rounded(value: float, digits: int) -> str:
+  """A number to so many digits after its point, or before it below zero."""
+  return figures.number(round(value, digits), max(0, digits))
 
 
 def cells(frame: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
@@ -320,10 +353,11 @@ def both(
     FigureError: no results.
   """
   single = means(runs, metrics)
-  caption = _MEANS + ''.join(
-    f'; {names} in {unit}' for unit, names in _by_unit(metrics).items()
-  )
-  caption += f'. {_OWN}' if single['mark'].any() else '.'
+  parts = [
+    'One seed' if (single['num_seeds'] == 1).all() else 'Mean over seeds'
+  ]
+  parts += [f'{names} in {unit}' for unit, names in _by_unit(metrics).items()]
+  caption = f'{"; ".join(parts)}. {error_in_words(single)}'.strip()
   lacking = runs.table[runs.table['status'] != 'finished']
   if len(lacking):
     counts = lacking['status'].value_counts()
@@ -336,7 +370,8 @@ def both(
     return first, None
   stars = pairs['larger_than_chance'].map({True: ' *', False: ''})
   shown = cells(pairs.assign(mark=stars), ['first', 'second'])
-  return first, (shown, _PAIRS)
+  is_equal = pairs['p'].isna() & (pairs['value'] != 0)
+  return first, (shown, _PAIRS + (_EQUAL if is_equal.any() else ''))
 
 
 def render(runs: frames.Runs, metrics: Sequence[str], form: str) -> str:
@@ -362,9 +397,13 @@ def render(runs: frames.Runs, metrics: Sequence[str], form: str) -> str:
     together = pd.concat([kind for kind in kinds if len(kind)])
     together = together.reindex(columns=[*order, 'p', 'larger_than_chance'])
     return together.to_csv(index=False).rstrip('\n')
-  tables = [each for each in both(runs, metrics) if each]
+  tables = [
+    (shown, f'{runs.describe()}. {caption}')
+    for shown, caption in filter(None, both(runs, metrics))
+  ]
   if form == 'latex':
-    return '\n\n'.join(latex(*each) for each in tables)
+    needed = r'% \usepackage{booktabs}'
+    return '\n\n'.join([needed, *(latex(*each) for each in tables)])
   return '\n\n'.join(f'{markdown(shown)}\n\n{text}' for shown, text in tables)
 
 

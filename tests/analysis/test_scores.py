@@ -148,6 +148,25 @@ def test_udr_of_a_sweep_is_drawn_without_an_interval(tmp_path):
   assert code == 0, stderr
 
 
+def test_numbers_beside_scores_are_as_short_as_in_figures():
+  frame = pd.DataFrame(
+    {
+      'panel': ['probe', 'mig', 'total correlation, nats'],
+      'value': [0.995097, 0.29361, 3.14159],
+      'se': [0.000059, 0.0042, 0.0161],
+      'floor': [0.1, 0.1, np.nan],
+      'exact': [1.0, 0.98765, 0.123456],
+    }
+  )
+  plot = scores.plot_run_scores(frame)
+  figure = plot.draw()
+  words = {text.get_text() for axes in figure.axes for text in axes.texts}
+  figures.close(figure)
+  assert words >= {'0.9951 ± <0.0001', '0.294 ± 0.004'}
+  caption = plot.labels.caption.replace('\n', ' ')
+  assert 'total correlation 3.142 ± 0.016 nats (exact 0.123)' in caption
+
+
 def test_runs_without_scores_are_counted(tmp_path):
   write_grid(tmp_path, seeds=1)
   (tmp_path / 'elbo-1.0-0.0-0' / records.SCORES).unlink()

@@ -135,6 +135,8 @@ def test_missing_results_are_left_out():
     (-0.001, 0.3, '0.00 ± 0.30'),
     (-7.5, 0.0, '−7.5 ± 0'),
     (-1.5, np.nan, '−1.50'),
+    (0.03837, np.nan, '0.0384'),
+    (-205.704, np.nan, '−205.70'),
     (-1e308, np.inf, '−1e+308 ± inf'),
     (np.inf, np.nan, 'inf'),
     (1e300, 0.0, '1e+300 ± 0'),
@@ -142,6 +144,31 @@ def test_missing_results_are_left_out():
 )
 def test_numbers_are_as_long_as_their_error_allows(value, se, text):
   assert table.show(value, se) == text
+
+
+@pytest.mark.parametrize(
+  ('value', 'se', 'text'),
+  [
+    (-135.194, 0.378, '−135.2 ± 0.4'),
+    (-135.194, 0.138, '−135.2 ± <0.1'),
+    (-13.5194, 0.138, '−13.52 ± 0.14'),
+    (-13.5194, 0.196, '−13.52 ± 0.20'),
+    (0.29361, 0.00091, '0.2936 ± 0.0009'),
+    (0.995097, 0.000059, '0.9951 ± <0.0001'),
+    (0.99999, 1e-7, '1.000 ± <0.001'),
+    (0.02, 0.0960, '0.02 ± 0.10'),
+    (-135.194, 12.0, '−135 ± 12'),
+    (-12345.6, 0.5, '−12350 ± <10'),
+    (0.0, 0.3, '0.0 ± 0.3'),
+    (0.8441172, 0.0, '0.8441 ± 0'),
+    (12345.0, np.nan, '12345'),
+    (-1351.94, np.nan, '−1352'),
+    (0.25361, np.nan, '0.254'),
+    (-1e308, np.inf, '−1e+308 ± inf'),
+  ],
+)
+def test_numbers_in_figures_have_four_digits_at_most(value, se, text):
+  assert table.show(value, se, in_figure=True) == text
 
 
 def test_metrics_of_fewer_seeds_are_told():
@@ -168,7 +195,8 @@ def test_markdown_has_both_tables(runs):
   text = table.render(runs, ['elbo_nats'], 'markdown')
   means, caption, pairs, note = text.split('\n\n')
   assert caption == (
-    'Mean ± one standard error over seeds; elbo in nats per image.'
+    'mnist, 6 runs over beta. Mean over seeds; elbo in nats per image. ± is '
+    'one standard error over seeds.'
   )
   assert means.splitlines()[0] == '| configuration | seeds | elbo_nats |'
   assert means.splitlines()[2].startswith('| beta 0.5 | 3 | −98.')
@@ -190,7 +218,8 @@ def test_latex_escapes_what_it_must(runs):
   )
   assert rf'configuration & {header} \\' in text
   assert (
-    r'\caption{Mean $\pm$ one standard error over seeds; elbo, rate in' in text
+    r'\caption{mnist, 6 runs over beta. Mean over seeds; elbo, rate in nats'
+    in text
   )
   assert r'$-98.' in text
   assert text.count(r'\begin{table}') == text.count(r'\end{tabular}') == 2
@@ -228,7 +257,41 @@ def test_one_seed_shows_its_own_error_marked_as_such(tmp_path):
   assert means.loc['beta 0.5', 'se'] == expected > 0
   assert means['mark'].tolist() == [' †', '']
   text = table.render(runs, ['elbo_nats'], 'markdown')
-  assert ' † |' in text and '† of one seed, whose error is over images.' in text
+  assert ' † |' in text and 'where marked †, of one seed over images.' in text
+
+
+@pytest.mark.parametrize(
+  ('se', 'expected'),
+  [
+    (0.25, '± is one standard error over images.'),
+    (None, 'elbo in nats per image.'),
+  ],
+)
+def test_errors_of_one_seed_alone_are_said_to_be_over_images(
+  tmp_path, se, expected
+):
+  builders.write_run(tmp_path / 'run', with_arrays=False)
+  rows = records.read_table(tmp_path / 'run', records.EVAL)
+  records.write_table(
+    tmp_path / 'run', records.EVAL, rows.assign(se=se).to_dict('records')
+  )
+  runs = frames.read_runs([str(tmp_path / 'run')])
+  text = table.render(runs, ['elbo_nats'], 'markdown')
+  assert 'One seed' in text and text.endswith(expected)
+  assert '†' not in text and 'over seeds' not in text
+
+
+def test_what_all_seeds_share_is_said_not_to_be_tested(tmp_path):
+  for seed in range(3):
+    for beta in (0.5, 1.0):
+      builders.write_run(tmp_path / f'{beta}-{seed}', beta=beta, seed=seed)
+  runs = frames.read_runs([str(tmp_path / '*')])
+  _, caption = table.both(runs, ['active_units'])[1]
+  assert 'the same for every seed' not in caption  # Nor is it larger.
+  runs.table['active_units'] += runs.table['beta']
+  (shown, caption) = table.both(runs, ['active_units'])[1]
+  assert shown['active_units'].tolist() == ['−0.5 ± 0']
+  assert 'the same for every seed (± 0) has no such test' in caption
 
 
 def test_unknown_metrics_are_refused(runs):
