@@ -206,8 +206,11 @@ def plot_embedding(
   if pd.api.types.is_float_dtype(frame['label']):
     legend_height, note = 0.16, ''
     coloured = [
-      gg.scale_color_cmap(
-        'viridis', name=color, guide=gg.guide_colorbar(), labels=lambda v: v
+      gg.scale_color_gradientn(
+        figures.sequence(64),
+        name=color,
+        guide=gg.guide_colorbar(),
+        labels=lambda v: v,
       ),
       gg.theme(legend_key_width=60, legend_key_height=6),
     ]
@@ -232,7 +235,7 @@ def plot_embedding(
         label_padding=0.1,
       ),
       gg.scale_color_manual(
-        figures.colours(len(labels)), guide=legend.guide, breaks=legend.breaks
+        figures.colours(labels, color), guide=legend.guide, breaks=legend.breaks
       ),
       gg.labs(color=color),
     ]

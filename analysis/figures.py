@@ -58,8 +58,8 @@ SINGLE_COLUMN, DOUBLE_COLUMN = STYLES['paper'].values()
 FORMATS = ('png', 'pdf')
 DPI = 300
 
-# Okabe and Ito's colours without yellow, which is faint in thin lines; then it
-# and two more. Colour-blind readers can tell all of them apart.
+# Okabe and Ito's colours without yellow, which is faint in thin lines, and
+# three more. Colour-blind readers can tell all of them apart.
 PALETTE = (
   '#0072B2',
   '#D55E00',
@@ -68,10 +68,16 @@ PALETTE = (
   '#E69F00',
   '#56B4E9',
   '#000000',
-  '#F0E442',
+  '#6633CC',
   '#993300',
   '#FF3366',
 )
+
+# The stretch of viridis, from dark to light, that is not faint in thin lines.
+_SEQUENCE = (0.0, 0.7)
+
+# What is counted, but in no order that colours could follow.
+_UNORDERED = ('', 'seed', 'label')
 
 # Points, as in a paper's caption; and of what labels the axes.
 FONT_SIZE = 8
@@ -265,12 +271,103 @@ def dress(
   return [*layers, look]
 
 
-def colours(count: int) -> list[str]:
-  """Returns so many colours that can be told apart, as far as there are."""
-  if count <= len(PALETTE):
-    return list(PALETTE[:count])
-  shades = mpl.colormaps['viridis'](np.linspace(0.0, 0.95, count))
+def colours(levels: Sequence[str], setting: str = '') -> list[str]:
+  """Returns a colour for each level of a setting.
+
+  Three or more numbers go from dark to light, also in grey print; words and
+  seeds, which have no order, have colours that can be told apart, as far as
+  there are.
+
+  Args:
+    levels: as text, in their order.
+    setting: of which they are; empty where they are names.
+  """
+  if len(levels) <= len(PALETTE) and not _are_ordered(levels, setting):
+    return list(PALETTE[: len(levels)])
+  return sequence(len(levels))
+
+
+def sequence(count: int) -> list[str]:
+  """Returns so many colours from dark to light, none of them faint."""
+  shades = mpl.colormaps['viridis'](np.linspace(*_SEQUENCE, count))
   return [mpl.colors.to_hex(shade) for shade in shades]
+
+
+def _are_ordered(levels: Sequence[str], setting: str) -> bool:
+  """Says if levels are numbers whose order colours can show."""
+  if setting in _UNORDERED or len(levels) < 3:
+    return False
+  try:
+    return bool(np.isfinite([*map(float, levels)]).all())
+  except ValueError:
+    return False
+
+
+def positions(levels: Sequence[str]) -> np.ndarray:
+  """Returns where the levels of a setting are along an axis.
+
+  Numbers that span a decade are placed by their logarithm, with zero a step
+  before the others; other numbers evenly, and words, like numbers below zero,
+  side by side.
+
+  Args:
+    levels: as text, in their order.
+  """
+  numbers = pd.to_numeric(pd.Series(levels), errors='coerce')
+  positive = numbers[numbers > 0]
+  if numbers.isna().any() or (numbers < 0).any() or positive.empty:
+    return np.arange(len(levels), dtype=float)
+  if positive.max() < 10 * positive.min():
+    return numbers.to_numpy(float)
+  where = np.log10(np.where(numbers > 0, numbers, np.nan))
+  before = np.nanmin(where) - step(where[~np.isnan(where)])
+  return np.where(np.isnan(where), before, where)
+
+
+def step(where: np.ndarray) -> float:
+  """Returns the room of a level along an axis.
+
+  It is about a column of the figure, also where some levels are close together.
+
+  Args:
+    where: the levels are.
+  """
+  at = np.unique(where)
+  return max(np.diff(at).min(), np.ptp(at) / 8) if len(at) > 1 else 1.0
+
+
+def with_room(
+  labels: Sequence[str],
+  where: np.ndarray,
+  page: Page,
+  width: float,
+  size: float = FONT_SIZE,
+) -> list[str]:
+  """Returns the labels of ticks; empty where one has no room.
+
+  The last has, before those between.
+
+  Args:
+    labels: in their order.
+    where: they are along an axis.
+    page: whose letters are used.
+    width: of the axis, in inches.
+    size: of letters, in points.
+  """
+  at = width * (where - where.min()) / (np.ptp(where) or 1.0)
+  halves = [
+    max(text_width(line, page, size) for line in label.split('\n')) / 2
+    for label in labels
+  ]
+  apart = text_width('0', page, size)
+  result, taken, end = [], -np.inf, at[-1] - halves[-1] - apart
+  for place, (label, x, half) in enumerate(
+    zip(labels, at, halves, strict=True), 1
+  ):
+    fits = x - half >= taken and (place in (1, len(at)) or x + half <= end)
+    result.append(label if fits else '')
+    taken = x + half + apart if fits else taken
+  return result
 
 
 class Legend(NamedTuple):
@@ -292,8 +389,7 @@ class Legend(NamedTuple):
 def legend(labels: Sequence[str], page: Page, title: str = '') -> Legend:
   """Returns a legend that fits the page.
 
-  Of numbers in more colours than can be told apart some are shown, from the
-  first to the last; of other labels as many as a quarter of the page holds.
+  Its keys are as many as a quarter of the page holds.
 
   Args:
     labels: of its keys, in their order; one alone needs no legend.
@@ -303,14 +399,12 @@ def legend(labels: Sequence[str], page: Page, title: str = '') -> Legend:
   if len(labels) < 2:
     return Legend(0.0, None, labels)
   shown, note = list(labels), ''
-  if len(shown) > len(PALETTE) and _are_numbers(shown):
-    places = np.linspace(0, len(shown) - 1, 6)
-    shown = [labels[place] for place in places.round().astype(int)]
   width = lambda text: text_width(text, page, FONT_SIZE - 1.5)
   room = 0.95 * page.width - (width(title) * 1.1 + 0.1 if title else 0.0)
   columns = int(room / (0.3 + max(map(width, shown))))
   columns = max(1, min(len(shown), columns))
   rows = -(-len(shown) // columns)
+  columns = -(-len(shown) // rows)  # So that rows are about as long.
   most = int(page.height / 4 / _KEY_INCHES)
   if rows > most:
     shown, rows = shown[: most * columns], most
@@ -318,14 +412,81 @@ def legend(labels: Sequence[str], page: Page, title: str = '') -> Legend:
   elif len(shown) > len(PALETTE):
     note = f'{len(shown)} colours are more than can be told apart.'
   height = _KEY_INCHES * rows
-  return Legend(height, gg.guide_legend(ncol=columns), shown, note)
+  return Legend(height, gg.guide_legend(ncol=columns, byrow=True), shown, note)
 
 
-def _are_numbers(labels: Sequence[str]) -> bool:
-  try:
-    return bool([*map(float, labels)])
-  except ValueError:
-    return False
+class Hues(NamedTuple):
+  """Colours that tell the levels of a setting apart, with their legend.
+
+  Attributes:
+    levels: as text, in their order.
+    where: each is on the bar that is the legend; none where levels have keys.
+    height: of the legend, in inches.
+    note: a sentence on what it lacks.
+    layers: scale and title.
+    fill: the scale of areas in the same colours, which has no legend.
+  """
+
+  levels: Sequence[str]
+  where: np.ndarray | None
+  height: float
+  note: str
+  layers: Sequence[Any]
+  fill: Any
+
+  def of(self, values: pd.Series) -> pd.Series:
+    """Returns what stands for levels in a column that is mapped to a colour."""
+    if self.where is None:
+      return pd.Series(pd.Categorical(values, self.levels), values.index)
+    return values.map(dict(zip(self.levels, self.where, strict=True)))
+
+
+def hues(levels: Sequence[str], page: Page, setting: str = '') -> Hues:
+  """Returns the colours of a setting's levels.
+
+  Numbers that are more than can be told apart have a bar with ticks at some of
+  them, along which they are as on an axis (`positions`); others have keys.
+
+  Args:
+    levels: as text, in their order.
+    page: what the figure is drawn for.
+    setting: of which they are; empty where they are names.
+  """
+  title = name_in_words(setting)
+  if len(levels) <= len(PALETTE) or not _are_ordered(levels, setting):
+    keys = legend(levels, page, title)
+    shades = colours(levels, setting)
+    scale = gg.scale_color_manual(
+      shades, guide=keys.guide, breaks=keys.breaks, drop=False
+    )
+    fill = gg.scale_fill_manual(shades, guide=None, drop=False)
+    layers = [scale, gg.labs(color=title)]
+    return Hues(levels, None, keys.height, keys.note, layers, fill)
+  where, size = positions(levels), FONT_SIZE - 1.5
+  room = 0.9 * page.width - text_width(title, page) - 0.2
+  bar = max(0.8, min(0.5 * page.width, room))
+  ticks = dict(
+    zip(with_room(levels, where, page, 0.95 * bar, size), where, strict=True)
+  )
+  ticks.pop('', None)
+  shades = sequence(64)
+  scale = gg.scale_color_gradientn(
+    shades,
+    breaks=[*ticks.values()],
+    labels=[*ticks],
+    # Of it alone: other legends keep small keys.
+    guide=gg.guide_colorbar(
+      theme=gg.theme(legend_key_width=72 * bar, legend_key_height=6)
+    ),
+  )
+  return Hues(
+    levels,
+    where,
+    2 * _KEY_INCHES,
+    '',
+    [scale, gg.labs(color=title)],
+    gg.scale_fill_gradientn(shades, guide=None),
+  )
 
 
 def check_columns(frame: pd.DataFrame, columns: Sequence[str]) -> None:

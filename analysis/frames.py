@@ -23,6 +23,10 @@ _NUMBER = re.compile(r'(?<![\w.])-?\d+(?:\.\d+)?(?:e[+-]?\d+)?')
 ACTIVE_VARIANCE = 0.01
 
 
+# Settings whose column in a run's tables is what a schedule made of them at a
+# step. What was asked for tells runs apart.
+_SCHEDULED = ('beta', 'learning_rate')
+
 # Names of data that were given to Python as arrays, by their digest.
 _GIVEN = re.compile('arrays-[0-9a-f]{16}')
 
@@ -199,11 +203,11 @@ class Runs:
     frames = []
     for run in self.runs:
       frame = records.read_table(run.path, name)
-      # The schedule's own columns, beta and learning_rate, stay.
+      # The column kl is measured, and no setting.
       settings = {
         setting: records.text(value)
         for setting, value in run.config.items()
-        if setting not in frame.columns
+        if setting in _SCHEDULED or setting not in frame.columns
       }
       if records.STRENGTH in rows:
         strength = rows[records.STRENGTH][run.name]

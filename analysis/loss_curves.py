@@ -101,40 +101,40 @@ def plot_curves(
   seeds = frames.over_seeds(frame, keys)
   seeds['panel'] = pd.Categorical(seeds['panel'], names)
   for name in settings:
-    levels = frames.levels(seeds[name])
-    seeds[name] = pd.Categorical(seeds[name].map(records.text), levels)
-  levels = list(seeds[color].cat.categories)
+    seeds[name] = seeds[name].map(records.text)
   if facet:  # A strip says what its value is of.
     words = figures.in_words(facet)
-    seeds['facet'] = seeds[facet].cat.rename_categories(
-      lambda value: f'{words} {value}'
-    )
+    seeds['facet'] = pd.Categorical(
+      seeds[facet], frames.levels(seeds[facet])
+    ).rename_categories(lambda value: f'{words} {value}')
+  setting = '' if color == 'configuration' else color
+  hues = figures.hues(frames.levels(seeds[color]), page, setting)
+  seeds['color'] = hues.of(seeds[color])
   # One point has no line.
   lines = seeds.groupby(['configuration', 'panel'], observed=True).filter(
     lambda group: len(group) > 1
   )
   panels = len(names) * (seeds[facet].nunique() if facet else 1)
   banded = bool((seeds['sem'] > 0).any())
-  title_of_colours = '' if color == 'configuration' else color
-  legend = figures.legend(levels, page, title_of_colours)
-  palette = figures.colours(len(levels))
   notes = [*notes]
   if banded:
     notes.append('Mean over seeds; band: ± 1 standard error.')
   is_logarithmic = (seeds['low'] > 0).all()
   if not is_logarithmic:
     notes.append('Vertical axes are linear: not all values are above zero.')
-  if legend.note:
-    notes.append(legend.note)
+  if hues.note:
+    notes.append(hues.note)
   # Panels below each other are less high than wide.
   panel = 1.75 if page.is_double else 0.42 * page.width
   return (
-    gg.ggplot(seeds, gg.aes('step', 'mean', color=color, group='configuration'))
+    gg.ggplot(
+      seeds, gg.aes('step', 'mean', color='color', group='configuration')
+    )
     + gg.facet_wrap(
       ['facet', 'panel'] if facet else 'panel', scales='free_y', ncol=columns
     )
     + gg.geom_ribbon(
-      gg.aes(ymin='low', ymax='high', fill=color),
+      gg.aes(ymin='low', ymax='high', fill='color'),
       lines if banded else lines[:0],
       alpha=0.25,
       color='none',
@@ -148,16 +148,15 @@ def plot_curves(
       if is_logarithmic
       else gg.scale_y_continuous(name='', labels=figures.tick_labels)
     )
-    + gg.scale_color_manual(palette, guide=legend.guide, breaks=legend.breaks)
-    + gg.scale_fill_manual(palette, guide=None)
-    + gg.labs(color=title_of_colours)
+    + hues.fill
     + figures.dress(
       page,
-      math.ceil(panels / columns) * panel + 0.3 + legend.height,
+      math.ceil(panels / columns) * panel + 0.3 + hues.height,
       title,
       ' '.join(notes),
       has_strips=True,
     )
+    + hues.layers
     + gg.theme(panel_spacing_y=0.1 / page.width)
   )
 
@@ -190,6 +189,8 @@ def of_table(
       color, facet = runs.varying
       if not page.is_double:  # No room for so many panels.
         color, facet = facet, None
+    elif not color and len(runs.varying) == 1:
+      (color,) = runs.varying
     notes = []
     if color and (others := runs.varying_within(*filter(None, (color, facet)))):
       notes = [f'Curves of one colour differ in {", ".join(others)}.']

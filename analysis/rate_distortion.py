@@ -86,7 +86,6 @@ def plot_rate_distortion(
   names = ['rate_nats', 'distortion_nats', 'order', 'series']
   figures.check_columns(frame, [*names, 'ordered_by', 'series_of'])
   ordered_by = figures.in_words(frame['ordered_by'].iloc[0])
-  setting = figures.in_words(frame['series_of'].iloc[0])
   points = frame.dropna(subset=['rate_nats', 'distortion_nats', 'series'])
   if points.empty:
     raise figures.FigureError('no run has a rate and a distortion yet')
@@ -99,12 +98,14 @@ def plot_rate_distortion(
     )
   )
   series = frames.levels(points['series'])
-  points['series'] = pd.Categorical(points['series'], series)
+  hues = figures.hues(series, page, frame['series_of'].iloc[0])
+  points['color'] = hues.of(points['series'])
   grouped = points.groupby(['series', 'order'], observed=True, dropna=False)[
     ['rate_nats', 'distortion_nats']
   ]
   means = grouped.mean().join(grouped.sem().fillna(0.0).add_suffix('_se'))
   means = means.reset_index()
+  means['color'] = hues.of(means['series'])
   # One point has no line.
   lines = means.groupby('series', observed=True).filter(lambda g: len(g) > 1)
   right = 1.12 * max(1.0, points['rate_nats'].max())
@@ -122,7 +123,6 @@ def plot_rate_distortion(
   crossed = bool(
     (means[['rate_nats_se', 'distortion_nats_se']] > 0).any(axis=None)
   )
-  legend = figures.legend(series, page, setting)
   missing = len(frame) - len(points)
   has_order = points['order'].notna()
   numbers = ''
@@ -134,16 +134,14 @@ def plot_rate_distortion(
   return (
     gg.ggplot(points, gg.aes('rate_nats', 'distortion_nats'))
     + _elbo_lines(places)
-    + gg.geom_path(gg.aes(color='series'), lines, size=0.6)
-    + gg.geom_point(
-      gg.aes(color='series', shape='state'), size=1.6, fill='none'
-    )
+    + gg.geom_path(gg.aes(color='color', group='series'), lines, size=0.6)
+    + gg.geom_point(gg.aes(color='color', shape='state'), size=1.6, fill='none')
     + gg.geom_segment(
       gg.aes(
         x='rate_nats - rate_nats_se',
         xend='rate_nats + rate_nats_se',
         yend='distortion_nats',
-        color='series',
+        color='color',
       ),
       means,
       size=0.4,
@@ -153,19 +151,16 @@ def plot_rate_distortion(
         y='distortion_nats - distortion_nats_se',
         xend='rate_nats',
         yend='distortion_nats + distortion_nats_se',
-        color='series',
+        color='color',
       ),
       means,
       size=0.4,
     )
     + gg.geom_text(
-      gg.aes('x', 'y', label='label', color='series'),
-      beside.assign(series=pd.Categorical(beside['series'], series)),
+      gg.aes('x', 'y', label='label', color='color'),
+      beside.assign(color=hues.of(beside['series'])),
       size=_SIZE,
       show_legend=False,
-    )
-    + gg.scale_color_manual(
-      figures.colours(len(series)), guide=legend.guide, breaks=legend.breaks
     )
     + gg.scale_shape_manual(
       {'collapsed': 'D', 'not collapsed': 'o'}, guide=None
@@ -177,12 +172,11 @@ def plot_rate_distortion(
       name=figures.in_words('distortion_nats'), labels=figures.tick_labels
     )
     + gg.coord_cartesian(xlim=(0, right), ylim=(low, high), expand=False)
-    + gg.labs(color=setting)
     + figures.dress(
       page,
-      panel + 0.2 + legend.height,
+      panel + 0.2 + hues.height,
       title,
-      f'{numbers}Dashed: equal elbo, in nats. {legend.note}'
+      f'{numbers}Dashed: equal elbo, in nats. {hues.note}'
       + (' Crosses: mean ± 1 standard error.' if crossed else '')
       + (' Diamonds: collapsed.' if 'collapsed' in set(points['state']) else '')
       + (
@@ -191,6 +185,7 @@ def plot_rate_distortion(
         else ''
       ),
     )
+    + hues.layers
     + gg.theme(panel_grid_major=gg.element_blank())
   )
 

@@ -152,6 +152,7 @@ def plot_scores(
   step = max(np.diff(at).min(initial=np.inf), np.ptp(at) / 8)
   step = step if 0 < step < np.inf else 1.0
   marks = _marks(scored, panels, 0.4 * step)
+  hues = figures.hues(colour_levels, page, color)
   # Series stand beside each other.
   series = list(scored['series'].unique())
   apart = min(0.2, 0.6 / len(series)) * step
@@ -162,7 +163,7 @@ def plot_scores(
       scored['series'].map(series.index).astype(float) - (len(series) - 1) / 2
     ),
     panel=pd.Categorical(scored['panel'], panels),
-    color=pd.Categorical(scored['color'], colour_levels),
+    color=hues.of(scored['color']),
   )
   seeds = over_seeds(scored)
   intervals = seeds.dropna(subset='low')
@@ -170,7 +171,6 @@ def plot_scores(
     lambda group: len(group) > 1
   )
   down = -(-len(panels) // across)
-  legend = figures.legend(colour_levels, page, color)
   height = min(1.15, (page.height - 0.8) / down)
   return (
     gg.ggplot(scored, gg.aes('place', 'value'))
@@ -198,16 +198,10 @@ def plot_scores(
     + gg.scale_linetype_manual(
       {FLOOR: 'dashed', EXACT: 'dotted'}, guide=gg.guide_legend(order=2)
     )
-    + gg.scale_color_manual(
-      figures.colours(len(colour_levels)),
-      guide=legend.guide,
-      breaks=legend.breaks,
-      drop=False,
-    )
-    + gg.labs(color=color, linetype='')
+    + gg.labs(linetype='')
     + figures.dress(
       page,
-      down * height + 0.5 + 0.16 + legend.height,
+      down * height + 0.5 + 0.16 + hues.height,
       title,
       'Small points: runs; large: their mean over seeds, with its 95% interval '
       "(Student's t) where there are three or more."
@@ -217,9 +211,10 @@ def plot_scores(
         else ''
       )
       + (f' Not shown, without scores: {missing} runs.' if missing else '')
-      + f' {legend.note}',
+      + f' {hues.note}',
       has_strips=True,
     )
+    + hues.layers
     + gg.theme(
       axis_text=gg.element_text(size=6),
       legend_box='vertical',

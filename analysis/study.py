@@ -187,7 +187,7 @@ def plot_variance(
     + gg.geom_col(gg.aes(fill='level'), width=0.75, color='#ffffff', size=0.5)
     + gg.coord_flip()
     + gg.scale_fill_manual(
-      dict(zip(levels, figures.colours(len(levels)), strict=True)),
+      dict(zip(levels, figures.colours(levels), strict=True)),
       breaks=levels,
       guide=legend.guide,
     )

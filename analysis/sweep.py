@@ -5,7 +5,6 @@ Runs that failed, or have not ended, are crosses at the foot of the figure.
 
 import argparse
 
-import numpy as np
 import pandas as pd
 import plotnine as gg
 
@@ -72,7 +71,8 @@ def plot_sweep(
     frames.levels(frame['x']),
     frames.levels(frame['color']),
   )
-  frame['color'] = pd.Categorical(frame['color'], colour_levels)
+  hues = figures.hues(colour_levels, page, color)
+  frame['color'] = hues.of(frame['color'])
   frame['place'], scale = places(frame['x'], x_levels, x, page)
   finished = frame[(frame['status'] == 'finished') & frame['value'].notna()]
   others = frame.drop(finished.index)
@@ -84,14 +84,13 @@ def plot_sweep(
   seeds = frames.over_seeds(finished, ['series', 'color', 'place'])
   # One point has no line.
   lines = seeds.groupby('series').filter(lambda group: len(group) > 1)
-  legend = figures.legend(colour_levels, page, color)
   counts = others['status'].value_counts()
   caption = 'Mean ± 1 standard error over seeds, which are the small points.'
   if len(others):
     listed = ', '.join(f'{n} {status}' for status, n in counts.items())
     caption += f' Crosses: runs without a result ({listed}).'
-  if legend.note:
-    caption += f' {legend.note}'
+  if hues.note:
+    caption += f' {hues.note}'
   return (
     gg.ggplot(frame, gg.aes('place', 'value', color='color'))
     + gg.geom_blank(data=frame.assign(value=low))
@@ -107,16 +106,8 @@ def plot_sweep(
       labels=figures.tick_labels,
       **({} if len(finished) else {'breaks': []}),
     )
-    + gg.scale_color_manual(
-      figures.colours(len(colour_levels)),
-      guide=legend.guide,
-      breaks=legend.breaks,
-      drop=False,
-    )
-    + gg.labs(color=color)
-    + figures.dress(
-      page, 0.7 * page.width + 0.2 + legend.height, title, caption
-    )
+    + figures.dress(page, 0.7 * page.width + 0.2 + hues.height, title, caption)
+    + hues.layers
   )
 
 
@@ -129,10 +120,6 @@ def places(
 ) -> tuple[pd.Series, gg.scale_x_continuous]:
   """Returns where settings are on the horizontal axis, and its scale.
 
-  Numbers that span a decade are placed by their logarithm, with zero a step
-  before the others; other numbers evenly, and words side by side in their
-  order.
-
   Args:
     values: as text.
     levels: the distinct ones, in their order.
@@ -140,40 +127,19 @@ def places(
     page: what it is drawn for.
     across: how many panels stand beside each other.
   """
+  where = figures.positions(levels)
   room = (0.05, 0.0)
-  numbers = pd.to_numeric(pd.Series(levels), errors='coerce')
-  positive = numbers[numbers > 0]
-  if numbers.isna().any() or (numbers < 0).any() or positive.empty:
-    where = np.arange(len(levels), dtype=float)
+  if pd.to_numeric(pd.Series(levels), errors='coerce').isna().any():
     levels = [figures.wrap(level, 0.8, page) for level in levels]
     room = (0.05, 0.3)  # For words.
-  elif positive.max() < 10 * positive.min():
-    where = numbers.to_numpy(float)
-  else:
-    where = np.log10(np.where(numbers > 0, numbers, np.nan))
-    step = np.nanmin(np.diff(where))
-    where = np.where(np.isnan(where), np.nanmin(where) - step, where)
+  width = 0.75 * page.width / across
   scale = gg.scale_x_continuous(
     name=name,
     breaks=list(where),
-    labels=_with_room(levels, where, page, 0.75 * page.width / across),
+    labels=figures.with_room(levels, where, page, width),
     expand=room,
   )
   return values.map(dict(zip(frames.levels(values), where, strict=True))), scale
-
-
-def _with_room(
-  labels: list[str], where: np.ndarray, page: figures.Page, width: float
-) -> list[str]:
-  """Labels of ticks along an axis in inches; empty where one has no room."""
-  result, taken = [], -np.inf
-  for label, place in zip(labels, where, strict=True):
-    half = max(figures.text_width(line, page) / 2 for line in label.split('\n'))
-    at = width * (place - where.min()) / (np.ptp(where) or 1.0)
-    has_room = at - half >= taken
-    result.append(label if has_room else '')
-    taken = at + half if has_room else taken
-  return result
 
 
 def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:

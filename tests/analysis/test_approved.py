@@ -355,7 +355,7 @@ CASES = {
   ),
   'loss_curves-density': lambda: loss_curves.plot_loss_curves(density_frame()),
   'loss_curves-64_runs': lambda: loss_curves.plot_loss_curves(
-    train_frame(betas=np.arange(64) / 10)
+    train_frame(betas=np.arange(64) / 10), 'beta_'
   ),
   'terms': lambda: terms.plot_terms(
     terms_frame('mmd', 'penalty_nats'), title=UNICODE

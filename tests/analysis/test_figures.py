@@ -1,5 +1,6 @@
 import itertools
 import pathlib
+import re
 
 import matplotlib.image
 import matplotlib.path
@@ -18,6 +19,8 @@ from analysis import (
   study,
   terms,
 )
+from launch import records
+from tests.analysis import builders
 
 
 def draw(plot, path, dpi=figures.DPI):
@@ -209,9 +212,127 @@ def test_ticks_have_the_separators_of_texts():
   ]
 
 
+# Of the palest colour to white paper, where yellow has 1.3 (WCAG 2.1).
+FAINTEST = 2.2
+
+
+def test_no_category_is_faint_on_paper():
+  assert len(figures.PALETTE) == 10
+  for colour in figures.PALETTE:
+    assert contrast(colour, 'white') > FAINTEST, colour
+
+
+@pytest.mark.parametrize('count', [3, 5, 10, 11, 64])
+@pytest.mark.parametrize('setting', ['beta', 'strength', 'learning_rate'])
+def test_colours_of_numbers_go_from_dark_to_light(count, setting):
+  levels = [f'{10.0**-k:g}' for k in range(count)][::-1]
+  shades = figures.colours(levels, setting)
+  dark = [contrast(shade, 'white') for shade in shades]
+  assert len(shades) == count
+  assert (np.diff(dark) < 0).all()
+  assert min(dark) > FAINTEST
+  # In grey print the steps are even, and of few levels each can be seen.
+  if count <= 10:
+    lightness = np.diff([lab(shade, np.eye(3))[0] for shade in shades])
+    assert lightness.min() > 5 and lightness.max() < 1.5 * lightness.min()
+
+
+@pytest.mark.parametrize(
+  ('levels', 'setting'),
+  [
+    (['0', '1', '2', '3'], 'seed'),
+    (['0', '1', '2', '3'], 'label'),
+    (['0.1', '1', '10'], ''),
+    (['0.1', '10'], 'beta'),
+    (['beta_tc', 'elbo', 'factor'], 'objective'),
+    (['0.1', '1', 'nan'], 'gamma'),
+    (['100,100', '200', '400'], 'hidden_sizes'),
+  ],
+)
+def test_what_has_no_order_has_colours_of_categories(levels, setting):
+  expected = list(figures.PALETTE[: len(levels)])
+  assert figures.colours(levels, setting) == expected
+
+
 def test_there_are_as_many_colours_as_asked_for():
   for count in (1, 10, 11, 64):
-    assert len(set(figures.colours(count))) == count
+    for setting in ('seed', 'beta', 'objective'):
+      levels = [str(k) for k in range(count)]
+      assert len(set(figures.colours(levels, setting))) == count
+
+
+def drawn_colours(plot):
+  """The colour of each point of a drawn plot, by its place upwards."""
+  figure = plot.draw()
+  (points,) = figure.axes[0].collections
+  result = {
+    round(y, 3): matplotlib.colors.to_hex(colour)
+    for (_, y), colour in zip(
+      points.get_offsets(), points.get_facecolors(), strict=True
+    )
+  }
+  figures.close(figure)
+  return result
+
+
+@pytest.mark.parametrize('page', [*figures.STYLES['icml'].values()])
+@pytest.mark.parametrize(
+  'levels',
+  [
+    ['0.1', '1', '10'],
+    [f'{v:g}' for v in (0, *10.0 ** np.arange(-5, 8))],
+    [str(k) for k in range(12, 76)],
+  ],
+)
+def test_points_have_the_colours_of_their_levels(page, levels):
+  hues = figures.hues(levels, page, 'beta')
+  frame = pd.DataFrame({'x': 1.0, 'y': [*map(float, range(len(levels)))]})
+  frame['color'] = hues.of(pd.Series(levels))
+  plot = (
+    gg.ggplot(frame, gg.aes('x', 'y', color='color'))
+    + gg.geom_point()
+    + figures.dress(page, 1.5 + hues.height)
+    + hues.layers
+  )
+  found = drawn_colours(plot)
+  shades = [found[y] for y in sorted(found)]
+  dark = [contrast(shade, 'white') for shade in shades]
+  assert (np.diff(dark) < 0).all() and min(dark) > FAINTEST
+  few = figures.colours(levels, 'beta')
+  assert (shades[0], shades[-1]) == (few[0], few[-1])
+  if len(levels) <= 10:
+    assert shades == few and hues.where is None
+    return
+  scale = hues.layers[0]
+  assert isinstance(scale, gg.scale_color_gradientn)
+  # Ticks are some levels, at their places, the first and the last among them.
+  places = dict(zip(levels, figures.positions(levels), strict=True))
+  ticks = dict(zip(scale.labels, scale.breaks, strict=True))
+  assert 3 < len(ticks) < len(levels)
+  assert ticks == {label: places[label] for label in ticks}
+  assert {levels[0], levels[-1]} < ticks.keys()
+
+
+def test_runs_of_a_warm_up_have_the_colour_of_the_beta_asked_for(tmp_path):
+  for beta in (0.5, 1.0, 2.0):
+    path = tmp_path / f'beta-{beta}'
+    builders.write_run(path, False, beta=beta)
+    rows = records.read_rows(path, records.TRAIN)
+    for k, row in enumerate(rows):
+      row['beta'] = beta * k / len(rows)
+    (path / records.TRAIN).unlink()
+    records.write_table(path, records.TRAIN, rows)
+  for flags in ({}, {'color': 'beta'}):
+    plot = loss_curves.plot(
+      tmp_path / 'beta-0.5',
+      tmp_path / 'beta-1.0',
+      tmp_path / 'beta-2.0',
+      **flags,
+    )
+    assert plot.labels.color == 'beta'
+    assert [*plot.data['color'].cat.categories] == ['0.5', '1', '2']
+    for row in plot.data.to_dict('records'):
+      assert row['configuration'] == f'beta {row["color"]}'
 
 
 def test_settings_come_in_the_order_of_their_numbers():
@@ -353,32 +474,29 @@ def test_numbers_on_colours_can_be_read(name):
   [
     [f'objective beta_tc, latent_size {n}' for n in range(40)],
     [str(2**n) for n in range(16)],
+    [str(2**n) for n in range(64)],
     ['floor', 'a label that is wider than a single column of text is wide'],
   ],
 )
 def test_a_legend_fits_the_page(tmp_path, style, width, labels):
   page = figures.STYLES[style][width]
-  legend = figures.legend(labels, page)
-  assert legend.height <= page.height / 4
-  assert set(legend.breaks) <= set(labels)
-  if labels[0] == '1':
-    assert len(legend.breaks) == 6
-    assert (legend.breaks[0], legend.breaks[-1]) == (labels[0], labels[-1])
-  elif len(legend.breaks) < len(labels):
-    assert f'{len(legend.breaks)} of {len(labels)}' in legend.note
+  setting = 'beta' if labels[0] == '1' else ''
+  hues = figures.hues(labels, page, setting)
+  assert hues.height <= page.height / 4
+  if len(labels) == 40 and hues.note.startswith('The legend names'):
+    assert re.search(r'names \d+ of 40\.', hues.note)
+  elif len(labels) == 40:
+    assert '40 colours are more than can be told apart' in hues.note
   else:
-    assert not legend.note
+    assert not hues.note
   if len(labels) == 2:
     return
-  frame = pd.DataFrame({'x': 1.0, 'label': pd.Categorical(labels, labels)})
+  frame = pd.DataFrame({'x': 1.0, 'label': hues.of(pd.Series(labels))})
   plot = (
     gg.ggplot(frame, gg.aes('x', 'x', color='label'))
     + gg.geom_point()
-    + gg.scale_color_manual(
-      figures.colours(len(labels)), guide=legend.guide, breaks=legend.breaks
-    )
-    + gg.labs(color='')
-    + figures.dress(page, 1.5 + legend.height, 'Title')
+    + figures.dress(page, 1.5 + hues.height, 'Title')
+    + hues.layers
   )
   image = draw(plot, tmp_path / 'x.png', 100)
   # What is too wide is cut at both edges.
