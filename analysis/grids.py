@@ -119,6 +119,7 @@ def plot_images(
   columns: Sequence[str] = (),
   rows: Sequence[str] = (),
   marked: Sequence[tuple[int, int]] = (),
+  caption: str = '',
 ) -> gg.ggplot:
   """Draws a grid of images, each pixel as a square of whole device pixels.
 
@@ -132,12 +133,13 @@ def plot_images(
       room for; or none.
     rows: likewise, from top to bottom; all are shown.
     marked: row and column of images that are framed.
+    caption: below the figure.
 
   Raises:
     FigureError: arrays that are no images.
   """
   block = Block('', images, rows, marked)
-  return plot_blocks([block], page, title, x, y, columns)
+  return plot_blocks([block], page, title, x, y, columns, caption)
 
 
 def plot_blocks(
@@ -147,6 +149,7 @@ def plot_blocks(
   x: str = '',
   y: str = '',
   columns: Sequence[str] = (),
+  caption: str = '',
 ) -> gg.ggplot:
   """Draws grids of images beside each other, or below where it is too narrow.
 
@@ -158,6 +161,7 @@ def plot_blocks(
     x: likewise, of all blocks.
     y: likewise.
     columns: likewise.
+    caption: likewise.
 
   Raises:
     FigureError: arrays that are no images.
@@ -196,7 +200,10 @@ def plot_blocks(
       y=figures.wrap(y, 0.9 * height, page),
     ),
     *figures.dress(
-      page._replace(width=max(beside + width, narrowest)), page.height, title
+      page._replace(width=max(beside + width, narrowest)),
+      page.height,
+      title,
+      caption,
     ),
     bare,
   ]
@@ -277,18 +284,24 @@ def _fit(
   As many blocks stand side by side as leave images large enough.
   """
   _, num_columns, _, image_width, _ = blocks[0].images.shape
+  layouts = []
   for wide in range(len(blocks), 0, -1):
     most = int(figures.DPI * width / (wide * num_columns * image_width))
     for device_pixels in range(max(1, most), 0, -1):
-      pixel = device_pixels / figures.DPI
-      layout = _lay_out(blocks, columns, page, wide, pixel)
-      is_narrow = layout.width * pixel <= width
+      layout = _lay_out(
+        blocks, columns, page, wide, device_pixels / figures.DPI
+      )
       # Blocks that are too high side by side are so below each other.
-      if is_narrow and layout.height * pixel <= height:
+      over = [
+        max(0.0, layout.width * layout.pixel - width),
+        max(0.0, layout.height * layout.pixel - height),
+      ]
+      if not any(over):
         break
-    if is_narrow and pixel * image_width >= _SMALLEST:
-      break
-  return layout
+    if not any(over) and layout.pixel * image_width >= _SMALLEST:
+      return layout
+    layouts.append((*over, -layout.pixel, layout))
+  return min(layouts, key=lambda found: found[:3])[-1]
 
 
 def _lay_out(

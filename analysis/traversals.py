@@ -22,7 +22,8 @@ import plotnine as gg
 from analysis import animation, command, factors, figures, frames, grids
 from launch import records
 
-# Columns of a run beside another's.
+# Columns where there is little room: of a run beside another's, or in a single
+# column of a paper.
 _MOST_PLACES = 7
 
 # Where the latent that moves lies.
@@ -254,20 +255,28 @@ def plot_traversals(
   title: str = '',
   page: figures.Page = figures.DOUBLE_COLUMN,
 ) -> gg.ggplot:
-  """Draws for each test image itself, and a row for each active latent."""
-  shown = _show(frame)
+  """Draws for each test image itself, and a row for each active latent.
+
+  In a single column at most 7 values of each, which else would be tiny.
+  """
+  shown = _show(frame if page.is_double else _thinned(frame))
   marked = _marked(shown.rows)
-  x = [shown.x, *([_FRAMED] if marked else []), *_notes(shown)]
   return grids.plot_images(
     _images(shown.rows, len(shown.columns)),
     page,
     title,
-    x='; '.join(x),
+    x=shown.x,
     y=shown.y,
     columns=shown.columns,
     rows=[row.label for row in shown.rows],
     marked=marked,
+    caption=_sentence([*([_FRAMED] if marked else []), *_notes(shown)]),
   )
+
+
+def _sentence(parts: Sequence[str]) -> str:
+  text = '; '.join(parts)
+  return text and f'{text[0].upper()}{text[1:]}.'
 
 
 def _notes(shown: _Shown) -> list[str]:
@@ -297,7 +306,7 @@ def animate_traversals(
     [f'{shown.x}: {column}' for column in shown.columns],
     page,
     title,
-    '; '.join([f'above each: {shown.y}', *_notes(shown)]),
+    _sentence([f'above each: {shown.y}', *_notes(shown)]),
   )
 
 
@@ -348,14 +357,10 @@ def read_side_by_side(
           f'--side_by_side: the {what} of {run.path} are not those of '
           f'{runs.runs[0].path}'
         )
-  places = _thinned(np.sort(blocks[0][place].unique()))
-  return pd.concat(
-    [
-      block[block[place].isin(places)].assign(name=name)
-      for block, name in zip(blocks, names, strict=True)
-    ],
-    ignore_index=True,
-  )
+  named = [
+    block.assign(name=name) for block, name in zip(blocks, names, strict=True)
+  ]
+  return _thinned(pd.concat(named, ignore_index=True))
 
 
 def _names(runs: frames.Runs) -> list[str]:
@@ -377,13 +382,15 @@ def _have_same_images(one: pd.DataFrame, other: pd.DataFrame) -> bool:
   return all(np.array_equal(a, b) for a, b in pairs)
 
 
-def _thinned(places: np.ndarray) -> np.ndarray:
-  """Returns at most 7 places: evenly spaced, and from one end to the other."""
-  count = len(places)
-  for step in range(1, count):
-    if (count - 1) % step == 0 and (count - 1) // step < _MOST_PLACES:
-      return places[::step]
-  return places
+def _thinned(frame: pd.DataFrame) -> pd.DataFrame:
+  """Returns at most 7 columns: evenly spaced, and from one end to the other."""
+  column = 'quantile' if 'quantile' in frame else 'value'
+  places = np.sort(frame[column].unique())
+  last = len(places) - 1
+  for step in range(1, last + 1):
+    if last % step == 0 and last // step < _MOST_PLACES:
+      return frame[frame[column].isin(places[::step])].reset_index(drop=True)
+  return frame
 
 
 def plot_side_by_side(
@@ -420,16 +427,17 @@ def plot_side_by_side(
       )
     )
   notes = dict.fromkeys(n for block in shown.values() for n in block.notes)
-  x = [first.x, *([_FRAMED] if any(b.marked for b in blocks) else []), *notes]
+  caption = [*([_FRAMED] if any(b.marked for b in blocks) else []), *notes]
   if any(block.left_out for block in shown.values()):
-    x.append(f'left out: {_NOTHING}')
+    caption.append(f'left out: {_NOTHING}')
   return grids.plot_blocks(
     blocks,
     page,
     title,
-    '; '.join(x),
+    first.x,
     max((block.y for block in shown.values()), key=len),
     first.columns,
+    _sentence(caption),
   )
 
 

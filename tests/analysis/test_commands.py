@@ -352,6 +352,7 @@ def test_what_is_nearest_to_the_code_is_framed(monkeypatch):
         'image': np.full((4, 4, 1), value / 9),
         'source': np.zeros((4, 4, 1)),
         'code': code,
+        'shown': 'mean',
       }
       for index, codes in ((5, (0.6, 9.0, 0.0)), (7, (-4.0, 1.4, 0.0)))
       for latent, code in enumerate(codes)
@@ -371,7 +372,31 @@ def test_what_is_nearest_to_the_code_is_framed(monkeypatch):
     *('image 7', '0, 1.00', '1, 1.00'),
   ]
   np.testing.assert_array_equal(given['images'][3, 0], frame['source'].iloc[0])
-  assert '1 latent that does nothing left out' in given['x']
+  assert '1 latent that does nothing left out' in given['caption']
+
+
+@pytest.mark.parametrize('width, count', [('double', 13), ('single', 7)])
+def test_a_single_column_has_fewer_values(monkeypatch, width, count):
+  values = np.linspace(-3, 3, 13)
+  frame = pd.DataFrame(
+    {
+      'index': 0,
+      'latent': 0,
+      'rate_nats': 1.0,
+      'active': True,
+      'value': values,
+      'image': [np.full((4, 4, 1), value) for value in values],
+      'shown': 'mean',
+    }
+  )
+  given = {}
+  monkeypatch.setattr(
+    grids, 'plot_images', lambda *_, **arguments: given.update(arguments)
+  )
+  page = figures.STYLES['paper'][width]
+  traversals.plot_traversals(frame, page=page)
+  assert given['columns'][:: count // 2] == ['−3.0', '0.0', '3.0']
+  assert len(given['columns']) == count
 
 
 def test_traversals_lie_at_quantiles_too(run):
@@ -911,8 +936,9 @@ def test_runs_are_beside_each_other_at_the_same_values(pair, monkeypatch):
     records.write_arrays(run, 'traversals', 4, arrays)
   given = {}
 
-  def plot_blocks(blocks, page, title, x, y, columns):
-    given.update(blocks=blocks, title=title, x=x, y=y, columns=columns)
+  def plot_blocks(blocks, page, title, x, y, columns, caption):
+    given.update(blocks=blocks, title=title, y=y)
+    given.update(columns=columns, caption=caption)
 
   monkeypatch.setattr(grids, 'plot_blocks', plot_blocks)
   traversals.plot(pair / 'a', pair / 'b', side_by_side=True, index=[3, 1])
@@ -942,7 +968,8 @@ def test_runs_are_beside_each_other_at_the_same_values(pair, monkeypatch):
     means = records.read_arrays(pair / run, 'traversals')['means']
     np.testing.assert_array_equal(block.images[row], means[1, latent, ::2])
   assert (one.images[3:5] == 1).all()
-  assert 'at most 0.01' in given['x'] and given['y'] == 'latent, rate in nats'
+  assert 'at most 0.01' in given['caption']
+  assert given['y'] == 'latent, rate in nats'
   assert given['title'] == 'mnist, 2 runs over latent_size'
 
 
@@ -1013,4 +1040,5 @@ def test_runs_that_cannot_be_compared_are_refused(pair, change, flags, words):
   ],
 )
 def test_fewer_values_are_as_many_on_either_side(count, kept):
-  assert traversals._thinned(np.arange(count)).tolist() == [*kept]
+  frame = pd.DataFrame({'value': np.arange(count)})
+  assert traversals._thinned(frame)['value'].tolist() == [*kept]

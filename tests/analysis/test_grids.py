@@ -127,6 +127,17 @@ def test_grids_stand_side_by_side_as_far_as_there_is_room(tmp_path):
   assert third - second < 8 * size + 0.7 * figures.DPI
 
 
+def test_where_nothing_fits_the_least_is_too_much():
+  blocks = [
+    grids.Block(name, np.ones((2, 7, 30, 30, 1)), ['a row'] * 2, note='a note')
+    for name in ('first', 'second', 'third')
+  ]
+  layout = grids._fit(blocks, ['x'] * 7, PAGE, width=3.3, height=0.3)
+  assert layout.width * layout.pixel <= 3.3
+  assert 0.3 < layout.height * layout.pixel < 0.8
+  assert len({top for _, top in layout.corners}) == 1
+
+
 def test_no_letters_touch_images_or_leave_the_figure():
   blocks = [
     grids.Block(
@@ -138,7 +149,9 @@ def test_no_letters_touch_images_or_leave_the_figure():
     for rows in (3, 1)
   ]
   columns = ['a long label', 'another one']
-  plot = grids.plot_blocks(blocks, PAGE, 'title', 'x ' * 40, 'y', columns)
+  plot = grids.plot_blocks(
+    blocks, PAGE, 'title', 'x ' * 40, 'y', columns, 'below ' * 50
+  )
   figure = (plot + gg.theme(dpi=figures.DPI)).draw()
   figure.draw_without_rendering()
   boxes = [
