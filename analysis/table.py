@@ -192,9 +192,9 @@ def show(value: float, se: float, in_figure: bool = False) -> str:
     return f'{figures.tick_labels([round(value, most)])[0]} ± 0'
   is_one_digit = in_figure and f'{se:e}'[0] != '1'
   digits = 1 - is_one_digit - int(np.floor(np.log10(se)))
-  if in_figure and digits > most:
+  if in_figure and se < 10.0**-most:
     return f'{_rounded(value, most)} ± <{figures.tick_labels([10.0**-most])[0]}'
-  digits = max(0, min(6, digits))
+  digits = min(digits, most) if in_figure else max(0, min(digits, most))
   return f'{_rounded(value, digits)} ± {_rounded(se, digits)}'
 
 
