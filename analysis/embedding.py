@@ -25,6 +25,10 @@ _RAW = 'the latents themselves'
 # Values of a factor from which on their order counts, and colours follow it.
 _MANY_VALUES = 10
 
+# Points of a label are gathered where they spread over less than this share of
+# how far all of them do.
+_GATHERED = 0.7
+
 # Points that one thread embeds in seconds.
 _FEW = 2000
 
@@ -180,7 +184,8 @@ def plot_embedding(
   """Draws the points of each panel, coloured by label.
 
   A label stands in the middle of its points too, so that no reader depends on
-  its colour; numbers have a scale instead.
+  its colour, but where these lie all over the panel; numbers have a scale
+  instead.
 
   Args:
     frame: as of `read_frame`.
@@ -217,9 +222,7 @@ def plot_embedding(
   else:
     labels = frames.levels(frame['label'])
     frame['label'] = pd.Categorical(frame['label'].map(records.text), labels)
-    middles = frame.groupby(['panel', 'label'], observed=True, as_index=False)[
-      ['x', 'y']
-    ].median()
+    middles = _apart(_middles(frame), corners, side)
     legend = figures.legend(labels, page, color)
     legend_height, note = legend.height, legend.note
     if legend.guide:
@@ -227,7 +230,7 @@ def plot_embedding(
     coloured = [
       gg.geom_label(
         gg.aes(label='label'),
-        _apart(middles, corners, side),
+        middles,
         color='black',
         size=7,
         alpha=0.7,
@@ -280,6 +283,20 @@ def _square(panel: str, span: pd.Series) -> pd.DataFrame:
   return pd.DataFrame({'panel': panel, **corners})
 
 
+def _middles(frame: pd.DataFrame) -> pd.DataFrame:
+  """Returns the middle of each label's points where they are gathered there.
+
+  That is, nearer to it than the panel's points are to theirs, by the median.
+  """
+  points = ['x', 'y']
+  spread = lambda rows: (rows - rows.median()).abs().sum(axis=1).median()
+  groups = frame.groupby(['panel', 'label'], observed=True)[points]
+  middles = groups.median().reset_index()
+  of_all = frame.groupby('panel', observed=True)[points].apply(spread)
+  most = _GATHERED * of_all[middles['panel']].to_numpy()
+  return middles[groups.apply(spread).to_numpy() <= most]
+
+
 def _apart(
   middles: pd.DataFrame, corners: pd.DataFrame, side: float
 ) -> pd.DataFrame:
@@ -304,7 +321,7 @@ def _apart(
           y = other_y + 0.15 * inch
       taken.append((x, y, across))
       placed.append(row.to_dict() | {'y': y})
-  return pd.DataFrame(placed).astype(middles.dtypes)
+  return pd.DataFrame(placed, columns=middles.columns).astype(middles.dtypes)
 
 
 def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:

@@ -11,6 +11,7 @@ import plotnine as gg
 import pytest
 
 from analysis import (
+  embedding,
   factors,
   figures,
   frames,
@@ -580,3 +581,17 @@ def test_labels_of_the_frontier_cross_nothing(sweep, page):
       crossed = matplotlib.path.Path(line).intersects_bbox(box, filled=False)
       assert on_it or not crossed, text
   figures.close(figure)
+
+
+def test_labels_are_named_where_their_points_are():
+  generator = np.random.default_rng(0)
+  frame = pd.DataFrame(generator.normal(size=(400, 2)), columns=['x', 'y'])
+  frame = frame.assign(panel='t-SNE', color='shape', label=['a', 'b'] * 200)
+  frame['panel'] = frame['panel'].astype('category')
+  assert embedding._middles(frame).empty
+  embedding.plot_embedding(frame).draw()
+  frame.loc[frame['label'] == 'a', 'x'] += 9
+  assert embedding._middles(frame)['label'].tolist() == ['a', 'b']
+  frame.loc[::4, 'x'] -= 18  # Half of it on either side.
+  assert embedding._middles(frame)['label'].tolist() == ['b']
+  plt.close('all')
