@@ -158,7 +158,11 @@ class Runs:
     names = sorted({run.manifest['dataset']['name'] for run in self.runs})
     names = [_data_in_words(name) for name in names]
     line = f'{", ".join(names)}, {len(self.table)} runs'
-    return f'{line} over {", ".join(self.varying)}' if self.varying else line
+    if not self.varying:
+      return line
+    *others, last = self.varying
+    over = f'{", ".join(others)} and {last}' if others else last
+    return f'{line} over {over}'
 
   def check_settings(self, *names: str | None) -> None:
     """Checks that names that were given are settings.

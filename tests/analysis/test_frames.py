@@ -115,6 +115,19 @@ def test_titles_name_data_as_one_says_it(tmp_path, name, words):
   assert both.runs[0].describe().startswith(f'{words}, ')
 
 
+def test_titles_list_what_varies_as_one_says_it(tmp_path):
+  for k, size in enumerate((3, 4, 5)):
+    builders.write_run(
+      tmp_path / f'run{k}',
+      beta=1.0 + k % 2,
+      gamma=1.0 + k // 2,
+      latent_size=size,
+    )
+  runs = lambda *names: frames.read_runs([str(tmp_path / n) for n in names])
+  assert runs('run*').describe().endswith('over latent_size, beta and gamma')
+  assert runs('run0', 'run1').describe().endswith('over beta and latent_size')
+
+
 def test_training_rows_say_which_configuration_they_are_of(tmp_path):
   builders.write_run(tmp_path / 'a' / 'run', latent_size=3)
   builders.write_run(tmp_path / 'b' / 'run', latent_size=5, steps=(1,))
