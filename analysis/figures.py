@@ -359,7 +359,7 @@ def with_room(
     max(text_width(line, page, size) for line in label.split('\n')) / 2
     for label in labels
   ]
-  apart = text_width('0', page, size)
+  apart = 0.4 * text_width('0', page, size)
   result, taken, end = [], -np.inf, at[-1] - halves[-1] - apart
   for place, (label, x, half) in enumerate(
     zip(labels, at, halves, strict=True), 1

@@ -1,6 +1,6 @@
 """Scores: those of disentanglement over a setting, or of one run.
 
-Runs are points, with their mean over seeds and its 95% interval by Student's t.
+Runs are points, with their mean ± 1 standard error over seeds.
 Beside them stand the floor, of codes that tell nothing of the factors, and the
 scores of the factors themselves as codes.
 """
@@ -14,10 +14,15 @@ import plotnine as gg
 from analysis import command, figures, frames, sweep, table
 from launch import records
 
-_LEVEL = 0.95
-
 # What a score lies between.
-FLOOR, EXACT = 'floor: codes tell nothing', 'exact: factors as codes'
+FLOOR, EXACT = 'floor', 'exact'
+_MARKS = (
+  'Floor: of codes that tell nothing of the factors; exact: of the factors '
+  'themselves as codes.'
+)
+
+# What is too wide above a panel.
+_SHORT = {'gaussian total correlation, nats': 'Gaussian TC, nats'}
 
 
 def label(score: str, variant: str) -> str:
@@ -144,24 +149,15 @@ def plot_scores(
   panels = list(frame['panel'][frame['value'].notna()].unique())
   if not panels:
     raise figures.FigureError('no run was scored yet')
-  across = min(4 if page.is_double else 2, len(panels))
+  across = _columns([_SHORT.get(name, name) for name in panels], page)
   frame['place'], scale = sweep.places(frame['x'], levels, x, page, across)
   scored = frame.dropna(subset='value')
-  # About a column of the figure, also where some strengths are close together.
-  at = np.sort(scored['place'].unique())
-  step = max(np.diff(at).min(initial=np.inf), np.ptp(at) / 8)
-  step = step if 0 < step < np.inf else 1.0
+  step = figures.step(scored['place'].to_numpy())
   marks = _marks(scored, panels, 0.4 * step)
   hues = figures.hues(colour_levels, page, color)
-  # Series stand beside each other.
-  series = list(scored['series'].unique())
-  apart = min(0.2, 0.6 / len(series)) * step
+  place, apart = sweep.side_by_side(scored['place'], scored['series'])
   scored = scored.assign(
-    place=scored['place']
-    + apart
-    * (
-      scored['series'].map(series.index).astype(float) - (len(series) - 1) / 2
-    ),
+    place=place,
     panel=pd.Categorical(scored['panel'], panels),
     color=hues.of(scored['color']),
   )
@@ -174,7 +170,12 @@ def plot_scores(
   height = min(1.15, (page.height - 0.8) / down)
   return (
     gg.ggplot(scored, gg.aes('place', 'value'))
-    + gg.facet_wrap('panel', ncol=across, scales='free_y')
+    + gg.facet_wrap(
+      'panel',
+      ncol=across,
+      scales='free_y',
+      labeller=lambda name: _SHORT.get(name, name),
+    )
     + gg.geom_line(
       gg.aes(linetype='mark', group='mark'), marks, color='#595959', size=0.4
     )
@@ -203,10 +204,16 @@ def plot_scores(
       page,
       down * height + 0.5 + 0.16 + hues.height,
       title,
-      'Small points: runs; large: their mean over seeds, with its 95% interval '
-      "(Student's t) where there are three or more."
+      'Small points: runs; large: their mean ± 1 standard error over seeds. '
+      f'{_MARKS}'
       + (
-        ' UDR compares seeds with each other and has none.'
+        ' Gaussian TC: the total correlation of a Gaussian with the '
+        "codes' covariance."
+        if _SHORT.keys() & set(panels)
+        else ''
+      )
+      + (
+        ' UDR compares seeds with each other and has no standard error.'
         if scored['joint'].any()
         else ''
       )
@@ -223,28 +230,46 @@ def plot_scores(
   )
 
 
+def _columns(panels: list[str], page: figures.Page) -> int:
+  """Returns the number of columns of fewest holes in which names have room.
+
+  Args:
+    panels: their names.
+    page: what the figure is drawn for.
+  """
+  size = figures.FONT_SIZE - 1
+  widest = max(figures.text_width(name, page, size) for name in panels)
+  few, many = (3, 5) if page.is_double else (2, 3)
+  fitting = [
+    count
+    for count in range(few, many + 1)
+    if count == few or widest < 0.85 * page.width / count
+  ]
+  # Of as many holes the flatter figure.
+  best = min(fitting, key=lambda count: (-len(panels) % count, -count))
+  return min(best, len(panels))
+
+
 def over_seeds(scored: pd.DataFrame) -> pd.DataFrame:
-  """Returns the mean over seeds, and its 95% interval by Student's t.
+  """Returns the mean over seeds, and one standard error below and above it.
+
+  Of a score that is never below zero none of these is: the standard error is
+  at most the mean, which it is where all but one seed are zero.
 
   Args:
     scored: rows of `read_frame` with a `place` on the horizontal axis.
 
   Returns:
-    Columns panel, series, color, place, mean, low and high; NaN for one seed or
-    two, and for joint scores.
+    Columns panel, series, color, place, mean, low and high; NaN for one
+    seed, and for joint scores.
   """
-  import scipy.stats  # Slow, and --help has no use for it.
-
   keys = ['panel', 'series', 'color', 'place']
   seeds = scored.groupby(keys, observed=True)
-  result = seeds['value'].agg(['mean', 'sem', 'count']).reset_index()
+  result = seeds['value'].agg(['mean', 'sem']).reset_index()
   # Scores that compare seeds are not independent of each other.
   joint = seeds['joint'].any().to_numpy()
-  # From two seeds it reaches over 12 standard errors, and hides all else.
-  result['sem'] = result['sem'].mask(joint | (result['count'] < 3))
-  freedom = np.maximum(1, result['count'] - 1)
-  half = result['sem'] * scipy.stats.t.ppf(0.5 + _LEVEL / 2, freedom)
-  low, high = result['mean'] - half, result['mean'] + half
+  error = result['sem'].mask(joint)
+  low, high = result['mean'] - error, result['mean'] + error
   return result[[*keys, 'mean']].assign(low=low, high=high)
 
 
@@ -360,7 +385,8 @@ def plot_run_scores(
       0.17 * len(names) + 0.45 + legend.height,
       title,
       'Line at a score: ± 1 standard error over draws of images, where there '
-      'are several.' + (f' Besides: {"; ".join(below)}.' if below else ''),
+      f'are several. {_MARKS}'
+      + (f' Besides: {"; ".join(below)}.' if below else ''),
     )
   )
 

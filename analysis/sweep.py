@@ -74,6 +74,7 @@ def plot_sweep(
   hues = figures.hues(colour_levels, page, color)
   frame['color'] = hues.of(frame['color'])
   frame['place'], scale = places(frame['x'], x_levels, x, page)
+  frame['place'], apart = side_by_side(frame['place'], frame['series'])
   finished = frame[(frame['status'] == 'finished') & frame['value'].notna()]
   others = frame.drop(finished.index)
   low, high = 0.0, 1.0
@@ -81,21 +82,30 @@ def plot_sweep(
     low, high = finished['value'].min(), finished['value'].max()
   pad = 0.1 * max(high - low, 0.05 * abs(high), 1e-3)
   others = others.assign(value=low - 1.5 * pad)
+  # A run alone is its mean.
+  small = finished[finished.duplicated(['series', 'place'], keep=False)]
+  small = small.assign(place=small['place'] + 0.4 * apart)
   seeds = frames.over_seeds(finished, ['series', 'color', 'place'])
   # One point has no line.
   lines = seeds.groupby('series').filter(lambda group: len(group) > 1)
   counts = others['status'].value_counts()
-  caption = 'Mean ± 1 standard error over seeds, which are the small points.'
+  caption = (
+    'Mean ± 1 standard error over seeds, which are the small points.'
+    if len(small)
+    else 'One seed each.'
+  )
   if len(others):
     listed = ', '.join(f'{n} {status}' for status, n in counts.items())
     caption += f' Crosses: runs without a result ({listed}).'
+  if frame['series'].nunique() > 1:
+    caption += f' At each {x} series stand side by side.'
   if hues.note:
     caption += f' {hues.note}'
   return (
     gg.ggplot(frame, gg.aes('place', 'value', color='color'))
     + gg.geom_blank(data=frame.assign(value=low))
     + gg.geom_line(gg.aes(y='mean', group='series'), lines, size=0.6)
-    + gg.geom_point(data=finished, size=1.0, stroke=0, alpha=0.6)
+    + gg.geom_point(data=small, size=1.0, stroke=0, alpha=0.6)
     + gg.geom_pointrange(
       gg.aes(y='mean', ymin='low', ymax='high'), seeds, size=0.5, fatten=1.5
     )
@@ -140,6 +150,24 @@ def places(
     expand=room,
   )
   return values.map(dict(zip(frames.levels(values), where, strict=True))), scale
+
+
+def side_by_side(
+  where: pd.Series, series: pd.Series
+) -> tuple[pd.Series, float]:
+  """Returns where series stand beside each other around each place of an axis.
+
+  Args:
+    where: each row is along the axis.
+    series: of each row.
+
+  Returns:
+    The places, and how far apart neighbours are.
+  """
+  names = frames.levels(series)
+  apart = min(0.2, 0.6 / len(names)) * figures.step(where.to_numpy())
+  rank = series.map(records.text).map(names.index).astype(float)
+  return where + apart * (rank - (len(names) - 1) / 2), apart
 
 
 def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:

@@ -78,7 +78,7 @@ def test_intervals_are_those_of_the_mean_over_seeds(tmp_path):
   drawn = scores.over_seeds(frame.assign(place=frame['x']))
   assert len(drawn) == len(values)
   expected = sorted(
-    scipy.stats.t.interval(0.95, 2, np.mean(v), scipy.stats.sem(v))
+    (np.mean(v) - scipy.stats.sem(v), np.mean(v) + scipy.stats.sem(v))
     for v in values.values()
   )
   np.testing.assert_allclose(
@@ -86,12 +86,47 @@ def test_intervals_are_those_of_the_mean_over_seeds(tmp_path):
   )
 
 
-def test_two_seeds_give_no_interval(tmp_path):
-  write_grid(tmp_path)
-  frame = scores.read_frame(runs_of(tmp_path / '*-*'), 'beta')
-  frame = frame.assign(place=frame['x'])
-  few = frame.groupby('x').head(2)
-  assert scores.over_seeds(few)[['low', 'high']].isna().all(axis=None)
+def seeds_of(values):
+  frame = test_approved.scores_frame(('1',), seeds=len(values), panels=1)
+  return frame.assign(value=values, place=0.0)
+
+
+def test_one_seed_has_no_error():
+  assert scores.over_seeds(seeds_of([0.3]))[['low', 'high']].isna().all(None)
+
+
+@pytest.mark.parametrize(
+  'values', [[0, 1], [0, 0, 0, 0, 0.9], [0.001, 0.3, 0.002], [0, 0, 0]]
+)
+def test_no_error_bar_of_a_score_above_zero_goes_below_it(values):
+  assert scores.over_seeds(seeds_of(values))['low'].item() >= -1e-12
+
+
+@pytest.mark.parametrize(
+  ('count', 'width', 'across'),
+  [
+    (13, 'double', 5),
+    (8, 'double', 4),
+    (12, 'double', 4),
+    (6, 'double', 3),
+    (13, 'single', 2),
+    (9, 'single', 3),
+    (2, 'double', 2),
+    (1, 'single', 1),
+  ],
+)
+def test_panels_leave_few_holes(count, width, across):
+  page = figures.STYLES['paper'][width]
+  plot = scores.plot_scores(
+    test_approved.scores_frame(panels=count), 'beta', '', '', page
+  )
+  assert plot.facet._ncol == across
+
+
+def test_wide_names_of_panels_have_fewer_columns():
+  frame = test_approved.scores_frame(panels=13)
+  frame['panel'] = 'a score with a long name ' + frame['panel']
+  assert scores.plot_scores(frame, 'beta').facet._ncol == 3
 
 
 def test_a_union_of_grids_has_a_line_for_each_objective(tmp_path):
@@ -294,3 +329,25 @@ def test_factors_without_entropy_are_damage(run):
   records.write_arrays(run, 'scores', 4, arrays)
   code, _, stderr = builders.analyse('factors', f'--run_dir={run}')
   assert code == 1 and 'scores.npz is damaged' in stderr
+
+
+def test_series_stand_side_by_side_within_their_level():
+  series = pd.Series(['2', '10', '1'] * 3)
+  where = pd.Series(np.repeat([-1.0, 0.0, 2.0], 3))  # Logarithms, say.
+  places, apart = sweep.side_by_side(where, series)
+  np.testing.assert_allclose(
+    (places - where) / apart, [0, 1, -1] * 3, atol=1e-9
+  )
+  assert apart > 0 and (places - where).abs().max() < 0.5
+  alone, _ = sweep.side_by_side(where, pd.Series(['1'] * 9))
+  pd.testing.assert_series_equal(alone, where)
+
+
+def test_points_of_a_sweep_do_not_lie_on_each_other():
+  frame = test_approved.sweep_frame((0.01, 0.1, 10.0), series=('a', 'b', 'c'))
+  plot = sweep.plot_sweep(frame, 'beta', 'elbo', 'objective')
+  places = plot.data.groupby('series')['place'].unique()
+  assert len(set(np.concatenate([*places]).round(6))) == 9
+  for found in places:
+    np.testing.assert_allclose(np.diff(found), [1.0, 2.0])
+  assert 'side by side' in plot.labels.caption.replace('\n', ' ')
