@@ -326,7 +326,8 @@ def _lay_out(
     max(
       [over]
       + [
-        pixels(measure(row, size) + _BESIDE)
+        # Letters on a screen are a little wider than those of print.
+        pixels(1.04 * measure(row, size) + _BESIDE)
         for block in blocks[place::wide]
         for row in block.rows
         if row

@@ -119,16 +119,21 @@ def plot_rate_distortion(
   for _, row in means.iterrows():
     places.block_cross(row)
   places.block(points['rate_nats'], points['distortion_nats'])
-  beside = places.beside(means.dropna())
+  orders = points['order'].unique()
+  # One that all points share is said once.
+  numbered = means.dropna() if len(orders) > 1 else means[:0]
+  beside = places.beside(numbered)
   crossed = bool(
     (means[['rate_nats_se', 'distortion_nats_se']] > 0).any(axis=None)
   )
   missing = len(frame) - len(points)
   has_order = points['order'].notna()
   numbers = ''
-  if has_order.any():
+  if len(orders) == 1 and has_order.all():
+    numbers = f'At {ordered_by} {orders[0]:.3g}. '
+  if len(numbered):
     where = '' if has_order.all() else ', where there is one'
-    if len(beside) < len(means.dropna()):
+    if len(beside) < len(numbered):
       where += ', where there is room'
     numbers = f'Numbers at points: {ordered_by}{where}. '
   return (

@@ -680,6 +680,7 @@ def test_the_frontier_needs_seeds_and_betas_only(tmp_path):
   ('betas', 'said'),
   [
     ((0.5, 2.0), 'Numbers at points: effective beta. Dashed'),
+    ((0.5, 0.5), 'At effective beta 0.5. Dashed'),
     ((None, None), 'Dashed'),
     ((0.5, None), 'Numbers at points: effective beta, where there is one. D'),
   ],
