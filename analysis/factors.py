@@ -240,6 +240,7 @@ def plot_factors(
     + figures.dress(
       page,
       down * (height + 0.14 * lines)
+      + 0.1 * (down - 1)
       + 0.5
       + (0.35 if is_turned else 0.0)
       + (0.0 if has_numbers else 0.4),
@@ -256,6 +257,7 @@ def plot_factors(
       has_strips=True,
     )
     + gg.theme(
+      panel_spacing_y=0.1 / page.width,
       panel_grid_major=gg.element_blank(),
       panel_border=gg.element_blank(),
       axis_ticks=gg.element_blank(),
@@ -263,7 +265,6 @@ def plot_factors(
         size=6, **({'rotation': 45, 'ha': 'right'} if is_turned else {})
       ),
       axis_text_y=gg.element_text(size=min(6.5, 0.75 * 72 * cell_height)),
-      panel_spacing_y=0.02,
       legend_key_width=60,
       legend_key_height=6,
     )
