@@ -49,8 +49,8 @@ def read_frame(run: frames.RunFiles, color: str | None = None) -> pd.DataFrame:
       where there are none, the first factor.
 
   Returns:
-    Columns panel, x, y; label, numbers where it is of a factor of more than ten
-    values; and color, what labels are of.
+    Columns panel, x, y; label, categories in their order, or numbers of a factor
+    of more than ten values; and color, what labels are of.
 
   Raises:
     RecordError: arrays that are missing, damaged, or not finite.
@@ -95,7 +95,7 @@ def _labels(
   arrays: Mapping[str, np.ndarray],
   factors: Sequence[str],
   color: str | None,
-) -> np.ndarray:
+) -> np.ndarray | pd.Categorical:
   if color:
     if color not in factors or 'factors' not in arrays:
       raise figures.FigureError(
@@ -105,11 +105,15 @@ def _labels(
     values = arrays['factors'][:, factors.index(color)]
     if len(np.unique(values)) > _MANY_VALUES:
       return values.astype(float)
-    return records.named(run.manifest, values, color).astype(str)
-  means = arrays['means']
-  if 'labels' not in arrays:
-    return np.full(len(means), '')
-  return records.named(run.manifest, arrays['labels'])
+  elif 'labels' in arrays:
+    values = arrays['labels']
+  else:
+    return np.full(len(arrays['means']), '')
+  # Names in the order of what they name.
+  distinct, places = np.unique(values, return_inverse=True)
+  named = records.named(run.manifest, distinct, color)
+  names = np.array([*map(records.text, named.tolist())])
+  return pd.Categorical(names[places], [*dict.fromkeys(names)])
 
 
 def _embeddings(
@@ -220,7 +224,10 @@ def plot_embedding(
       gg.theme(legend_key_width=60, legend_key_height=6),
     ]
   else:
-    labels = frames.levels(frame['label'])
+    if isinstance(frame['label'].dtype, pd.CategoricalDtype):
+      labels = list(frame['label'].cat.categories)
+    else:
+      labels = frames.levels(frame['label'])
     frame['label'] = pd.Categorical(frame['label'].map(records.text), labels)
     middles = _apart(_middles(frame), corners, side)
     legend = figures.legend(labels, page, color)

@@ -462,11 +462,12 @@ def _compared(runs: frames.Runs) -> tuple[str, dict[str, None]]:
   order = frames.levels(first.index.to_series())
   parts, missing = [], {}
   for name in order[:_MOST_COMPARED]:
-    alone = frames.read_runs([str(started[first[name]].path)])
+    run = started[first[name]]
+    alone = frames.read_runs([str(run.path)])
     drawn, lacking = _figures(alone, _COMPARED, is_compared=True)
     missing |= lacking
     if drawn:
-      heading = f'{name or runs.describe()}: {alone.table["run"].iloc[0]}'
+      heading = f'{name or runs.describe()}, seed {run.config["seed"]}'
       parts.append(f'<section><h3>{_escape(heading)}</h3>{drawn}</section>')
   if not parts:
     return '', missing

@@ -537,7 +537,7 @@ def test_embeddings_are_kept_until_their_latents_change(run):
 def test_labels_have_the_names_of_the_data_set(run):
   assert set(
     embedding.read_frame(frames.read_runs([str(run)]).runs[0])['label']
-  ) == {*range(10)}
+  ) == {*map(str, range(10))}
   manifest = records.read_manifest(run)
   names = [f'class {letter}' for letter in 'abcdefghij']
   manifest['dataset']['label_names'] = names
@@ -550,7 +550,7 @@ def test_labels_have_the_names_of_the_data_set(run):
   records.write_manifest(run, manifest)
   assert set(
     embedding.read_frame(frames.read_runs([str(run)]).runs[0])['label']
-  ) == {*range(10)}
+  ) == {*map(str, range(10))}
 
 
 def test_values_of_factors_have_the_names_of_the_data_set(run):
