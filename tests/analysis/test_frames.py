@@ -57,7 +57,7 @@ def test_runs_become_rows_of_settings_and_last_results(tmp_path):
     'log_p_nats',
   }
   assert runs.folder == tmp_path
-  assert 'over beta, hidden_sizes' in runs.describe()
+  assert 'over beta and hidden_sizes' in runs.describe()
 
 
 @pytest.mark.parametrize(
