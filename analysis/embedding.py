@@ -49,8 +49,8 @@ def read_frame(run: frames.RunFiles, color: str | None = None) -> pd.DataFrame:
       where there are none, the first factor.
 
   Returns:
-    Columns panel, x, y; label, categories in their order, or numbers of a factor
-    of more than ten values; and color, what labels are of.
+    Columns panel, x, y; label, categories in their order, or numbers of a
+    factor of more than ten values; and color, what labels are of.
 
   Raises:
     RecordError: arrays that are missing, damaged, or not finite.

@@ -177,11 +177,16 @@ def _pieces(word: str, fits: Callable[[str], bool]) -> list[str]:
   """A word, in pieces of a line each where it is longer than one."""
   pieces = []
   while len(word) > 1 and not fits(word):
-    end = len(word) - 1
-    while end > 1 and not fits(word[:end]):
-      end -= 1
-    pieces.append(word[:end])
-    word = word[end:]
+    # Twice as many letters as before, then by halves.
+    low, high = 1, 2
+    while high < len(word) and fits(word[:high]):
+      low, high = high, 2 * high
+    high = min(high, len(word))
+    while high - low > 1:
+      middle = (low + high) // 2
+      low, high = (middle, high) if fits(word[:middle]) else (low, middle)
+    pieces.append(word[:low])
+    word = word[low:]
   return [*pieces, word]
 
 

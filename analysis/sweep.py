@@ -5,6 +5,7 @@ Runs that failed, or have not ended, are crosses at the foot of the figure.
 
 import argparse
 
+import numpy as np
 import pandas as pd
 import plotnine as gg
 
@@ -98,7 +99,7 @@ def plot_sweep(
     listed = ', '.join(f'{n} {status}' for status, n in counts.items())
     caption += f' Crosses: runs without a result ({listed}).'
   if frame['series'].nunique() > 1:
-    caption += f' At each {x} series stand side by side.'
+    caption += f' Series of one {x} stand side by side.'
   if hues.note:
     caption += f' {hues.note}'
   return (
@@ -157,6 +158,9 @@ def side_by_side(
 ) -> tuple[pd.Series, float]:
   """Returns where series stand beside each other around each place of an axis.
 
+  One that is alone at a place stands there, and none is as far from its place
+  as a fifth of the way between the two nearest places.
+
   Args:
     where: each row is along the axis.
     series: of each row.
@@ -164,10 +168,17 @@ def side_by_side(
   Returns:
     The places, and how far apart neighbours are.
   """
-  names = frames.levels(series)
-  apart = min(0.2, 0.6 / len(names)) * figures.step(where.to_numpy())
-  rank = series.map(records.text).map(names.index).astype(float)
-  return where + apart * (rank - (len(names) - 1) / 2), apart
+  order = frames.levels(series)
+  rank = series.map(records.text).map(order.index)
+  rows = pd.DataFrame({'where': where, 'rank': rank})
+  pairs = rows.drop_duplicates().sort_values('rank')
+  at = pairs.groupby('where')['rank']
+  pairs['shift'] = at.cumcount() - (at.transform('size') - 1) / 2
+  distinct = np.unique(where)
+  gap = np.diff(distinct).min() if len(distinct) > 1 else 1.0
+  apart = min(0.2, 0.4 / at.size().max()) * gap
+  shift = rows.merge(pairs, how='left', on=['where', 'rank'])['shift']
+  return where + apart * shift.to_numpy(), apart
 
 
 def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:

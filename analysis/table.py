@@ -83,7 +83,10 @@ def _p_value(differences: pd.Series) -> float:
   """Returns that of a t-test; NaN where there is no spread to go by."""
   import scipy.stats  # Slow, and --help has no use for it.
 
-  if differences.nunique() < 2:  # Equal, as of counts, or one alone.
+  # One alone, or equal, as of counts, but for how they were rounded.
+  if len(differences) < 2 or np.allclose(
+    differences, differences.mean(), rtol=1e-9, atol=0.0
+  ):
     return np.nan
   return float(scipy.stats.ttest_1samp(differences, 0).pvalue)
 

@@ -228,7 +228,10 @@ def _show(frame: pd.DataFrame) -> _Shown:
   )
 
 
-_NOTHING = f'the mean varies over images by at most {frames.ACTIVE_VARIANCE:g}'
+_NOTHING = (
+  'the variance of its posterior mean over images is at most '
+  f'{frames.ACTIVE_VARIANCE:g}'
+)
 
 
 def _images(rows: Sequence[_Row], columns: int) -> np.ndarray:
@@ -326,8 +329,8 @@ def read_side_by_side(
 
   Returns:
     Columns of `read_frame`, and `name`, by which the run differs from the
-    others; of at most 7 values of each latent, evenly spaced and as many on
-    either side of the middle one.
+    others, in the order of these; of at most 7 values of each latent, evenly
+    spaced and as many on either side of the middle one.
 
   Raises:
     FigureError: as of `read_frame`; one run, or runs of other images.
@@ -357,10 +360,12 @@ def read_side_by_side(
           f'--side_by_side: the {what} of {run.path} are not those of '
           f'{runs.runs[0].path}'
         )
-  named = [
-    block.assign(name=name) for block, name in zip(blocks, names, strict=True)
-  ]
-  return _thinned(pd.concat(named, ignore_index=True))
+  named = {
+    name: block.assign(name=name)
+    for block, name in zip(blocks, names, strict=True)
+  }
+  ordered = [named[name] for name in frames.levels(pd.Series(names))]
+  return _thinned(pd.concat(ordered, ignore_index=True))
 
 
 def _names(runs: frames.Runs) -> list[str]:

@@ -995,6 +995,14 @@ def test_runs_that_differ_in_their_seed_are_named_by_it(tmp_path):
   assert frame['name'].unique().tolist() == ['seed 0', 'seed 1']
 
 
+def test_runs_side_by_side_are_in_the_order_of_their_settings(tmp_path):
+  for beta in (1.0, 16.0, 4.0):
+    builders.write_run(tmp_path / f'{beta:g}', beta=beta)
+  runs = frames.read_runs([str(tmp_path / '*')])
+  frame = traversals.read_side_by_side(runs)
+  assert frame['name'].unique().tolist() == ['beta 1', 'beta 4', 'beta 16']
+
+
 @pytest.mark.parametrize(
   ('change', 'flags', 'words'),
   [

@@ -338,7 +338,12 @@ def test_series_stand_side_by_side_within_their_level():
   np.testing.assert_allclose(
     (places - where) / apart, [0, 1, -1] * 3, atol=1e-9
   )
-  assert apart > 0 and (places - where).abs().max() < 0.5
+  assert apart > 0 and (places - where).abs().max() < 0.2
+  # Where two of them are, and where one is.
+  some, apart = sweep.side_by_side(where[:4], series[:4].replace('10', '2'))
+  np.testing.assert_allclose(
+    (some - where[:4]) / apart, [0.5, 0.5, -0.5, 0], atol=1e-9
+  )
   alone, _ = sweep.side_by_side(where, pd.Series(['1'] * 9))
   pd.testing.assert_series_equal(alone, where)
 
