@@ -134,7 +134,7 @@ def _in_words(
 ) -> list[str]:
   """Scores with their standard errors over draws, a line for each."""
   return [
-    f'{shown.format_map(row).strip()} '
+    f'{figures.name_in_words(shown.format_map(row)).strip()} '
     + table.show(row['value'], row['se'], in_figure=True)
     for row in found[found['score'].isin(names)].to_dict('records')
   ]
@@ -249,8 +249,8 @@ def plot_factors(
       '(dashed); gap: their difference. The mean of the gaps is MIG, of one '
       'draw of images.'
       + (
-        f' Inactive: their mean varies over images by at most '
-        f'{frames.ACTIVE_VARIANCE}; the highest of their values.'
+        ' Inactive: the variance of the posterior mean is at most '
+        f'{frames.ACTIVE_VARIANCE}; shown is the highest of their values.'
         if len(inactive)
         else ''
       ),
@@ -299,7 +299,7 @@ def _rows(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
   latents['label'] = [
     (f'{latent}' if np.isnan(rate) else f'{latent}, {rate:.2f}')
     if active
-    else f'{len(latents) - count} inactive, ≤ {highest:.2f}'
+    else f'the {len(latents) - count} inactive, ≤ {highest:.2f}'
     for latent, rate, active in zip(
       latents.index, latents['rate_nats'], latents['active'], strict=True
     )

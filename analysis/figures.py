@@ -222,10 +222,23 @@ def tick_labels(breaks: Sequence[float]) -> list[str]:
 _NATS = 'nats per image'
 
 
+# What papers write otherwise than columns are called.
+_SPELLED: Mapping[str, str] = {
+  **{name.lower(): name for name in ('DCI', 'IRS', 'KL', 'MIG', 'SAP', 'UDR')},
+  'beta vae': 'BetaVAE score',
+  'dimension wise': 'dimension-wise',
+  'factor vae': 'FactorVAE score',
+  'gaussian': 'Gaussian',
+  'infomec': 'InfoMEC',
+  'r2': 'R²',
+}
+_TO_SPELL = re.compile(rf'\b({"|".join(_SPELLED)})\b')
+
+
 def name_in_words(name: str) -> str:
   """Returns what a column or metric is called, without its unit."""
-  words = name.removesuffix('_nats').replace('_wise_', '-wise_').split('_')
-  return ' '.join('KL' if word == 'kl' else word for word in words)
+  words = name.removesuffix('_nats').replace('_', ' ')
+  return _TO_SPELL.sub(lambda found: _SPELLED[found[0]], words)
 
 
 def unit_in_words(name: str) -> str:

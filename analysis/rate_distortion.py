@@ -182,7 +182,11 @@ def plot_rate_distortion(
       panel + 0.2 + hues.height,
       title,
       f'{numbers}Dashed: equal elbo, in nats. {hues.note}'
-      + (' Crosses: mean ± 1 standard error.' if crossed else '')
+      + (
+        ' Crosses: mean ± 1 standard error, where more than a circle.'
+        if crossed
+        else ''
+      )
       + (' Diamonds: collapsed.' if 'collapsed' in set(points['state']) else '')
       + (
         f' Not shown, without numbers: {missing} of {len(frame)}.'

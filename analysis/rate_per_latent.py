@@ -128,8 +128,8 @@ def _count_active(cells: pd.DataFrame) -> str:
   """Says how many latents are active, and what that is."""
   count = (cells['mean_variance'] > frames.ACTIVE_VARIANCE).sum()
   return (
-    f'{count} of {len(cells)}; their mean varies over images by more than '
-    f'{frames.ACTIVE_VARIANCE}'
+    f'{count} of {len(cells)}; the variance of their posterior mean is more '
+    f'than {frames.ACTIVE_VARIANCE}'
   )
 
 

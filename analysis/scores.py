@@ -22,14 +22,13 @@ _MARKS = (
 )
 
 # What is too wide above a panel.
-_SHORT = {'gaussian total correlation, nats': 'Gaussian TC, nats'}
+_SHORT = {'Gaussian total correlation, nats': 'Gaussian TC, nats'}
 
 
 def label(score: str, variant: str) -> str:
   """Returns a score's name, with its unit apart."""
-  name = score.removesuffix('_nats').replace('_', ' ')
-  unit = ', nats' if score.endswith('_nats') else ''
-  return f'{name} {variant}'.strip() + unit
+  name = f'{figures.name_in_words(score)} {variant}'.strip()
+  return name + (', nats' if score.endswith('_nats') else '')
 
 
 def read_scores(run: frames.RunFiles, step: int | None = None) -> pd.DataFrame:

@@ -187,7 +187,7 @@ def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
   color = arguments.color or (others[0] if len(others) == 1 else None)
   return plot_sweep(
     read_frame(runs, x, arguments.metric, color),
-    x,
+    figures.name_in_words(x),
     figures.in_words(arguments.metric),
     color or '',
     command.title(arguments, runs),

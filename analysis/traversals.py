@@ -229,7 +229,7 @@ def _show(frame: pd.DataFrame) -> _Shown:
 
 
 _NOTHING = (
-  'the variance of its posterior mean over images is at most '
+  'the variance of the posterior mean over images is at most '
   f'{frames.ACTIVE_VARIANCE:g}'
 )
 

@@ -43,12 +43,12 @@ def test_a_run_that_was_scored_is_drawn_and_another_says_how(
 def test_rows_are_those_of_the_result(run):
   frame = scores.read_frame(runs_of(run))
   assert dict(zip(frame['panel'], frame['value'], strict=True)) == {
-    'mig': 0.2,
-    'dci forest completeness': 0.3,
-    'dci completeness': 0.4,
-    'gaussian total correlation, nats': 3.0,
+    'MIG': 0.2,
+    'DCI forest completeness': 0.3,
+    'DCI completeness': 0.4,
+    'Gaussian total correlation, nats': 3.0,
   }
-  one = frame.set_index('panel').loc['dci completeness']
+  one = frame.set_index('panel').loc['DCI completeness']
   assert np.isnan(one['se']) and (one['floor'], one['exact']) == (0.05, 0.9)
 
 
@@ -169,14 +169,14 @@ def test_udr_of_a_sweep_is_drawn_without_an_interval(tmp_path):
   for seed in (0, 1, 2):
     builders.write_scores(folder / f'beta=1/seed={seed}', {('mig', ''): seed})
   frame = scores.read_frame(frames.read_sweep(folder), 'beta')
-  udr = frame[frame['panel'] == 'udr lasso']
+  udr = frame[frame['panel'] == 'UDR lasso']
   assert udr['value'].tolist() == [0.5, 0.6, 0.7] and udr['joint'].all()
   means = scores.over_seeds(frame.dropna(subset='value').assign(place=1.0))
   means = means.set_index('panel')
   assert means['mean'].to_dict() == pytest.approx(
-    {'udr lasso': 0.6, 'mig': 1.0}
+    {'UDR lasso': 0.6, 'MIG': 1.0}
   )
-  assert means['low'].isna().to_dict() == {'udr lasso': True, 'mig': False}
+  assert means['low'].isna().to_dict() == {'UDR lasso': True, 'MIG': False}
   caption = scores.plot_scores(frame, 'beta').labels.caption
   assert 'UDR compares seeds' in caption.replace('\n', ' ')
   code, _, stderr = builders.analyse('scores', f'--sweep_dir={folder}')
@@ -251,7 +251,7 @@ def test_shares_are_information_over_entropy(run):
     np.arange(1, 7).reshape(3, 2) / 12,
   )
   assert list(shares['panel'].unique()) == [
-    'mutual information / entropy of the factor\nmig 0.200 ± 0.010'
+    'mutual information / entropy of the factor\nMIG 0.200 ± 0.010'
   ]
   # The scores that they belong to, and no others.
   assert frame['panel'].iloc[-1] == (
