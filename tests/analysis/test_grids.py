@@ -132,8 +132,8 @@ def test_where_nothing_fits_the_least_is_too_much():
     grids.Block(name, np.ones((2, 7, 30, 30, 1)), ['a row'] * 2, note='a note')
     for name in ('first', 'second', 'third')
   ]
-  layout = grids._fit(blocks, ['x'] * 7, PAGE, width=3.3, height=0.3)
-  assert layout.width * layout.pixel <= 3.3
+  layout = grids._fit(blocks, ['x'] * 7, PAGE, width=3.5, height=0.3)
+  assert layout.width * layout.pixel <= 3.5
   assert 0.3 < layout.height * layout.pixel < 0.8
   assert len({top for _, top in layout.corners}) == 1
 
