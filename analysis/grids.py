@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import plotnine as gg
 
-from analysis import figures
+from analysis import colours, figures, wording
 
 # Pixels between the images of a grid.
 _GAP = 2
@@ -23,7 +23,7 @@ _LINE = 1.3 / 72
 _NAME_SIZE, _LABEL_SIZE = figures.FONT_SIZE - 1, figures.LABEL_SIZE
 
 # The frame of an image that is marked.
-_MARK = figures.PALETTE[1]
+_MARK = colours.PALETTE[1]
 
 
 def stack(images: pd.Series) -> np.ndarray:
@@ -286,18 +286,20 @@ def _fit(
   _, num_columns, _, image_width, _ = blocks[0].images.shape
   layouts = []
   for wide in range(len(blocks), 0, -1):
-    most = int(figures.DPI * width / (wide * num_columns * image_width))
-    for device_pixels in range(max(1, most), 0, -1):
-      layout = _lay_out(
-        blocks, columns, page, wide, device_pixels / figures.DPI
-      )
+    device_pixels = int(
+      figures.DPI * width / (wide * num_columns * image_width)
+    )
+    while True:
+      pixel = max(1, device_pixels) / figures.DPI
+      layout = _lay_out(blocks, columns, page, wide, pixel)
       # Blocks that are too high side by side are so below each other.
       over = [
         max(0.0, layout.width * layout.pixel - width),
         max(0.0, layout.height * layout.pixel - height),
       ]
-      if not any(over):
+      if not any(over) or device_pixels <= 1:
         break
+      device_pixels -= 1
     if not any(over) and layout.pixel * image_width >= _SMALLEST:
       return layout
     layouts.append((*over, -layout.pixel, layout))
@@ -454,8 +456,8 @@ def plot_over_latents(
     title,
     x=x,
     y='' if one else y,
-    columns=[*map(figures.number, ordered['first'].iloc[:columns])],
+    columns=[*map(wording.number, ordered['first'].iloc[:columns])],
     rows=()
     if one
-    else [*map(figures.number, ordered['second'].iloc[::columns])],
+    else [*map(wording.number, ordered['second'].iloc[::columns])],
   )
