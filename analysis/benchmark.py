@@ -8,7 +8,7 @@ import mizani.breaks
 import pandas as pd
 import plotnine as gg
 
-from analysis import command, figures
+from analysis import colours, command, figures
 from launch import process, records
 
 _METRIC = 'steps_per_second'
@@ -93,9 +93,9 @@ def plot_benchmark(
     + gg.geom_segment(
       gg.aes(x='low', xend='high', yend='contestant'),
       size=0.8,
-      color=figures.PALETTE[0],
+      color=colours.PALETTE[0],
     )
-    + gg.geom_point(size=1.6, color=figures.PALETTE[0])
+    + gg.geom_point(size=1.6, color=colours.PALETTE[0])
     + gg.geom_text(gg.aes(right, label='label'), ha='right', size=_SIZE)
     + gg.scale_x_log10(
       name=f'speed over that of {records.OURS}: median and quartiles; '

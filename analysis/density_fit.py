@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import plotnine as gg
 
-from analysis import command, figures
+from analysis import colours, command, figures, wording
 from launch import process, records
 
 # What each minimises, and the name of the q that it finds.
@@ -173,17 +173,17 @@ def plot_density_fit(
   points['density'] = pd.Categorical(
     points['density'], points['density'].unique()
   )
-  colours = (figures.PALETTE[6], *figures.PALETTE[:2])
+  shades = (colours.PALETTE[6], *colours.PALETTE[:2])
   return (
     gg.ggplot(points, gg.aes('x', 'y', color='density', linetype='density'))
     + gg.geom_path(
       gg.aes(group='density.astype(str) + radius.astype(str)'), size=0.7
     )
-    + gg.scale_color_manual(colours)
+    + gg.scale_color_manual(shades)
     + gg.scale_linetype_manual(('solid', 'dashed', 'dashdot'))
     + gg.coord_fixed()
-    + gg.scale_x_continuous(name='first dimension', labels=figures.tick_labels)
-    + gg.scale_y_continuous(name='second dimension', labels=figures.tick_labels)
+    + gg.scale_x_continuous(name='first dimension', labels=wording.tick_labels)
+    + gg.scale_y_continuous(name='second dimension', labels=wording.tick_labels)
     + figures.dress(page, 3.75, title)
     + gg.theme(
       legend_position='bottom',

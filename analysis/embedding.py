@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import plotnine as gg
 
-from analysis import command, figures, frames
+from analysis import colours, command, figures, frames, wording
 from launch import records
 
 _IMAGES = 't-SNE of the test examples'
@@ -216,7 +216,7 @@ def plot_embedding(
     legend_height, note = 0.16, ''
     coloured = [
       gg.scale_color_gradientn(
-        figures.sequence(64),
+        colours.sequence(64),
         name=color,
         guide=gg.guide_colorbar(),
         labels=lambda v: v,
@@ -230,7 +230,7 @@ def plot_embedding(
       labels = frames.levels(frame['label'])
     frame['label'] = pd.Categorical(frame['label'].map(records.text), labels)
     middles = _apart(_middles(frame), corners, side)
-    legend = figures.legend(labels, page, color)
+    legend = colours.legend(labels, page, color)
     legend_height, note = legend.height, legend.note
     if legend.guide:
       legend.guide.override_aes = {'size': 1.5}
@@ -245,7 +245,9 @@ def plot_embedding(
         label_padding=0.1,
       ),
       gg.scale_color_manual(
-        figures.colours(labels, color), guide=legend.guide, breaks=legend.breaks
+        colours.of_levels(labels, color),
+        guide=legend.guide,
+        breaks=legend.breaks,
       ),
       gg.labs(color=color),
     ]
@@ -256,8 +258,8 @@ def plot_embedding(
     + gg.geom_point(size=0.4 if many else 1.2, stroke=0, raster=many)
     + gg.geom_blank(gg.aes('x', 'y'), corners, inherit_aes=False)
     + coloured
-    + gg.scale_x_continuous(name='', breaks=_breaks, labels=figures.tick_labels)
-    + gg.scale_y_continuous(name='', breaks=_breaks, labels=figures.tick_labels)
+    + gg.scale_x_continuous(name='', breaks=_breaks, labels=wording.tick_labels)
+    + gg.scale_y_continuous(name='', breaks=_breaks, labels=wording.tick_labels)
     + figures.dress(
       page,
       (side + 0.1) * len(panels) / columns + legend_height,

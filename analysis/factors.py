@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import plotnine as gg
 
-from analysis import command, figures, frames, scores, table
+from analysis import colours, command, figures, frames, scores, table, wording
 from launch import records
 
 INFORMATION, IMPORTANCE = 'information', 'importance'
@@ -134,7 +134,7 @@ def _in_words(
 ) -> list[str]:
   """Scores with their standard errors over draws, a line for each."""
   return [
-    f'{figures.name_in_words(shown.format_map(row)).strip()} '
+    f'{wording.name(shown.format_map(row)).strip()} '
     + table.show(row['value'], row['se'], in_figure=True)
     for row in found[found['score'].isin(names)].to_dict('records')
   ]
@@ -201,7 +201,7 @@ def plot_factors(
       gg.geom_tile(
         data=framed[framed['place'] == place],
         fill='none',
-        color=figures.PALETTE[1],
+        color=colours.PALETTE[1],
         linetype=linetype,
         size=0.7,
         width=0.92,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 import plotnine as gg
 
-from analysis import command, figures, frames
+from analysis import colours, command, figures, frames, wording
 from launch import records
 
 _TERMS = ('total', 'reconstruction', 'kl')
@@ -103,12 +103,12 @@ def plot_curves(
   for name in settings:
     seeds[name] = seeds[name].map(records.text)
   if facet:  # A strip says what its value is of.
-    words = figures.in_words(facet)
+    words = wording.with_unit(facet)
     seeds['facet'] = pd.Categorical(
       seeds[facet], frames.levels(seeds[facet])
     ).rename_categories(lambda value: f'{words} {value}')
   setting = '' if color == 'configuration' else color
-  hues = figures.hues(frames.levels(seeds[color]), page, setting)
+  hues = colours.hues(frames.levels(seeds[color]), page, setting)
   seeds['color'] = hues.of(seeds[color])
   # One point has no line.
   lines = seeds.groupby(['configuration', 'panel'], observed=True).filter(
@@ -142,11 +142,11 @@ def plot_curves(
     )
     + gg.geom_line(data=lines, size=0.6)
     + gg.geom_point(size=1.2, stroke=0)
-    + gg.scale_x_log10(name='training step', labels=figures.tick_labels)
+    + gg.scale_x_log10(name='training step', labels=wording.tick_labels)
     + (
-      gg.scale_y_log10(name='', labels=figures.tick_labels)
+      gg.scale_y_log10(name='', labels=wording.tick_labels)
       if is_logarithmic
-      else gg.scale_y_continuous(name='', labels=figures.tick_labels)
+      else gg.scale_y_continuous(name='', labels=wording.tick_labels)
     )
     + hues.fill
     + figures.dress(
@@ -211,7 +211,7 @@ def _are_many(runs: frames.Runs) -> bool:
   if len(runs.varying) != 2:
     return False
   curves = frames.configuration(runs.table, runs.varying)
-  return curves.nunique() > len(figures.PALETTE)
+  return curves.nunique() > len(colours.PALETTE)
 
 
 def add_options(parser: command.Parser) -> None:
@@ -220,13 +220,13 @@ def add_options(parser: command.Parser) -> None:
     '--color',
     metavar='SETTING',
     help='setting that colours the curves; default: all that vary, but seed; '
-    f'of two that make more than {len(figures.PALETTE)} curves, one',
+    f'of two that make more than {len(colours.PALETTE)} curves, one',
   )
   parser.add_argument(
     '--facet',
     metavar='SETTING',
     help='setting whose values have a row of panels each; default: of two that '
-    f'make more than {len(figures.PALETTE)} curves, the one of fewer values, '
+    f'make more than {len(colours.PALETTE)} curves, the one of fewer values, '
     'with --width=double',
   )
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import plotnine as gg
 
-from analysis import command, figures, frames
+from analysis import colours, command, figures, frames, wording
 from launch import records
 
 # Below it, in nats, and where no latent is active, a run counts as collapsed.
@@ -85,7 +85,7 @@ def plot_rate_distortion(
   """
   names = ['rate_nats', 'distortion_nats', 'order', 'series']
   figures.check_columns(frame, [*names, 'ordered_by', 'series_of'])
-  ordered_by = figures.in_words(frame['ordered_by'].iloc[0])
+  ordered_by = wording.with_unit(frame['ordered_by'].iloc[0])
   points = frame.dropna(subset=['rate_nats', 'distortion_nats', 'series'])
   if points.empty:
     raise figures.FigureError('no run has a rate and a distortion yet')
@@ -98,7 +98,7 @@ def plot_rate_distortion(
     )
   )
   series = frames.levels(points['series'])
-  hues = figures.hues(series, page, frame['series_of'].iloc[0])
+  hues = colours.hues(series, page, frame['series_of'].iloc[0])
   points['color'] = hues.of(points['series'])
   grouped = points.groupby(['series', 'order'], observed=True, dropna=False)[
     ['rate_nats', 'distortion_nats']
@@ -171,10 +171,10 @@ def plot_rate_distortion(
       {'collapsed': 'D', 'not collapsed': 'o'}, guide=None
     )
     + gg.scale_x_continuous(
-      name=figures.in_words('rate_nats'), labels=figures.tick_labels
+      name=wording.with_unit('rate_nats'), labels=wording.tick_labels
     )
     + gg.scale_y_continuous(
-      name=figures.in_words('distortion_nats'), labels=figures.tick_labels
+      name=wording.with_unit('distortion_nats'), labels=wording.tick_labels
     )
     + gg.coord_cartesian(xlim=(0, right), ylim=(low, high), expand=False)
     + figures.dress(
@@ -350,7 +350,7 @@ def _elbo_lines(places: _Places) -> list:
   if (at := places.at_left(_COLLAPSED)) is not None:
     rows.append((*at, _COLLAPSED))
   for level in places.levels:
-    text = f'elbo {figures.number(-level, 0)}'
+    text = f'elbo {wording.number(-level, 0)}'
     if (at := places.along(level, text)) is not None:
       rows.append((*at, text))
   return [

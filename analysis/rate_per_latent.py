@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import plotnine as gg
 
-from analysis import command, figures, frames
+from analysis import colours, command, figures, frames, wording
 from launch import records
 
 
@@ -94,7 +94,7 @@ def plot_rate_per_latent(
     )
     + gg.scale_x_continuous(
       name='training step',
-      labels=figures.tick_labels,
+      labels=wording.tick_labels,
       expand=(0, 0, 0.03, 0),
       breaks=list(steps)
       if len(steps) < 4
@@ -154,12 +154,12 @@ def _bars(
       na_rm=True,
     )
     + gg.scale_fill_manual(
-      {'active': figures.PALETTE[0], 'inactive': '#b0b0b0'}, guide=None
+      {'active': colours.PALETTE[0], 'inactive': '#b0b0b0'}, guide=None
     )
     + gg.scale_x_continuous(
       name='rate, nats per image',
       expand=(0, 0, 0.05, 0),
-      labels=figures.tick_labels,
+      labels=wording.tick_labels,
     )
     + labels
     + figures.dress(

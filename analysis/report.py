@@ -39,6 +39,7 @@ from analysis import (
   table,
   terms,
   traversals,
+  wording,
 )
 from launch import process, records
 from launch.settings import config as config_lib
@@ -254,7 +255,7 @@ def _lead(runs: frames.Runs, results: pd.DataFrame) -> str:
     )
   else:
     words += ', '.join(
-      f'{figures.in_words(name)}: {text}' for name, text in said.items()
+      f'{wording.with_unit(name)}: {text}' for name, text in said.items()
     )
     words += '.'
   if 'active_units' in said:
@@ -290,7 +291,7 @@ def _key_numbers(results: pd.DataFrame) -> str:
     return ''
   shown = _texts(results)
   cells = ''.join(
-    f'<div><dt>{_escape(figures.in_words(name))}</dt>'
+    f'<div><dt>{_escape(wording.with_unit(name))}</dt>'
     f'<dd>{_escape(shown[name])}</dd></div>'
     for name in _KEY
     if name in shown
@@ -320,7 +321,7 @@ def _numbers(run: frames.RunFiles) -> str:
     return _note(error)
   rows = rows.assign(
     text=[*map(table.show, rows['value'], rows['se'])],
-    name=rows['metric'].map(figures.in_words),
+    name=rows['metric'].map(wording.with_unit),
   )
   alone = rows['num_samples'] == 1
   parts = []
@@ -358,7 +359,7 @@ def _means(runs: frames.Runs) -> str:
 
 
 def _worded(frame: pd.DataFrame) -> pd.DataFrame:
-  return frame.rename(columns=figures.in_words)
+  return frame.rename(columns=wording.with_unit)
 
 
 def _settings(config: Mapping[str, Any]) -> str:

@@ -11,7 +11,15 @@ import numpy as np
 import pandas as pd
 import plotnine as gg
 
-from analysis import command, figures, frames, sweep, table
+from analysis import (
+  axis,
+  colours,
+  command,
+  figures,
+  frames,
+  table,
+  wording,
+)
 from launch import records
 
 # What a score lies between.
@@ -27,7 +35,7 @@ _SHORT = {'Gaussian total correlation, nats': 'Gaussian TC, nats'}
 
 def label(score: str, variant: str) -> str:
   """Returns a score's name, with its unit apart."""
-  name = f'{figures.name_in_words(score)} {variant}'.strip()
+  name = f'{wording.name(score)} {variant}'.strip()
   return name + (', nats' if score.endswith('_nats') else '')
 
 
@@ -81,7 +89,7 @@ def read_frame(runs: frames.Runs, x: str = '', color: str = '') -> pd.DataFrame:
   series = frames.configuration(
     runs.table, [*([color] if color else []), *others]
   )
-  colours = runs.table[color] if color else series
+  shades = runs.table[color] if color else series
   xs = runs.table[x] if x else pd.Series('', runs.table.index)
   found = {run.name: read_scores(run) for run in runs.runs}
   if (runs.folder / records.SWEEP).exists():
@@ -91,7 +99,7 @@ def read_frame(runs: frames.Runs, x: str = '', color: str = '') -> pd.DataFrame:
         found[name] = pd.concat([found[name], rows.assign(joint=True)])
   nothing = pd.DataFrame(columns=list(records.COLUMNS[records.SCORES]))
   parts = []
-  for name, *place in zip(runs.table['run'], xs, colours, series, strict=True):
+  for name, *place in zip(runs.table['run'], xs, shades, series, strict=True):
     rows = found.get(name, nothing)
     names = [*map(label, rows['score'], rows['variant'])] or ['']
     numbers = rows[['value', 'se', 'floor', 'exact']].astype(float)
@@ -149,12 +157,12 @@ def plot_scores(
   if not panels:
     raise figures.FigureError('no run was scored yet')
   across = _columns([_SHORT.get(name, name) for name in panels], page)
-  frame['place'], scale = sweep.places(frame['x'], levels, x, page, across)
+  frame['place'], scale = axis.places(frame['x'], levels, x, page, across)
   scored = frame.dropna(subset='value')
-  step = figures.step(scored['place'].to_numpy())
+  step = axis.step(scored['place'].to_numpy())
   marks = _marks(scored, panels, 0.4 * step)
-  hues = figures.hues(colour_levels, page, color)
-  place, apart = sweep.side_by_side(scored['place'], scored['series'])
+  hues = colours.hues(colour_levels, page, color)
+  place, apart = axis.side_by_side(scored['place'], scored['series'])
   scored = scored.assign(
     place=place,
     panel=pd.Categorical(scored['panel'], panels),
@@ -194,7 +202,7 @@ def plot_scores(
       stroke=0,
     )
     + scale
-    + gg.scale_y_continuous(name='', labels=figures.tick_labels)
+    + gg.scale_y_continuous(name='', labels=wording.tick_labels)
     + gg.scale_linetype_manual(
       {FLOOR: 'dashed', EXACT: 'dotted'}, guide=gg.guide_legend(order=2)
     )
@@ -340,7 +348,7 @@ def plot_run_scores(
   long['mark'] = pd.Categorical(long['mark'], [FLOOR, measured, EXACT])
   intervals = frame.dropna(subset='se')
   right = max(1.0, long['value'].max())
-  legend = figures.legend([FLOOR, measured, EXACT], page)
+  legend = colours.legend([FLOOR, measured, EXACT], page)
   has_numbers = page.is_double
   beside = max(0.18, 0.012 * frame['words'].str.len().max())
   return (
@@ -349,7 +357,7 @@ def plot_run_scores(
     + gg.geom_segment(
       gg.aes(x='low', xend='high', y='panel', yend='panel'),
       intervals,
-      color=figures.PALETTE[0],
+      color=colours.PALETTE[0],
       size=0.9,
     )
     + gg.geom_point(gg.aes(shape='mark', fill='mark', size='mark'), stroke=0.4)
@@ -364,7 +372,7 @@ def plot_run_scores(
       {FLOOR: '|', measured: 'o', EXACT: 'D'}, guide=legend.guide
     )
     + gg.scale_fill_manual(
-      {FLOOR: '#000000', measured: figures.PALETTE[0], EXACT: '#ffffff'},
+      {FLOOR: '#000000', measured: colours.PALETTE[0], EXACT: '#ffffff'},
       guide=legend.guide,
     )
     + gg.scale_size_manual(
@@ -373,7 +381,7 @@ def plot_run_scores(
     + gg.labs(shape='', fill='', size='')
     + gg.scale_x_continuous(
       name='',
-      labels=figures.tick_labels,
+      labels=wording.tick_labels,
       breaks=np.arange(0, 1.01, 0.25),
       expand=(0.03, 0, 0.03, beside if has_numbers else 0),
     )

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import plotnine as gg
 
-from analysis import command, figures, frames, scores, table
+from analysis import colours, command, figures, frames, scores, table, wording
 from launch import records
 
 _LEVEL = 0.05
@@ -168,7 +168,7 @@ def plot_variance(
     page: what it is drawn for.
   """
   figures.check_columns(frame, ['measure', 'level', *_SHARES])
-  frame = frame.assign(measure=frame['measure'].map(figures.name_in_words))
+  frame = frame.assign(measure=frame['measure'].map(wording.name))
   levels = list(dict.fromkeys(frame['level']))
   measures = list(dict.fromkeys(frame['measure']))
   frame = frame.assign(
@@ -180,20 +180,20 @@ def plot_variance(
   by_chance = ', '.join(
     f'{row["level"]} {row["chance"]:.0%}' for row in chances.to_dict('records')
   )
-  legend = figures.legend(levels, page)
+  legend = colours.legend(levels, page)
   return (
     gg.ggplot(frame.dropna(subset=['share']), gg.aes('measure', 'share'))
     # In grey print the levels are told apart by their order.
     + gg.geom_col(gg.aes(fill='level'), width=0.75, color='#ffffff', size=0.5)
     + gg.coord_flip()
     + gg.scale_fill_manual(
-      dict(zip(levels, figures.colours(levels), strict=True)),
+      dict(zip(levels, colours.of_levels(levels), strict=True)),
       breaks=levels,
       guide=legend.guide,
     )
     + gg.scale_y_continuous(
       name='share of the variance over runs',
-      labels=figures.tick_labels,
+      labels=wording.tick_labels,
       expand=(0, 0, 0, 0.02),
     )
     + gg.labs(x='', fill='')
@@ -251,8 +251,8 @@ def plot_correlations(
   """
   figures.check_columns(frame, ['first', 'second', 'value', 'num_runs'])
   frame = frame.assign(
-    first=frame['first'].map(figures.name_in_words),
-    second=frame['second'].map(figures.name_in_words),
+    first=frame['first'].map(wording.name),
+    second=frame['second'].map(wording.name),
   )
   first = list(dict.fromkeys(frame['first']))
   second = list(dict.fromkeys(frame['second']))
@@ -269,9 +269,9 @@ def plot_correlations(
     + gg.geom_text(gg.aes(label='label', color='ink'), size=5.5)
     + gg.scale_color_identity()
     + gg.scale_fill_gradient2(
-      low=figures.PALETTE[1],
+      low=colours.PALETTE[1],
       mid='#f7f7f7',
-      high=figures.PALETTE[0],
+      high=colours.PALETTE[0],
       limits=(-1, 1),
       na_value='#d9d9d9',
       guide=None,
@@ -356,7 +356,7 @@ def _percent(share: float) -> str:
 
 
 def _number(digits: int) -> Callable[[float], str]:
-  return lambda value: figures.number(value, digits)
+  return lambda value: wording.number(value, digits)
 
 
 def _markdown(wide: pd.DataFrame, corner: str) -> str:

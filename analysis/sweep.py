@@ -5,11 +5,10 @@ Runs that failed, or have not ended, are crosses at the foot of the figure.
 
 import argparse
 
-import numpy as np
 import pandas as pd
 import plotnine as gg
 
-from analysis import command, figures, frames
+from analysis import axis, colours, command, figures, frames, wording
 from launch import records
 
 
@@ -72,10 +71,10 @@ def plot_sweep(
     frames.levels(frame['x']),
     frames.levels(frame['color']),
   )
-  hues = figures.hues(colour_levels, page, color)
+  hues = colours.hues(colour_levels, page, color)
   frame['color'] = hues.of(frame['color'])
-  frame['place'], scale = places(frame['x'], x_levels, x, page)
-  frame['place'], apart = side_by_side(frame['place'], frame['series'])
+  frame['place'], scale = axis.places(frame['x'], x_levels, x, page)
+  frame['place'], apart = axis.side_by_side(frame['place'], frame['series'])
   finished = frame[(frame['status'] == 'finished') & frame['value'].notna()]
   others = frame.drop(finished.index)
   low, high = 0.0, 1.0
@@ -114,71 +113,12 @@ def plot_sweep(
     + scale
     + gg.scale_y_continuous(
       name=metric,
-      labels=figures.tick_labels,
+      labels=wording.tick_labels,
       **({} if len(finished) else {'breaks': []}),
     )
     + figures.dress(page, 0.7 * page.width + 0.2 + hues.height, title, caption)
     + hues.layers
   )
-
-
-def places(
-  values: pd.Series,
-  levels: list[str],
-  name: str,
-  page: figures.Page = figures.SINGLE_COLUMN,
-  across: int = 1,
-) -> tuple[pd.Series, gg.scale_x_continuous]:
-  """Returns where settings are on the horizontal axis, and its scale.
-
-  Args:
-    values: as text.
-    levels: the distinct ones, in their order.
-    name: what they are.
-    page: what it is drawn for.
-    across: how many panels stand beside each other.
-  """
-  where = figures.positions(levels)
-  room = (0.05, 0.0)
-  if pd.to_numeric(pd.Series(levels), errors='coerce').isna().any():
-    levels = [figures.wrap(level, 0.8, page) for level in levels]
-    room = (0.05, 0.3)  # For words.
-  width = 0.75 * page.width / across
-  scale = gg.scale_x_continuous(
-    name=name,
-    breaks=list(where),
-    labels=figures.with_room(levels, where, page, width),
-    expand=room,
-  )
-  return values.map(dict(zip(frames.levels(values), where, strict=True))), scale
-
-
-def side_by_side(
-  where: pd.Series, series: pd.Series
-) -> tuple[pd.Series, float]:
-  """Returns where series stand beside each other around each place of an axis.
-
-  One that is alone at a place stands there, and none is as far from its place
-  as a fifth of the way between the two nearest places.
-
-  Args:
-    where: each row is along the axis.
-    series: of each row.
-
-  Returns:
-    The places, and how far apart neighbours are.
-  """
-  order = frames.levels(series)
-  rank = series.map(records.text).map(order.index)
-  rows = pd.DataFrame({'where': where, 'rank': rank})
-  pairs = rows.drop_duplicates().sort_values('rank')
-  at = pairs.groupby('where')['rank']
-  pairs['shift'] = at.cumcount() - (at.transform('size') - 1) / 2
-  distinct = np.unique(where)
-  gap = np.diff(distinct).min() if len(distinct) > 1 else 1.0
-  apart = min(0.2, 0.4 / at.size().max()) * gap
-  shift = rows.merge(pairs, how='left', on=['where', 'rank'])['shift']
-  return where + apart * shift.to_numpy(), apart
 
 
 def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
@@ -187,8 +127,8 @@ def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
   color = arguments.color or (others[0] if len(others) == 1 else None)
   return plot_sweep(
     read_frame(runs, x, arguments.metric, color),
-    figures.name_in_words(x),
-    figures.in_words(arguments.metric),
+    wording.name(x),
+    wording.with_unit(arguments.metric),
     color or '',
     command.title(arguments, runs),
     command.page(arguments),

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
-from analysis import command, figures, frames
+from analysis import command, figures, frames, wording
 from launch import process, records
 
 _LEVEL = 0.05
@@ -180,10 +180,10 @@ def show(value: float, se: float, in_figure: bool = False) -> str:
       the error is less than these show it says so: '0.9951 ± <0.0001'.
   """
   if not max(abs(value), 0.0 if np.isnan(se) else se) < 2**53:
-    text = figures.tick_labels([value, se])
+    text = wording.tick_labels([value, se])
     return text[0] if np.isnan(se) else ' ± '.join(text)
   if np.isnan(se) and value == round(value):
-    return figures.number(value, 0)
+    return wording.number(value, 0)
   # Of so many significant digits, after rounding to these.
   decimals = lambda count: (
     count - 1 - int(f'{value:.{count - 1}e}'.split('e')[1])
@@ -192,18 +192,18 @@ def show(value: float, se: float, in_figure: bool = False) -> str:
   if np.isnan(se):
     return _rounded(value, min(max(2, decimals(3)), most))
   if se == 0:
-    return f'{figures.tick_labels([round(value, most)])[0]} ± 0'
+    return f'{wording.tick_labels([round(value, most)])[0]} ± 0'
   is_one_digit = in_figure and f'{se:e}'[0] != '1'
   digits = 1 - is_one_digit - int(np.floor(np.log10(se)))
   if in_figure and se < 10.0**-most:
-    return f'{_rounded(value, most)} ± <{figures.tick_labels([10.0**-most])[0]}'
+    return f'{_rounded(value, most)} ± <{wording.tick_labels([10.0**-most])[0]}'
   digits = min(digits, most) if in_figure else max(0, min(digits, most))
   return f'{_rounded(value, digits)} ± {_rounded(se, digits)}'
 
 
 def _rounded(value: float, digits: int) -> str:
   """A number to so many digits after its point, or before it below zero."""
-  return figures.number(round(value, digits), max(0, digits))
+  return wording.number(round(value, digits), max(0, digits))
 
 
 def cells(frame: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
@@ -308,7 +308,7 @@ def latex(frame: pd.DataFrame, caption: str) -> str:
     cells = frame[name].astype(str).tolist()
     aligned = _aligned(cells)
     columns.append(aligned or [*map(_escape, cells)])
-    header = _escape(figures.name_in_words(name))
+    header = _escape(wording.name(name))
     headers.append(
       rf'\multicolumn{{1}}{{c}}{{{header}}}' if aligned else header
     )
@@ -335,8 +335,8 @@ def _by_unit(metrics: Sequence[str]) -> dict[str, str]:
   """The metrics that have a unit, as one writes them, by what it is."""
   names: dict[str, list[str]] = {}
   for metric in metrics:
-    if unit := figures.unit_in_words(metric):
-      names.setdefault(unit, []).append(figures.name_in_words(metric))
+    if unit := wording.unit(metric):
+      names.setdefault(unit, []).append(wording.name(metric))
   return {unit: ', '.join(named) for unit, named in names.items()}
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import pandas as pd
 import plotnine as gg
 
-from analysis import command, figures, loss_curves
+from analysis import command, figures, loss_curves, wording
 from launch import records
 
 _BIAS = (
@@ -52,7 +52,7 @@ def plot_terms(
   panels = frame['term'].map(
     lambda term: (
       words
-      if ', ' in (words := figures.in_words(term))
+      if ', ' in (words := wording.with_unit(term))
       else f'{words}, no unit'
     )
   )

@@ -19,7 +19,15 @@ import numpy as np
 import pandas as pd
 import plotnine as gg
 
-from analysis import animation, command, factors, figures, frames, grids
+from analysis import (
+  animation,
+  command,
+  factors,
+  figures,
+  frames,
+  grids,
+  wording,
+)
 from launch import records
 
 # Columns where there is little room: of a run beside another's, or in a single
@@ -182,7 +190,7 @@ def _show(frame: pd.DataFrame) -> _Shown:
     )
   grids.stack(frame['image'])  # Of one shape.
   column, x = 'value', 'value of the latent'
-  show = figures.number
+  show = wording.number
   if 'quantile' in frame:
     column, x = 'quantile', "quantile of the latent's aggregate posterior"
     show = '{:.0%}'.format
@@ -205,7 +213,7 @@ def _show(frame: pd.DataFrame) -> _Shown:
       rows = rows.sort_values(column)
       label = f'{name}'
       if not np.isnan(rate := rows['rate_nats'].iloc[0]):
-        label += f', {figures.number(rate, 2)}'
+        label += f', {wording.number(rate, 2)}'
       if 'factor' in rows:
         label += f' ({rows["factor"].iloc[0]} {rows["share"].iloc[0]:.2f})'
       nearest = None
@@ -466,7 +474,7 @@ def read_grid_frame(run: frames.RunFiles, show: str = 'mean') -> pd.DataFrame:
   keys = ['latents', 'rates', 'values']
   arrays = records.read_arrays(run.path, 'latent_grid', keys)
   names = [
-    f'latent {latent}, {figures.number(rate, 2)} nats'
+    f'latent {latent}, {wording.number(rate, 2)} nats'
     for latent, rate in zip(arrays['latents'], arrays['rates'], strict=False)
   ]
   images = frames.shown(run, arrays, show)

@@ -8,7 +8,7 @@ import PIL.Image
 import pytest
 import tensorflow_probability as tfp
 
-from analysis import density_fit, figures
+from analysis import colours, density_fit
 from tests.analysis import builders, test_figures
 
 tfd = tfp.distributions
@@ -156,7 +156,7 @@ def plotted():
 def test_the_figure_draws_and_leaves_its_frame_alone(tmp_path):
   _, frame, plot = plotted()
   picture = test_figures.draw(plot, tmp_path / 'x.png')[..., :3]
-  for colour in (figures.PALETTE[6], *figures.PALETTE[:2]):
+  for colour in (colours.PALETTE[6], *colours.PALETTE[:2]):
     near = np.abs(picture - matplotlib.colors.to_rgb(colour)).max(-1) < 0.02
     # Inside the panel, where no text is.
     assert near[100:800, 200:900].sum() > 50, colour

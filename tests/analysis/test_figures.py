@@ -11,6 +11,8 @@ import plotnine as gg
 import pytest
 
 from analysis import (
+  axis,
+  colours,
   embedding,
   factors,
   figures,
@@ -19,6 +21,7 @@ from analysis import (
   rate_distortion,
   study,
   terms,
+  wording,
 )
 from launch import records
 from tests.analysis import builders
@@ -189,7 +192,7 @@ def lab(colour, deficiency):
 
 @pytest.mark.parametrize('deficiency', DEFICIENCIES)
 def test_the_palette_can_be_told_apart(deficiency):
-  seen = [lab(c, DEFICIENCIES[deficiency]) for c in figures.PALETTE]
+  seen = [lab(c, DEFICIENCIES[deficiency]) for c in colours.PALETTE]
   distances = [
     np.linalg.norm(a - b) for k, a in enumerate(seen) for b in seen[:k]
   ]
@@ -197,13 +200,13 @@ def test_the_palette_can_be_told_apart(deficiency):
 
 
 def test_numbers_have_one_minus_sign_and_none_before_zero():
-  assert figures.number(-1.26) == '−1.3'
-  assert figures.number(-0.04) == '0.0'
-  assert figures.tick_labels([-2.5, -0.0, 1e-7]) == ['−2.5', '0', '1e−07']
+  assert wording.number(-1.26) == '−1.3'
+  assert wording.number(-0.04) == '0.0'
+  assert wording.tick_labels([-2.5, -0.0, 1e-7]) == ['−2.5', '0', '1e−07']
 
 
 def test_ticks_have_the_separators_of_texts():
-  assert figures.tick_labels([-0.0, 0.5, -2e-05, 1000, 10000, 3e6]) == [
+  assert wording.tick_labels([-0.0, 0.5, -2e-05, 1000, 10000, 3e6]) == [
     '0',
     '0.5',
     '−2e−05',
@@ -218,8 +221,8 @@ FAINTEST = 2.2
 
 
 def test_no_category_is_faint_on_paper():
-  assert len(figures.PALETTE) == 10
-  for colour in figures.PALETTE:
+  assert len(colours.PALETTE) == 10
+  for colour in colours.PALETTE:
     assert contrast(colour, 'white') > FAINTEST, colour
 
 
@@ -227,7 +230,7 @@ def test_no_category_is_faint_on_paper():
 @pytest.mark.parametrize('setting', ['beta', 'strength', 'learning_rate'])
 def test_colours_of_numbers_go_from_dark_to_light(count, setting):
   levels = [f'{10.0**-k:g}' for k in range(count)][::-1]
-  shades = figures.colours(levels, setting)
+  shades = colours.of_levels(levels, setting)
   dark = [contrast(shade, 'white') for shade in shades]
   assert len(shades) == count
   assert (np.diff(dark) < 0).all()
@@ -251,15 +254,15 @@ def test_colours_of_numbers_go_from_dark_to_light(count, setting):
   ],
 )
 def test_what_has_no_order_has_colours_of_categories(levels, setting):
-  expected = list(figures.PALETTE[: len(levels)])
-  assert figures.colours(levels, setting) == expected
+  expected = list(colours.PALETTE[: len(levels)])
+  assert colours.of_levels(levels, setting) == expected
 
 
 def test_there_are_as_many_colours_as_asked_for():
   for count in (1, 10, 11, 64):
     for setting in ('seed', 'beta', 'objective'):
       levels = [str(k) for k in range(count)]
-      assert len(set(figures.colours(levels, setting))) == count
+      assert len(set(colours.of_levels(levels, setting))) == count
 
 
 def drawn_colours(plot):
@@ -286,7 +289,7 @@ def drawn_colours(plot):
   ],
 )
 def test_points_have_the_colours_of_their_levels(page, levels):
-  hues = figures.hues(levels, page, 'beta')
+  hues = colours.hues(levels, page, 'beta')
   frame = pd.DataFrame({'x': 1.0, 'y': [*map(float, range(len(levels)))]})
   frame['color'] = hues.of(pd.Series(levels))
   plot = (
@@ -299,7 +302,7 @@ def test_points_have_the_colours_of_their_levels(page, levels):
   shades = [found[y] for y in sorted(found)]
   dark = [contrast(shade, 'white') for shade in shades]
   assert (np.diff(dark) < 0).all() and min(dark) > FAINTEST
-  few = figures.colours(levels, 'beta')
+  few = colours.of_levels(levels, 'beta')
   assert (shades[0], shades[-1]) == (few[0], few[-1])
   if len(levels) <= 10:
     assert shades == few and hues.where is None
@@ -307,7 +310,7 @@ def test_points_have_the_colours_of_their_levels(page, levels):
   scale = hues.layers[0]
   assert isinstance(scale, gg.scale_color_gradientn)
   # Ticks are some levels, at their places, the first and the last among them.
-  places = dict(zip(levels, figures.positions(levels), strict=True))
+  places = dict(zip(levels, axis.positions(levels), strict=True))
   ticks = dict(zip(scale.labels, scale.breaks, strict=True))
   assert 3 < len(ticks) < len(levels)
   assert ticks == {label: places[label] for label in ticks}
@@ -482,7 +485,7 @@ def test_numbers_on_colours_can_be_read(name):
 def test_a_legend_fits_the_page(tmp_path, style, width, labels):
   page = figures.STYLES[style][width]
   setting = 'beta' if labels[0] == '1' else ''
-  hues = figures.hues(labels, page, setting)
+  hues = colours.hues(labels, page, setting)
   assert hues.height <= page.height / 4
   if len(labels) == 40 and hues.note.startswith('The legend names'):
     assert re.search(r'names \d+ of 40\.', hues.note)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import figures, frames, rate_per_latent, report, traversals
+from analysis import frames, rate_per_latent, report, traversals, wording
 from launch import records
 from tests.analysis import builders
 from vae.data import arrays
@@ -346,4 +346,4 @@ def test_the_kept_run_that_stopped_early_shows_its_result():
   assert elbo == test['value'].item()
   page = report._numbers(runs.runs[0])
   assert 'After step 16,016' in page
-  assert figures.number(elbo, 2) in page
+  assert wording.number(elbo, 2) in page

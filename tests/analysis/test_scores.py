@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from analysis import factors, figures, frames, scores, sweep, traversals
+from analysis import axis, factors, figures, frames, scores, sweep, traversals
 from launch import records
 from tests.analysis import builders, test_approved, test_frames
 from vae.metrics import disentanglement
@@ -218,7 +218,7 @@ def test_strengths_are_placed_by_their_logarithm_and_zero_before_them():
     (['-1', '2'], [0, 1]),
     (['a', 'b'], [0, 1]),
   ):
-    places, scale = sweep.places(pd.Series(levels[::-1]), levels, 'x')
+    places, scale = axis.places(pd.Series(levels[::-1]), levels, 'x')
     np.testing.assert_allclose(places, expected[::-1], atol=1e-12)
     np.testing.assert_allclose(scale.breaks, expected, atol=1e-12)
     assert list(scale.labels) == levels
@@ -227,7 +227,7 @@ def test_strengths_are_placed_by_their_logarithm_and_zero_before_them():
 def test_every_strength_has_a_tick_and_its_number_where_there_is_room():
   levels = ['0.5', '1', '2', '3', '4', '5', '8', '10', '20']
   for across in (1, 4):
-    places, scale = sweep.places(
+    places, scale = axis.places(
       pd.Series(levels), levels, 'x', figures.SINGLE_COLUMN, across
     )
     np.testing.assert_allclose(scale.breaks, places)
@@ -334,17 +334,17 @@ def test_factors_without_entropy_are_damage(run):
 def test_series_stand_side_by_side_within_their_level():
   series = pd.Series(['2', '10', '1'] * 3)
   where = pd.Series(np.repeat([-1.0, 0.0, 2.0], 3))  # Logarithms, say.
-  places, apart = sweep.side_by_side(where, series)
+  places, apart = axis.side_by_side(where, series)
   np.testing.assert_allclose(
     (places - where) / apart, [0, 1, -1] * 3, atol=1e-9
   )
   assert apart > 0 and (places - where).abs().max() < 0.2
   # Where two of them are, and where one is.
-  some, apart = sweep.side_by_side(where[:4], series[:4].replace('10', '2'))
+  some, apart = axis.side_by_side(where[:4], series[:4].replace('10', '2'))
   np.testing.assert_allclose(
     (some - where[:4]) / apart, [0.5, 0.5, -0.5, 0], atol=1e-9
   )
-  alone, _ = sweep.side_by_side(where, pd.Series(['1'] * 9))
+  alone, _ = axis.side_by_side(where, pd.Series(['1'] * 9))
   pd.testing.assert_series_equal(alone, where)
 
 

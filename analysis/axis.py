@@ -1,0 +1,139 @@
+"""Settings along an axis: where levels are, and which have a label."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import plotnine as gg
+
+from analysis import figures, frames
+from launch import records
+
+
+def positions(levels: Sequence[str]) -> np.ndarray:
+  """Returns where the levels of a setting are along an axis.
+
+  Numbers that span a decade are placed by their logarithm, with zero a step
+  before the others; other numbers evenly, and words, like numbers below zero or
+  without end, side by side.
+
+  Args:
+    levels: as text, in their order.
+  """
+  numbers = pd.to_numeric(pd.Series(levels), errors='coerce')
+  positive = numbers[numbers > 0]
+  if not np.isfinite(numbers).all() or (numbers < 0).any() or positive.empty:
+    return np.arange(len(levels), dtype=float)
+  if positive.max() < 10 * positive.min():
+    return numbers.to_numpy(float)
+  where = np.log10(np.where(numbers > 0, numbers, np.nan))
+  before = np.nanmin(where) - step(where[~np.isnan(where)])
+  return np.where(np.isnan(where), before, where)
+
+
+def step(where: np.ndarray) -> float:
+  """Returns the room of a level along an axis.
+
+  It is about a column of the figure, also where some levels are close together.
+
+  Args:
+    where: the levels are.
+  """
+  return max(_gap(where), np.ptp(where) / 8)
+
+
+def _gap(where: np.ndarray) -> float:
+  """Returns how far the two nearest levels are apart; 1 for one alone."""
+  distinct = np.unique(where)
+  return np.diff(distinct).min() if len(distinct) > 1 else 1.0
+
+
+def with_room(
+  labels: Sequence[str],
+  where: np.ndarray,
+  page: figures.Page,
+  width: float,
+  size: float = figures.FONT_SIZE,
+) -> list[str]:
+  """Returns the labels of ticks; empty where one has no room.
+
+  The last has, before those between.
+
+  Args:
+    labels: in their order.
+    where: they are along an axis.
+    page: whose letters are used.
+    width: of the axis, in inches.
+    size: of letters, in points.
+  """
+  at = width * (where - where.min()) / (np.ptp(where) or 1.0)
+  halves = [
+    max(figures.text_width(line, page, size) for line in label.split('\n')) / 2
+    for label in labels
+  ]
+  apart = 0.4 * figures.text_width('0', page, size)
+  result, taken, end = [], -np.inf, at[-1] - halves[-1] - apart
+  for place, (label, x, half) in enumerate(
+    zip(labels, at, halves, strict=True), 1
+  ):
+    fits = x - half >= taken and (place in (1, len(at)) or x + half <= end)
+    result.append(label if fits else '')
+    taken = x + half + apart if fits else taken
+  return result
+
+
+def places(
+  values: pd.Series,
+  levels: list[str],
+  name: str,
+  page: figures.Page = figures.SINGLE_COLUMN,
+  across: int = 1,
+) -> tuple[pd.Series, gg.scale_x_continuous]:
+  """Returns where settings are on the horizontal axis, and its scale.
+
+  Args:
+    values: as text.
+    levels: the distinct ones, in their order.
+    name: what they are.
+    page: what it is drawn for.
+    across: how many panels stand beside each other.
+  """
+  where = positions(levels)
+  place, room = dict(zip(levels, where, strict=True)), (0.05, 0.0)
+  if pd.to_numeric(pd.Series(levels), errors='coerce').isna().any():
+    levels = [figures.wrap(level, 0.8, page) for level in levels]
+    room = (0.05, 0.3)  # For words.
+  width = 0.75 * page.width / across
+  scale = gg.scale_x_continuous(
+    name=name,
+    breaks=list(where),
+    labels=with_room(levels, where, page, width),
+    expand=room,
+  )
+  return values.map(place), scale
+
+
+def side_by_side(
+  where: pd.Series, series: pd.Series
+) -> tuple[pd.Series, float]:
+  """Returns where series stand beside each other around each place of an axis.
+
+  One that is alone at a place stands there, and none is as far from its place
+  as a fifth of the way between the two nearest places.
+
+  Args:
+    where: each row is along the axis.
+    series: of each row.
+
+  Returns:
+    The places, and how far apart neighbours are.
+  """
+  order = frames.levels(series)
+  rank = series.map(records.text).map(order.index)
+  rows = pd.DataFrame({'where': where, 'rank': rank})
+  pairs = rows.drop_duplicates().sort_values('rank')
+  at = pairs.groupby('where')['rank']
+  pairs['shift'] = at.cumcount() - (at.transform('size') - 1) / 2
+  apart = min(0.2, 0.4 / at.size().max()) * _gap(where.to_numpy())
+  shift = rows.merge(pairs, how='left', on=['where', 'rank'])['shift']
+  return where + apart * shift.to_numpy(), apart
