@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import plotnine as gg
 
-from analysis import figures, frames
+from analysis import figures, frames, wording
 from launch import records
 
 
@@ -85,7 +85,7 @@ def with_room(
 def places(
   values: pd.Series,
   levels: list[str],
-  name: str,
+  setting: str,
   page: figures.Page = figures.SINGLE_COLUMN,
   across: int = 1,
 ) -> tuple[pd.Series, gg.scale_x_continuous]:
@@ -94,20 +94,21 @@ def places(
   Args:
     values: as text.
     levels: the distinct ones, in their order.
-    name: what they are.
+    setting: of which they are.
     page: what it is drawn for.
     across: how many panels stand beside each other.
   """
   where = positions(levels)
   place, room = dict(zip(levels, where, strict=True)), (0.05, 0.0)
+  labels = [wording.value(setting, level) for level in levels]
   if pd.to_numeric(pd.Series(levels), errors='coerce').isna().any():
-    levels = [figures.wrap(level, 0.8, page) for level in levels]
+    labels = [figures.wrap(label, 0.8, page) for label in labels]
     room = (0.05, 0.3)  # For words.
   width = 0.75 * page.width / across
   scale = gg.scale_x_continuous(
-    name=name,
+    name=wording.name(setting),
     breaks=list(where),
-    labels=with_room(levels, where, page, width),
+    labels=with_room(labels, where, page, width),
     expand=room,
   )
   return values.map(place), scale

@@ -153,10 +153,15 @@ def hues(levels: Sequence[str], page: figures.Page, setting: str = '') -> Hues:
   """
   title = wording.name(setting)
   if len(levels) <= len(PALETTE) or not _are_ordered(levels, setting):
-    keys = legend(levels, page, title)
+    named = [wording.value(setting, level) for level in levels]
+    keys = legend(named, page, title)
     shades = of_levels(levels, setting)
     scale = gg.scale_color_manual(
-      shades, guide=keys.guide, breaks=keys.breaks, drop=False
+      shades,
+      guide=keys.guide,
+      breaks=levels[: len(keys.breaks)],
+      labels=keys.breaks,
+      drop=False,
     )
     fill = gg.scale_fill_manual(shades, guide=None, drop=False)
     layers = [scale, gg.labs(color=title)]

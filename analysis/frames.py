@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import figures
+from analysis import figures, wording
 from launch import process, records
 from launch.settings import config as config_lib
 
@@ -26,17 +26,6 @@ ACTIVE_VARIANCE = 0.01
 # Settings whose column in a run's tables is what a schedule made of them at a
 # step. What was asked for tells runs apart.
 _SCHEDULED = ('beta', 'learning_rate')
-
-# Names of data that were given to Python as arrays, by their digest.
-_GIVEN = re.compile('arrays-[0-9a-f]{16}')
-
-
-def _data_in_words(name: str) -> str:
-  """A dataset's name as a title says it: of a path the last part."""
-  if _GIVEN.fullmatch(name):
-    return 'given arrays'
-  path = pathlib.PurePath(name)
-  return path.name if path.is_absolute() else name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,31 +65,30 @@ class RunFiles:
 
   def describe(self) -> str:
     """Returns one line that says what it is."""
-    start = f'{_data_in_words(self.manifest["dataset"]["name"])}, '
+    start = f'{wording.value("dataset", self.manifest["dataset"]["name"])}, '
     if self.split == 'train':
       start += 'measured on its training images, '
     latents = self.config['latent_size']
     start += f'{latents} {"latent" if latents == 1 else "latents"}'
+    name = self.config.get('objective', 'elbo')
+    objective = wording.value('objective', name)
     weights = self.manifest.get('weights', {})
     if weights.keys() - {'beta'}:
-      words = [f'{name} {value:g}' for name, value in weights.items()]
-      return f'{start}, {self.config["objective"]} with {", ".join(words)}'
+      shown = [f'{name} {value:g}' for name, value in weights.items()]
+      return f'{start}, {objective} with {", ".join(shown)}'
     if not self.has_rates:
       return f'{start}, {self.config.get("posterior")}: no beta'
     beta, effective = self.config['beta'], self.manifest['effective_beta']
-    objective = self.config.get('objective', 'elbo')
+    takes_beta = self.manifest['takes_beta']
     if effective is None:
-      takes_beta = self.manifest['takes_beta']
-      return f'{start}, {objective}' + (
-        f' with beta {beta:g}' if takes_beta else ': no beta'
-      )
-    if objective != 'elbo':
+      weight = f' with beta {beta:g}' if takes_beta else ': no beta'
+      return f'{start}, {objective}{weight}'
+    if name != 'elbo':
       start += f', {objective}'
-    if self.manifest['takes_beta'] and beta == effective:
+    if takes_beta and beta == effective:
       return f'{start}, beta {beta:g}'
-    if self.manifest['takes_beta']:
-      start += f', beta {beta:g} ({self.config["reduction"]})'
-    return f'{start}, effective beta {effective:.4g}'
+    asked = f' (--beta={beta:g})' if takes_beta else ''
+    return f'{start}, effective beta {effective:.4g}{asked}'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,11 +144,11 @@ class Runs:
     if len(self.runs) == len(self.table) == 1:
       return self.runs[0].describe()
     names = sorted({run.manifest['dataset']['name'] for run in self.runs})
-    names = [_data_in_words(name) for name in names]
+    names = [wording.value('dataset', name) for name in names]
     line = f'{", ".join(names)}, {len(self.table)} runs'
     if not self.varying:
       return line
-    *others, last = self.varying
+    *others, last = map(wording.name, self.varying)
     over = f'{", ".join(others)} and {last}' if others else last
     return f'{line} over {over}'
 
@@ -251,7 +239,7 @@ def configuration(table: pd.DataFrame, settings: Sequence[str]) -> pd.Series:
   """Says what each row is among rows that differ in some settings."""
   texts = table[[*settings]].map(records.text)
   return texts.apply(
-    lambda row: ', '.join(f'{name} {text}' for name, text in row.items()),
+    lambda row: ', '.join(itertools.starmap(wording.assigned, row.items())),
     axis='columns',
     result_type='reduce',
   ).astype(object)

@@ -103,10 +103,9 @@ def plot_curves(
   for name in settings:
     seeds[name] = seeds[name].map(records.text)
   if facet:  # A strip says what its value is of.
-    words = wording.with_unit(facet)
     seeds['facet'] = pd.Categorical(
       seeds[facet], frames.levels(seeds[facet])
-    ).rename_categories(lambda value: f'{words} {value}')
+    ).rename_categories(lambda value: wording.assigned(facet, value))
   setting = '' if color == 'configuration' else color
   hues = colours.hues(frames.levels(seeds[color]), page, setting)
   seeds['color'] = hues.of(seeds[color])
@@ -193,7 +192,8 @@ def of_table(
       (color,) = runs.varying
     notes = []
     if color and (others := runs.varying_within(*filter(None, (color, facet)))):
-      notes = [f'Curves of one colour differ in {", ".join(others)}.']
+      listed = ', '.join(map(wording.name, others))
+      notes = [f'Curves of one colour differ in {listed}.']
     return plot(
       runs.rows(name),
       color or 'configuration',

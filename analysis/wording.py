@@ -1,5 +1,6 @@
 """The wording of figures: numbers, and names of columns and settings."""
 
+import pathlib
 import re
 from collections.abc import Mapping, Sequence
 
@@ -44,3 +45,54 @@ def unit(column: str) -> str:
 def with_unit(column: str) -> str:
   """Returns what a column or metric is called, with its unit."""
   return ', '.join(filter(None, [name(column), unit(column)]))
+
+
+# Values of settings that papers have names for, which say what they are of.
+_NAMED: Mapping[str, Mapping[str, str]] = {
+  'dataset': {
+    'cars3d': 'Cars3D',
+    'celeb_a': 'CelebA',
+    'cifar10': 'CIFAR-10',
+    'dsprites': 'dSprites',
+    'fashion_mnist': 'Fashion-MNIST',
+    'kmnist': 'KMNIST',
+    'mnist': 'MNIST',
+    'mnist_5k': '5,000 images of MNIST',
+    'shapes3d': '3D Shapes',
+    'smallnorb': 'SmallNORB',
+    'svhn_cropped': 'SVHN',
+  },
+  'objective': {
+    'annealed': 'AnnealedVAE',
+    'beta_tc': 'β-TCVAE',
+    'dip_i': 'DIP-VAE-I',
+    'dip_ii': 'DIP-VAE-II',
+    'dreg': 'DReG',
+    'elbo': 'β-VAE',
+    'factor': 'FactorVAE',
+    'info': 'InfoVAE',
+    'iwae': 'IWAE',
+  },
+}
+
+# Names of data that were given to Python as arrays, by their digest.
+_GIVEN = re.compile('arrays-[0-9a-f]{16}')
+
+
+def value(setting: str, text: str) -> str:
+  """Returns a setting's value as papers write it; of a path the last part."""
+  if setting == 'dataset' and _GIVEN.fullmatch(text):
+    return 'given arrays'
+  path = pathlib.PurePath(text)
+  if setting == 'dataset' and path.is_absolute():
+    return path.name
+  return _NAMED.get(setting, {}).get(text, text)
+
+
+def assigned(setting: str, text: str) -> str:
+  """Returns a setting with its value, or a name that says both.
+
+  Other values have other words, as paths of one last part have not in `value`.
+  """
+  named = _NAMED.get(setting, {})
+  return named.get(text, f'{name(setting)} {text}')

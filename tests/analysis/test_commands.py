@@ -944,7 +944,7 @@ def test_runs_are_beside_each_other_at_the_same_values(pair, monkeypatch):
   monkeypatch.setattr(grids, 'plot_blocks', plot_blocks)
   traversals.plot(pair / 'a', pair / 'b', side_by_side=True, index=[3, 1])
   one, other = given['blocks']
-  assert (one.name, other.name) == ('latent_size 3', 'latent_size 6')
+  assert (one.name, other.name) == ('latent size 3', 'latent size 6')
   assert given['columns'] == [
     '−3.0',
     '−2.0',
@@ -971,7 +971,7 @@ def test_runs_are_beside_each_other_at_the_same_values(pair, monkeypatch):
   assert (one.images[3:5] == 1).all()
   assert 'at most 0.01' in given['caption']
   assert given['y'] == 'latent, rate in nats'
-  assert given['title'] == 'mnist, 2 runs over latent_size'
+  assert given['title'] == 'MNIST, 2 runs over latent size'
 
 
 def test_runs_side_by_side_are_one_figure(pair):

@@ -57,7 +57,7 @@ def test_runs_become_rows_of_settings_and_last_results(tmp_path):
     'log_p_nats',
   }
   assert runs.folder == tmp_path
-  assert 'over beta and hidden_sizes' in runs.describe()
+  assert 'over beta and hidden sizes' in runs.describe()
 
 
 @pytest.mark.parametrize(
@@ -67,22 +67,22 @@ def test_runs_become_rows_of_settings_and_last_results(tmp_path):
     (
       {'effective_beta': 39.2},
       {'beta': 0.5},
-      'beta 0.5 (mean), effective beta 39.2',
+      'effective beta 39.2 (--beta=0.5)',
     ),
     (
       {'effective_beta': 1.0, 'weights': {'beta': 1.0, 'gamma': 40.0}},
       {'objective': 'factor'},
-      'factor with beta 1, gamma 40',
+      'FactorVAE with beta 1, gamma 40',
     ),
     (
       {'effective_beta': None, 'weights': {'gamma': 1e3, 'capacity': 25.0}},
       {'objective': 'annealed'},
-      'annealed with capacity 25, gamma 1000',
+      'AnnealedVAE with capacity 25, gamma 1000',
     ),
     (
       {'effective_beta': None, 'weights': {'beta': 4.0}, 'takes_beta': True},
       {'objective': 'beta_tc', 'beta': 4.0},
-      'beta_tc with beta 4',
+      'β-TCVAE with beta 4',
     ),
   ],
 )
@@ -97,7 +97,7 @@ def test_a_run_is_described_by_what_its_objective_weighs(
 @pytest.mark.parametrize(
   ('name', 'words'),
   [
-    ('mnist', 'mnist'),
+    ('mnist', 'MNIST'),
     ('mnist_corrupted/fog:1.0.0', 'mnist_corrupted/fog:1.0.0'),
     ('/home/me/data/faces', 'faces'),
     ('/home/me/x.npy', 'x.npy'),
@@ -124,8 +124,8 @@ def test_titles_list_what_varies_as_one_says_it(tmp_path):
       latent_size=size,
     )
   runs = lambda *names: frames.read_runs([str(tmp_path / n) for n in names])
-  assert runs('run*').describe().endswith('over latent_size, beta and gamma')
-  assert runs('run0', 'run1').describe().endswith('over beta and latent_size')
+  assert runs('run*').describe().endswith('over latent size, beta and gamma')
+  assert runs('run0', 'run1').describe().endswith('over beta and latent size')
 
 
 def test_training_rows_say_which_configuration_they_are_of(tmp_path):
@@ -134,7 +134,7 @@ def test_training_rows_say_which_configuration_they_are_of(tmp_path):
   frame = frames.read_runs([f'{tmp_path}/*/run']).rows(records.TRAIN)
   assert frame['run'].tolist() == ['a/run'] * 3 + ['b/run']
   assert frame['configuration'].tolist() == (
-    ['latent_size 3'] * 3 + ['latent_size 5']
+    ['latent size 3'] * 3 + ['latent size 5']
   )
   assert frame['hidden_sizes'].unique().tolist() == ['100,100']
 
@@ -160,10 +160,10 @@ def test_patterns_without_a_run_are_refused(tmp_path, pattern):
   ('objective', 'effective', 'takes_beta', 'said'),
   [
     ('elbo', 4.0, True, 'beta 4'),
-    ('factor', 4.0, True, 'factor, beta 4'),
-    ('iwae', 1.0, False, 'iwae, effective beta 1'),
-    ('beta_tc', None, True, 'beta_tc with beta 4'),
-    ('annealed', None, False, 'annealed: no beta'),
+    ('factor', 4.0, True, 'FactorVAE, beta 4'),
+    ('iwae', 1.0, False, 'IWAE, effective beta 1'),
+    ('beta_tc', None, True, 'β-TCVAE with beta 4'),
+    ('annealed', None, False, 'AnnealedVAE: no beta'),
   ],
 )
 def test_a_title_says_the_objective_and_its_beta(

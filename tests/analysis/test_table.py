@@ -200,7 +200,7 @@ def test_markdown_has_both_tables(runs):
   text = table.render(runs, ['elbo_nats'], 'markdown')
   means, caption, pairs, note = text.split('\n\n')
   assert caption == (
-    'mnist, 6 runs over beta. Mean over seeds; elbo in nats per image. ± is '
+    'MNIST, 6 runs over beta. Mean over seeds; elbo in nats per image. ± is '
     'one standard error over seeds.'
   )
   assert means.splitlines()[0] == '| configuration | seeds | elbo_nats |'
@@ -223,7 +223,7 @@ def test_latex_escapes_what_it_must(runs):
   )
   assert rf'configuration & {header} \\' in text
   assert (
-    r'\caption{mnist, 6 runs over beta. Mean over seeds; elbo, rate in nats'
+    r'\caption{MNIST, 6 runs over beta. Mean over seeds; elbo, rate in nats'
     in text
   )
   assert r'$-98.' in text
