@@ -79,6 +79,17 @@ class _Theme(gg.theme_bw):
     self._rcParams['text.parse_math'] = False
 
 
+class Pictures(gg.ggplot):
+  """A figure of images, with as many dots as their pixels need.
+
+  Attributes:
+    dpi: at which each pixel of an image is a square of whole device pixels; at
+      least that of other figures.
+  """
+
+  dpi: float = DPI
+
+
 def theme(page: Page, height: float) -> gg.theme:
   """Returns the look of every figure, of the page's width, in inches high."""
   return _Theme(page.family) + gg.theme(
@@ -267,7 +278,8 @@ def save(
   """
   # Type 42 embeds the fonts, as publishers ask.
   with mpl.rc_context({'pdf.fonttype': 42}):
-    figure = (plot + gg.theme(dpi=DPI)).draw()
+    dpi = plot.dpi if isinstance(plot, Pictures) else DPI
+    figure = (plot + gg.theme(dpi=dpi)).draw()
     paths = []
     for suffix in formats:
       path = pathlib.Path(f'{stem}.{suffix}')
@@ -279,9 +291,9 @@ def save(
       )
       buffer = io.BytesIO()
       options = (
-        {'dpi': DPI * pixels, 'pil_kwargs': {'dpi': (DPI, DPI)}}
+        {'dpi': dpi * pixels, 'pil_kwargs': {'dpi': (dpi, dpi)}}
         if suffix == 'png'
-        else {'dpi': DPI}
+        else {'dpi': dpi}
       )
       figure.savefig(buffer, format=suffix, metadata=metadata, **options)
       records.write_figure(path, buffer.getvalue())

@@ -121,7 +121,7 @@ def plot_images(
   marked: Sequence[tuple[int, int]] = (),
   caption: str = '',
 ) -> gg.ggplot:
-  """Draws a grid of images, each pixel as a square of whole device pixels.
+  """Draws a grid of images, each pixel a square of whole device pixels.
 
   Args:
     images: [rows, columns, H, W, C] in [0, 1], C of 1 or 3.
@@ -183,42 +183,49 @@ def plot_blocks(
       if not shown
     },
   )
-  # How much room the axes' titles take is known after drawing them; only then
-  # can there be a whole number of device pixels for each pixel.
   empty = gg.ggplot(pd.DataFrame({'x': [0.0], 'y': [0.0]}), gg.aes('x', 'y'))
   empty += gg.geom_blank()
-  titles = [gg.labs(x=x and 'x', y=y and 'y'), figures.theme(page, page.height)]
-  beside, _ = _margins(empty + look + titles + bare)
-  layout = _fit(blocks, columns, page, page.width - beside, page.height - 1)
-  width, height = layout.width * layout.pixel, layout.height * layout.pixel
-  # A figure of few columns still has room for its title.
-  narrowest = min(page.width, 1.6)
-  layers = [
-    *look,
-    gg.labs(
-      x=figures.wrap(x, 0.9 * max(width, narrowest), page),
-      y=figures.wrap(y, 0.9 * height, page),
-    ),
-    *figures.dress(
-      page._replace(width=max(beside + width, narrowest)),
-      page.height,
-      title,
-      caption,
-    ),
-    bare,
+  # How much room texts take is known after drawing them, and how their lines
+  # break when it is known how much the images take.
+  beside, above = 0.0, 0.0
+  # A figure of few columns still has room for its texts.
+  texts = [
+    figures.text_width(title, page),
+    figures.text_width(caption, page, figures.FONT_SIZE - 2),
   ]
-  limits = {
-    'xlim': (-0.5, layout.width - 0.5),
-    'ylim': (0.5 - layout.height, 0.5),
-    'expand': False,
-  }
-  empty += gg.coord_cartesian(**limits)
-  size = max(beside + width, narrowest), page.height
+  narrowest = min(page.width, 1.05 * max(texts))
+  for _ in range(9):
+    layout = _fit(
+      blocks, columns, page, page.width - beside, page.height - above
+    )
+    width, height = layout.width * layout.pixel, layout.height * layout.pixel
+    across = max(beside + width, narrowest)
+    layers = [
+      *look,
+      gg.labs(
+        x=figures.wrap(x, 0.9 * (across - beside), page),
+        y=figures.wrap(y, 0.9 * height, page),
+      ),
+      *figures.dress(page._replace(width=across), page.height, title, caption),
+      bare,
+    ]
+    limits = {
+      'xlim': (-0.5, layout.width - 0.5),
+      'ylim': (0.5 - layout.height, 0.5),
+      'expand': False,
+    }
+    dpi = math.ceil(figures.DPI * layout.pixel - 1e-6) / layout.pixel
+    drawn = empty + gg.coord_cartesian(**limits) + layers
+    size = across, above + height
+    beside, above = _margins(drawn + gg.theme(figure_size=size), dpi)
+    if max(beside + width - page.width, above + height - page.height) < 0.01:
+      break
   for _ in range(2):  # The outer margin is a share of the size itself.
-    beside, above = _margins(empty + layers + gg.theme(figure_size=size))
     size = max(beside + width, narrowest), above + height
-  plot = gg.ggplot() + layers + gg.theme(figure_size=size)
+    beside, above = _margins(drawn + gg.theme(figure_size=size), dpi)
+  plot = figures.Pictures() + layers + gg.theme(figure_size=size)
   plot += gg.coord_fixed(**limits)
+  plot.dpi = dpi
   for block, (left, top) in zip(blocks, layout.corners, strict=True):
     grid = image_grid(block.images)
     grid['x'] += left
@@ -235,8 +242,8 @@ def plot_blocks(
       color=_MARK,
       size=0.5,
     )
-  texts = pd.DataFrame(_texts(blocks, columns, layout))
-  for (ha, va, points), lines in texts.groupby(['ha', 'va', 'size']):
+  labels = pd.DataFrame(_texts(blocks, columns, layout))
+  for (ha, va, points), lines in labels.groupby(['ha', 'va', 'size']):
     plot += gg.geom_text(
       gg.aes('x', 'y', label='text'),
       lines,
@@ -284,22 +291,21 @@ def _fit(
   As many blocks stand side by side as leave images large enough.
   """
   _, num_columns, _, image_width, _ = blocks[0].images.shape
-  layouts = []
+  layouts, least = [], 1 / figures.DPI
   for wide in range(len(blocks), 0, -1):
-    device_pixels = int(
-      figures.DPI * width / (wide * num_columns * image_width)
-    )
+    pixel = width / (wide * num_columns * image_width)
     while True:
-      pixel = max(1, device_pixels) / figures.DPI
       layout = _lay_out(blocks, columns, page, wide, pixel)
-      # Blocks that are too high side by side are so below each other.
-      over = [
-        max(0.0, layout.width * layout.pixel - width),
-        max(0.0, layout.height * layout.pixel - height),
-      ]
-      if not any(over) or device_pixels <= 1:
+      # Letters do not shrink with images.
+      fitting = min(width / layout.width, height / layout.height)
+      if fitting > 0.9999 * pixel or pixel == least:
         break
-      device_pixels -= 1
+      pixel = max(least, fitting)
+    # Blocks that are too high side by side are so below each other.
+    over = [
+      max(0.0, layout.width * layout.pixel - 1.0001 * width),
+      max(0.0, layout.height * layout.pixel - 1.0001 * height),
+    ]
     if not any(over) and layout.pixel * image_width >= _SMALLEST:
       return layout
     layouts.append((*over, -layout.pixel, layout))
@@ -412,18 +418,23 @@ def _texts(
     yield text(-0.5, below, note, 'left', 'top')
 
 
-def _margins(plot: gg.ggplot) -> tuple[float, float]:
+def _margins(plot: gg.ggplot, dpi: float) -> tuple[float, float]:
   """Returns the inches beside, and above and below, a plot's panel."""
-  figure = (plot + gg.theme(dpi=figures.DPI)).draw()
+  figure = (plot + gg.theme(dpi=dpi)).draw()
   figure.draw_without_rendering()
   panel = figure.axes[0].get_window_extent()
   width, height = figure.get_size_inches()
   figures.close(figure)
-  return width - panel.width / figures.DPI, height - panel.height / figures.DPI
+  return width - panel.width / dpi, height - panel.height / dpi
 
 
 def plot_over_latents(
-  frame: pd.DataFrame, page: figures.Page, title: str, x: str, y: str
+  frame: pd.DataFrame,
+  page: figures.Page,
+  title: str,
+  x: str,
+  y: str,
+  caption: str,
 ) -> gg.ggplot:
   """Draws images over two latents (or a row over one).
 
@@ -434,6 +445,7 @@ def plot_over_latents(
     title: of the figure.
     x: what the first latent is.
     y: what the second is.
+    caption: below the figure.
 
   Raises:
     FigureError: missing columns, no rows, or no full grid.
@@ -460,4 +472,5 @@ def plot_over_latents(
     rows=()
     if one
     else [*map(wording.number, ordered['second'].iloc[::columns])],
+    caption=caption,
   )

@@ -53,8 +53,9 @@ def plot_manifold(
     frame,
     page,
     title,
-    x=f'latent 0, at {at}; shown: {frames.shown_in_words(shown)}',
-    y=f'latent 1, at {at}',
+    x='latent 0',
+    y='latent 1',
+    caption=f'Latents at {at}; shown: {frames.shown_in_words(shown)}.',
   )
 
 

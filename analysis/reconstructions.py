@@ -58,9 +58,10 @@ def plot_reconstructions(
     images.reshape(len(rows), len(frame), *images.shape[1:]),
     page,
     title,
-    x='index of the image; decoded: the mean of its posterior',
+    x='index of the image',
     columns=[str(index) for index in frame['index']],
-    rows=['truth', *map(frames.shown_in_words, shown)],
+    rows=['input', *map(frames.shown_in_words, shown)],
+    caption='Decoded from the mean of the posterior of each image.',
   )
 
 
@@ -116,14 +117,15 @@ def plot_by_factor(
     images[2 * row, : len(rows)] = grids.stack(rows['truth'])
     images[2 * row + 1, : len(rows)] = grids.stack(rows[show])
     count = rows['num_values'].iloc[0]
-    labels += [f'{name} ({count})', frames.shown_in_words(show)]
+    labels += [f'{name} ({count})', '']
   return grids.plot_images(
     images,
     page,
     title,
-    x='one factor from its first to its last value (how many it has), the '
-    'others at their middle one',
     rows=labels,
+    caption='One factor from its first to its last value (in brackets: how '
+    'many it has), the others at their middle one; below each image: '
+    f'{frames.shown_in_words(show)}.',
   )
 
 

@@ -48,7 +48,8 @@ def plot_samples(
     grid.reshape(rows, columns, *images.shape[1:]),
     page,
     title,
-    f'shown: {frames.shown_in_words(shown)} at latents drawn from the prior',
+    caption=f'Shown: {frames.shown_in_words(shown)} at latents drawn from the '
+    'prior.',
   )
 
 

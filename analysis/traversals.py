@@ -494,8 +494,9 @@ def plot_latent_grid(
     frame,
     page,
     title,
-    x=f'{frame["first_name"].iloc[0]}; shown: {shown}',
+    x=frame['first_name'].iloc[0],
     y=frame['second_name'].iloc[0],
+    caption=f'Other latents at zero; shown: {shown}.',
   )
 
 

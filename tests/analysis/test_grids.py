@@ -127,6 +127,26 @@ def test_grids_stand_side_by_side_as_far_as_there_is_room(tmp_path):
   assert third - second < 8 * size + 0.7 * figures.DPI
 
 
+LONG = 'words of a title or of a caption ' * 9
+
+
+@pytest.mark.parametrize('page', figures.STYLES['slides'].values())
+@pytest.mark.parametrize(('rows', 'text'), [(1, ''), (1, LONG), (9, LONG)])
+def test_a_grid_fills_its_column_and_stays_on_its_page(
+  tmp_path, page, rows, text
+):
+  images = np.ones((rows, 12, 28, 28, 1))
+  plot = grids.plot_images(
+    images, page, text, 'x', 'y', rows=['a row'] * rows, caption=text
+  )
+  figures.save(plot, tmp_path / 'x', ['png'], 'test')
+  with PIL.Image.open(tmp_path / 'x.png') as picture:
+    dpi, _ = picture.info['dpi']
+    width, height = picture.width / dpi, picture.height / dpi
+  assert height < page.height + 0.02
+  assert width == pytest.approx(page.width, abs=0.02) or rows == 9
+
+
 def test_where_nothing_fits_the_least_is_too_much():
   blocks = [
     grids.Block(name, np.ones((2, 7, 30, 30, 1)), ['a row'] * 2, note='a note')

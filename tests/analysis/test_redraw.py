@@ -36,7 +36,7 @@ def test_each_figure_was_drawn_by_its_command(name):
   path = conftest.ROOT / redraw.RESULTS / f'{name}.png'
   with PIL.Image.open(path) as picture:
     description = picture.text['Description']
-    assert picture.info['dpi'] == pytest.approx((300, 300), abs=0.1)
+    assert min(picture.info['dpi']) > 299.9
   assert f'drawn by: python -m {redraw.FIGURES[name]} ' in description
   # The density fit is of no run.
   known = r'commit [0-9a-f]{40}[;,]|fit to --scale_tril=|tensorflow [\d.]+;'
