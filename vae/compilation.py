@@ -1,10 +1,13 @@
 """Compiles functions into programs of TensorFlow."""
 
+import contextvars
 import functools
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
+
+_for_xla = contextvars.ContextVar('for_xla', default=False)
 
 
 def compiled(
@@ -21,5 +24,22 @@ def compiled(
     jit: as `jit_compile` of `tf.function`.
   """
   return tf.function(
-    functools.partial(function), jit_compile=jit, autograph=False
+    functools.partial(_traced, function, bool(jit)),
+    jit_compile=jit,
+    autograph=False,
   )
+
+
+def _traced(
+  function: Callable[..., Any], for_xla: bool, *args: Any, **kwargs: Any
+) -> Any:
+  token = _for_xla.set(for_xla)
+  try:
+    return function(*args, **kwargs)
+  finally:
+    _for_xla.reset(token)
+
+
+def is_for_xla() -> bool:
+  """Returns whether what is being traced is a program that XLA compiles."""
+  return _for_xla.get()

@@ -16,6 +16,8 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from vae import compilation
+
 
 class Purpose(enum.IntEnum):
   """Purposes of draws. Numbers are part of what a seed means: append only."""
@@ -75,9 +77,61 @@ def repurposed(key: tf.Tensor, purpose: Purpose) -> tf.Tensor:
 
 def bits(key: tf.Tensor, shape: Sequence[int] | tf.Tensor) -> tf.Tensor:
   """Draws uniform int32 words over the full range, shape `shape`."""
+  if compilation.is_for_xla() and not tf.config.list_logical_devices('GPU'):
+    return _bits_for_xla(key, shape)
   return tf.random.stateless_uniform(
     shape, key, minval=None, maxval=None, dtype=tf.int32, alg='philox'
   )
+
+
+def _bits_for_xla(
+  key: tf.Tensor, shape: Sequence[int] | tf.Tensor
+) -> tf.Tensor:
+  """The words of `tf.random.stateless_uniform`, on CPUs six times as fast.
+
+  XLA makes one loop of that, which goes through all rounds for each word of a
+  block, and none of them in vectors.
+  """
+  size = tf.reduce_prod(shape)
+  seed = tf.bitcast(key, tf.uint32)  # [2, 2], the low halves first.
+  # TensorFlow scrambles seeds by this key.
+  scramble = tf.constant([0x3EC8F720, 0x02461E29], tf.uint32)
+  mixed = philox(tf.reshape(seed, [4]), scramble)
+  block = tf.cast(tf.range((size + 3) // 4), tf.uint32)
+  zero = tf.zeros_like(block)
+  counter = [block, zero, zero + mixed[2], zero + mixed[3]]
+  words = tf.transpose(tf.stack(philox(counter, mixed[:2])))
+  return tf.reshape(tf.bitcast(tf.reshape(words, [-1])[:size], tf.int32), shape)
+
+
+def philox(
+  counter: Sequence[tf.Tensor], key: Sequence[tf.Tensor]
+) -> Sequence[tf.Tensor]:
+  """Returns the four words of each block of Philox 4x32-10.
+
+  Args:
+    counter: four uint32 tensors of one shape, the low word first.
+    key: two uint32 scalars, likewise.
+  """
+
+  def products(word: tf.Tensor, factor: int) -> tuple[tf.Tensor, tf.Tensor]:
+    product = tf.cast(word, tf.uint64) * tf.constant(factor, tf.uint64)
+    high = tf.bitwise.right_shift(product, tf.constant(32, tf.uint64))
+    return tf.cast(high, tf.uint32), tf.cast(product, tf.uint32)
+
+  def go_round(count, key0, key1, word0, word1, word2, word3):
+    high0, low0 = products(word0, 0xD2511F53)
+    high1, low1 = products(word2, 0xCD9E8D57)
+    keys = (
+      key0 + tf.constant(0x9E3779B9, tf.uint32),
+      key1 + tf.constant(0xBB67AE85, tf.uint32),
+    )
+    words = (high1 ^ word1 ^ key0, low1, high0 ^ word3 ^ key1, low0)
+    return (count + 1, *keys, *words)
+
+  start = (tf.constant(0), *tf.unstack(key), *tf.unstack(counter))
+  _, _, _, *words = tf.while_loop(lambda count, *_: count < 10, go_round, start)
+  return words
 
 
 def _top_24_bits(words: tf.Tensor) -> tf.Tensor:

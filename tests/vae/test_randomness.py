@@ -3,7 +3,7 @@ import pytest
 import scipy.stats
 import tensorflow as tf
 
-from vae import randomness
+from vae import compilation, randomness
 
 KEY = (7, randomness.Purpose.POSTERIOR, 3)
 
@@ -17,6 +17,45 @@ def test_uniform_has_the_same_bits_with_and_without_xla():
   np.testing.assert_array_equal(
     eager, tf.function(draw, jit_compile=True)().numpy()
   )
+
+
+@pytest.mark.parametrize('shape', [[1], [4], [3, 7], [2, 5, 1001]])
+@pytest.mark.parametrize('key', [KEY, (2**31, 255, 2**32 - 1), (0, 0, 0)])
+def test_words_are_the_same_in_a_program_of_xla(shape, key):
+  draw = lambda: randomness.bits(randomness.key(*key), shape)
+  for_xla = compilation.compiled(draw, jit=True)
+  assert 'StatelessRandom' not in str(
+    for_xla.get_concrete_function().graph.as_graph_def()
+  )
+  np.testing.assert_array_equal(for_xla().numpy(), draw().numpy())
+
+
+@pytest.mark.parametrize(
+  ('counter', 'key', 'words'),
+  [
+    (
+      [0, 0, 0, 0],
+      [0, 0],
+      [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8],
+    ),
+    (
+      [0xFFFFFFFF] * 4,
+      [0xFFFFFFFF] * 2,
+      [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD],
+    ),
+    (
+      [0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344],
+      [0xA4093822, 0x299F31D0],
+      [0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1],
+    ),
+  ],
+)
+def test_philox_has_the_known_answers_of_its_authors(counter, key, words):
+  """Those of Random123, kat_vectors."""
+  actual = randomness.philox(
+    tf.constant(counter, tf.uint32), tf.constant(key, tf.uint32)
+  )
+  assert [int(word) for word in actual] == words
 
 
 def test_normal_agrees_with_and_without_xla():
