@@ -31,10 +31,11 @@ _multiplies_in_bfloat16 = contextvars.ContextVar('bfloat16', default=False)
 def in_bfloat16(function: Callable[..., Any]) -> Callable[..., Any]:
   """Returns a function in which layers, and their gradients, are bfloat16.
 
-  What each of `LAYERS` is called with, its weights and its biases are rounded
-  to bfloat16, and so is what comes out, which is float32 again; so are the
-  gradients of all of these. Products are added up in float32, as processors
-  do. Variables, and all between layers, stay float32.
+  What each of `LAYERS` is called with and its weights are rounded to bfloat16,
+  and so is their product, which is float32 again; so are the gradients of all
+  of these. Products are added up in float32, as processors do. Biases,
+  variables, and all between layers, stay float32: TensorFlow would add up the
+  gradients of biases in bfloat16 where the processor has no such numbers.
 
   Args:
     function: calls layers.
@@ -67,11 +68,16 @@ def _mixed(call: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
     if not hasattr(layer, 'w'):
       call(layer, inputs, *args, **kwargs)  # Makes its variables, as float32.
     rounded = copy.copy(layer)
-    for name, value in vars(layer).items():
-      if isinstance(value, tf.Variable):
-        vars(rounded)[name] = tf.cast(value, tf.bfloat16)
+    # Transposed convolutions have private names for what others have.
+    own = {name.removeprefix('_'): name for name in vars(layer)}
+    vars(rounded)['w'] = tf.cast(layer.w, tf.bfloat16)
+    vars(rounded)[own['with_bias']] = False
     outputs = call(rounded, tf.cast(inputs, tf.bfloat16), *args, **kwargs)
-    return tf.cast(outputs, tf.float32)
+    outputs = tf.cast(outputs, tf.float32)
+    if not hasattr(layer, 'b'):
+      return outputs
+    places = own.get('data_format')
+    return tf.nn.bias_add(outputs, layer.b, places and vars(layer)[places])
 
   return wrapper
 
