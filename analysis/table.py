@@ -176,8 +176,9 @@ def show(value: float, se: float, in_figure: bool = False) -> str:
     value: the number.
     se: its error; NaN for none.
     in_figure: whether it is short, as in figures: to the error's first digit,
-      or second where that is 1, and of at most four significant digits. Where
-      the error is less than these show it says so: '0.9951 ± <0.0001'.
+      or second where that is 1, and of at most four significant digits.
+
+  An error that is less than these show says so: '0.9951 ± <0.0001'.
   """
   if not max(abs(value), 0.0 if np.isnan(se) else se) < 2**53:
     text = wording.tick_labels([value, se])
@@ -192,11 +193,11 @@ def show(value: float, se: float, in_figure: bool = False) -> str:
   if np.isnan(se):
     return _rounded(value, min(max(2, decimals(3)), most))
   if se == 0:
-    return f'{wording.tick_labels([round(value, most)])[0]} ± 0'
+    return f'{round(value, most):z.15g}'.replace('-', '−') + ' ± 0'
   is_one_digit = in_figure and f'{se:e}'[0] != '1'
   digits = 1 - is_one_digit - int(np.floor(np.log10(se)))
-  if in_figure and se < 10.0**-most:
-    return f'{_rounded(value, most)} ± <{wording.tick_labels([10.0**-most])[0]}'
+  if se < 10.0**-most:
+    return f'{_rounded(value, most)} ± <{_rounded(10.0**-most, most)}'
   digits = min(digits, most) if in_figure else max(0, min(digits, most))
   return f'{_rounded(value, digits)} ± {_rounded(se, digits)}'
 
@@ -248,12 +249,14 @@ _LATEX = {
   '–': '--',
   '±': r'$\pm$',
   '†': r'$\dagger$',
+  'β': r'$\beta$',
+  '²': '$^2$',
   '_': ' ',  # Names as one writes them.
   '~': r'\textasciitilde{}',
   '^': r'\textasciicircum{}',
 } | {letter: f'\\{letter}' for letter in '&%$#{}'}
 
-_NUMBER = re.compile(r'(−?\d+)(\.\d+)?(?: ± (\d+)(\.\d+)?)?( \*| †)?')
+_NUMBER = re.compile(r'(−?\d+)(\.\d+)?(?: ± (<?\d+)(\.\d+)?)?( \*| †)?')
 
 
 def _escape(text: str) -> str:
@@ -284,7 +287,7 @@ def _aligned(cells: Sequence[str]) -> list[str] | None:
   for value, digits, error, error_digits, mark in parts:
     text = value.replace('−', '-') + pad(digits, decimals)
     if error:
-      lacking = whole[len(error) :]
+      lacking = whole[: len(whole) - len(error)]
       text += r' \pm ' + (rf'\phantom{{{lacking}}}' if lacking else '')
       text += error + pad(error_digits, error_decimals)
     elif whole:

@@ -142,6 +142,8 @@ def test_missing_results_are_left_out():
     (-1e308, np.inf, '−1e+308 ± inf'),
     (np.inf, np.nan, 'inf'),
     (1e300, 0.0, '1e+300 ± 0'),
+    (-12345678.0, 0.0, '−12345678 ± 0'),
+    (0.5, 3e-9, '0.500000 ± <0.000001'),
   ],
 )
 def test_numbers_are_as_long_as_their_error_allows(value, se, text):
@@ -235,9 +237,9 @@ def test_latex_aligns_at_decimal_points():
   cells = ['−208.5 ± 1.8 *', '18.462 ± 0.063', '7 ± 0', '−1.50', '9 ± 12 †', '']
   aligned = table._aligned(cells)
   assert aligned == [
-    r'$-208.5\phantom{62} \pm \phantom{2}1.8\phantom{63}$\rlap{$^{*}$}',
-    r'$18.462 \pm \phantom{2}0.063$',
-    r'$7\phantom{.462} \pm \phantom{2}0\phantom{.063}$',
+    r'$-208.5\phantom{62} \pm \phantom{1}1.8\phantom{63}$\rlap{$^{*}$}',
+    r'$18.462 \pm \phantom{1}0.063$',
+    r'$7\phantom{.462} \pm \phantom{1}0\phantom{.063}$',
     r'$-1.50\phantom{2}\phantom{{} \pm 12.063}$',
     r'$9\phantom{.462} \pm 12\phantom{.063}$\rlap{$^{\dagger}$}',
     '',
@@ -247,6 +249,10 @@ def test_latex_aligns_at_decimal_points():
   widths = {len(re.sub(r'^-?\d+', '', cell)) for cell in ink[:-1]}
   assert len(widths) == 1
   assert table._aligned(['1.0', 'nan']) is None
+  assert table._aligned(['0.5 ± <0.1', '12345 ± 0']) == [
+    r'$0.5 \pm <0.1$',
+    r'$12345\phantom{.5} \pm \phantom{<}0\phantom{.1}$',
+  ]
 
 
 def test_one_seed_shows_its_own_error_marked_as_such(tmp_path):
