@@ -121,6 +121,7 @@ caption { text-align: left; font-weight: bold; padding: .75rem 0 .25rem; }
 th { overflow-wrap: normal; font-weight: normal; }
 thead th { color: var(--soft); }
 td { min-width: 4rem; font-variant-numeric: tabular-nums; }
+td.number { white-space: nowrap; }
 th, td { text-align: left; vertical-align: top; padding: .25rem 1rem .25rem 0;
   border-bottom: 1px solid var(--line); }
 summary { cursor: pointer; padding: .5rem 0; }
@@ -168,7 +169,7 @@ def render(runs: frames.Runs, origin: str, folder: pathlib.Path) -> str:
     ]
   else:
     compared, lacking = _compared(runs)
-    missing |= lacking
+    missing = [*missing, *lacking]
     sections += [
       ('Runs side by side', compared),
       ('Numbers', _means(runs)),
@@ -176,7 +177,7 @@ def render(runs: frames.Runs, origin: str, folder: pathlib.Path) -> str:
       ('Settings', _settings(_shared(runs))),
     ]
   if missing:
-    listed = ''.join(f'<li>{_escape(words)}</li>' for words in missing)
+    listed = ''.join(f'<li>{_escape(line)}</li>' for line in _once(missing))
     sections.append(('Not drawn', f'<ul class="note">{listed}</ul>'))
   sections = [(name, content) for name, content in sections if content]
   links = ''.join(
@@ -212,6 +213,13 @@ def render(runs: frames.Runs, origin: str, folder: pathlib.Path) -> str:
 </body>
 </html>
 """
+
+
+def _once(missing: Sequence[tuple[str, str]]) -> Iterator[str]:
+  """Yields a line for each figure that was not drawn, of one run or more."""
+  for name in dict.fromkeys(name for name, _ in missing):
+    first, *more = [error for other, error in missing if other == name]
+    yield f'{name}: {first}' + (f'; so of {len(more)} more' if more else '')
 
 
 def _escape(value: Any) -> str:
@@ -392,7 +400,7 @@ def _figures(
   runs: frames.Runs,
   chosen: Sequence[command.Figure],
   is_compared: bool = False,
-) -> tuple[str, dict[str, None]]:
+) -> tuple[str, list[tuple[str, str]]]:
   """Draws what the runs' files allow.
 
   Args:
@@ -402,9 +410,9 @@ def _figures(
       heading.
 
   Returns:
-    The figures, and in words those that were not drawn, each once.
+    The figures, and name and reason of each that was not drawn.
   """
-  parts, missing = [], {}
+  parts, missing = [], []
   for figure in chosen:
     name = figure.name.replace('_', ' ')
     print(f'drawing {name} of {runs.describe()}', file=sys.stderr)
@@ -413,7 +421,7 @@ def _figures(
     try:
       image, pixels = _png(figure.draw(runs, arguments))
     except (records.RecordError, figures.FigureError) as error:
-      missing[f'{name.capitalize()}: {error}'] = None
+      missing.append((name.capitalize(), str(error)))
       continue
     summary = figure.summary.split('\n\n')[0].replace('\n', ' ')
     heading = '' if is_compared else f'<h3>{_escape(name.capitalize())}</h3>'
@@ -447,7 +455,7 @@ def _motion(
   return f'<div class="motion">{folded}</div>'
 
 
-def _compared(runs: frames.Runs) -> tuple[str, dict[str, None]]:
+def _compared(runs: frames.Runs) -> tuple[str, list[tuple[str, str]]]:
   """Draws the first seed of each configuration beside the others'.
 
   Returns:
@@ -461,12 +469,12 @@ def _compared(runs: frames.Runs) -> tuple[str, dict[str, None]]:
   rows = rows[rows['run'].isin(started)]
   first = rows.groupby('configuration', sort=False)['run'].first()
   order = frames.levels(first.index.to_series())
-  parts, missing = [], {}
+  parts, missing = [], []
   for name in order[:_MOST_COMPARED]:
     run = started[first[name]]
     alone = frames.read_runs([str(run.path)])
     drawn, lacking = _figures(alone, _COMPARED, is_compared=True)
-    missing |= lacking
+    missing += lacking
     if drawn:
       heading = f'{name or runs.describe()}, seed {run.config["seed"]}'
       parts.append(f'<section><h3>{_escape(heading)}</h3>{drawn}</section>')
@@ -498,7 +506,8 @@ def _png(plot: gg.ggplot) -> tuple[str, int]:
 
 def _cell(text: object) -> str:
   """A number stays on one line with its error."""
-  return _escape(text).replace(' ± ', '\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}')
+  kind = ' class="number"' if ' ± ' in str(text) else ''
+  return f'<td{kind}>{_escape(text)}</td>'
 
 
 def _note(text: object) -> str:
@@ -512,7 +521,7 @@ def _frame(caption: str, frame: pd.DataFrame) -> str:
   )
   rows = ''.join(
     f'<tr><th scope="row">{_escape(first)}</th>'
-    + ''.join(f'<td>{_cell(cell)}</td>' for cell in rest)
+    + ''.join(map(_cell, rest))
     + '</tr>'
     for first, *rest in frame.itertuples(index=False)
   )
@@ -551,7 +560,9 @@ def _rows(runs: frames.Runs) -> pd.DataFrame:
       if value == value:
         text = table.show(value, errors.get(metric, np.nan))
         shown.loc[row, metric] = text
-  return _worded(shown.loc[:, (shown != '').any()])
+  configurations = frames.configuration(runs.table, runs.varying)
+  order = np.lexsort([runs.table['seed'], pd.factorize(configurations)[0]])
+  return _worded(shown.loc[:, (shown != '').any()].iloc[order])
 
 
 def _shared(runs: frames.Runs) -> dict[str, Any]:

@@ -236,6 +236,27 @@ def test_configurations_stand_side_by_side_in_their_order(tmp_path):
   assert 'The elbo is ' in page.text
 
 
+def test_what_no_run_has_is_said_once_and_seeds_stand_in_order(tmp_path):
+  for seed in (1, 0, 2):
+    for beta in (0.5, 2.0):
+      path = tmp_path / f'{2 - seed}-{beta}'
+      builders.write_run(path, beta=beta, seed=seed, with_arrays=False)
+  pattern = f'--run_dir={tmp_path}/*'
+  code, stdout, stderr = builders.analyse('report', pattern)
+  assert code == 0, stderr
+  page = Page(pathlib.Path(stdout.strip()))
+  lacking = re.findall(
+    '<li>((?:Reconstructions|Traversals): .*?)</li>', page.source
+  )
+  assert len(lacking) == 2
+  assert all(line.endswith('; so of 1 more') for line in lacking)
+  runs = page.source.split('>Runs</h2>')[1]
+  order = [name for name in re.findall(r'row">(\d-[\d.]+)<', runs)]
+  assert order == [
+    f'{2 - seed}-{beta}' for beta in (0.5, 2.0) for seed in range(3)
+  ]
+
+
 def test_the_page_that_looks_inside_is_linked_where_it_is(tmp_path):
   run = tmp_path / 'a "run"'
   builders.write_run(run, with_arrays=False)
@@ -301,6 +322,12 @@ def test_a_browser_shows_the_page_without_a_request_or_an_error(
     assert complete and natural > 100 and shown > 100
   assert window.console() == []
   assert window.requests(path) == []
+  # A number has its error on its line.
+  assert window.evaluate(
+    '[...document.querySelectorAll("td.number")].map(cell => '
+    '{ const text = document.createRange(); text.selectNodeContents(cell); '
+    'return text.getClientRects().length; }).every(lines => lines == 1)'
+  )
 
 
 @pytest.mark.parametrize('name', ['one_run', 'a_sweep'])
