@@ -10,6 +10,31 @@ from analysis import figures, frames, wording
 from launch import records
 
 
+def settings(
+  runs: frames.Runs, x: str | None, color: str | None
+) -> tuple[str, str]:
+  """Returns the settings along an axis and of the colours.
+
+  Args:
+    runs: that are drawn.
+    x: what was asked for; None for the one of most values.
+    color: likewise; None for the only other that varies, or for all others,
+      which is empty.
+
+  Raises:
+    FigureError: one setting for both.
+  """
+  varying = [name for name in runs.varying if name != color]
+  x = x or next(iter(varying), 'beta')
+  others = [name for name in varying if name != x]
+  if color == x:
+    raise figures.FigureError(
+      f'--color={color} is what the horizontal axis says; '
+      + (f'give --color={others[0]}' if others else 'leave it out')
+    )
+  return x, color or (others[0] if len(others) == 1 else '')
+
+
 def positions(levels: Sequence[str]) -> np.ndarray:
   """Returns where the levels of a setting are along an axis.
 
@@ -88,6 +113,7 @@ def places(
   setting: str,
   page: figures.Page = figures.SINGLE_COLUMN,
   across: int = 1,
+  size: float = figures.FONT_SIZE,
 ) -> tuple[pd.Series, gg.scale_x_continuous]:
   """Returns where settings are on the horizontal axis, and its scale.
 
@@ -97,6 +123,7 @@ def places(
     setting: of which they are.
     page: what it is drawn for.
     across: how many panels stand beside each other.
+    size: of letters, in points.
   """
   where = positions(levels)
   place, room = dict(zip(levels, where, strict=True)), (0.05, 0.0)
@@ -108,7 +135,7 @@ def places(
   scale = gg.scale_x_continuous(
     name=wording.name(setting),
     breaks=list(where),
-    labels=with_room(labels, where, page, width),
+    labels=with_room(labels, where, page, width, size),
     expand=room,
   )
   return values.map(place), scale

@@ -225,6 +225,13 @@ def over_seeds(frame: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
   return result.assign(low=low, high=high)
 
 
+def seeds_in_words(frame: pd.DataFrame, keys: Sequence[str]) -> str:
+  """Returns how many seeds the rows of a key are, such as '2 to 5 seeds'."""
+  counts = frame.groupby([*keys], observed=True).size()
+  low, high = counts.min(), counts.max()
+  return f'{high} seeds' if low == high else f'{low} to {high} seeds'
+
+
 def levels(values: pd.Series) -> list[str]:
   """Returns a column's distinct settings as text, numbers in their order."""
 

@@ -29,6 +29,9 @@ _MARKS = (
   'themselves as codes.'
 )
 
+# How large the letters along axes are, in points.
+_TICKS = 6.0
+
 # What is too wide above a panel.
 _SHORT = {'Gaussian total correlation, nats': 'Gaussian TC, nats'}
 
@@ -67,9 +70,9 @@ def read_frame(runs: frames.Runs, x: str = '', color: str = '') -> pd.DataFrame:
     color: the setting that colours; empty for all that vary besides.
 
   Returns:
-    Columns panel, the score; value, se, floor, exact; joint, whether runs were
-    scored by comparing them; x and color, as text; series, what a line joins.
-    A run without scores has one row, of NaN.
+    Columns run; panel, the score; value, se, floor, exact; joint, whether runs
+    were scored by comparing them; x and color, as text; series, what a line
+    joins. A run without scores has one row, of NaN.
 
   Raises:
     FigureError: no such setting, or no run has scores.
@@ -109,7 +112,7 @@ def read_frame(runs: frames.Runs, x: str = '', color: str = '') -> pd.DataFrame:
     )
     joint = rows.get('joint', pd.Series(0.0, rows.index)).eq(1.0)
     parts.append(
-      numbers.assign(panel=names, joint=[*joint] or [False], **words)
+      numbers.assign(run=name, panel=names, joint=[*joint] or [False], **words)
     )
   frame = pd.concat(parts, ignore_index=True)
   if frame['value'].isna().all():
@@ -137,6 +140,7 @@ def plot_scores(
     page: what it is drawn for.
   """
   columns = [
+    'run',
     'panel',
     'value',
     'floor',
@@ -147,27 +151,28 @@ def plot_scores(
     'series',
   ]
   figures.check_columns(frame, columns)
-  frame = frame.copy()
-  levels, colour_levels = (
-    frames.levels(frame['x']),
-    frames.levels(frame['color']),
-  )
-  missing = int(frame['value'].isna().sum())
-  panels = list(frame['panel'][frame['value'].notna()].unique())
+  missing = int((frame.groupby('run')['value'].count() == 0).sum())
+  scored = frame.dropna(subset='value')
+  panels = list(scored['panel'].unique())
   if not panels:
     raise figures.FigureError('no run was scored yet')
   across = _columns([_SHORT.get(name, name) for name in panels], page)
-  frame['place'], scale = axis.places(frame['x'], levels, x, page, across)
-  scored = frame.dropna(subset='value')
-  step = axis.step(scored['place'].to_numpy())
-  marks = _marks(scored, panels, 0.4 * step)
-  hues = colours.hues(colour_levels, page, color)
-  place, apart = axis.side_by_side(scored['place'], scored['series'])
+  levels = frames.levels(scored['x'])
+  place, scale = axis.places(scored['x'], levels, x, page, across, _TICKS)
   scored = scored.assign(
-    place=place,
-    panel=pd.Categorical(scored['panel'], panels),
-    color=hues.of(scored['color']),
+    place=place, panel=pd.Categorical(scored['panel'], panels)
   )
+  step = axis.step(scored['place'].to_numpy())
+  marks = _marks(scored, 0.4 * step)
+  far = _far(scored)
+  drawn = ~marks.set_index(['panel', 'mark']).index.isin(far.index)
+  marks, far = marks[drawn], far.reset_index()
+  hues = colours.hues(frames.levels(scored['color']), page, color)
+  place, apart = axis.side_by_side(scored['place'], scored['series'])
+  scored = scored.assign(place=place, color=hues.of(scored['color']))
+  keys = ['panel', 'series', 'place']
+  # A run alone is its mean.
+  small = scored[scored.duplicated(keys, keep=False)]
   seeds = over_seeds(scored)
   intervals = seeds.dropna(subset='low')
   lines = seeds.groupby(['panel', 'series'], observed=True).filter(
@@ -197,10 +202,18 @@ def plot_scores(
     + gg.geom_point(gg.aes(y='mean', color='color'), seeds, size=1.4, stroke=0)
     + gg.geom_point(
       gg.aes(color='color'),
-      scored.assign(place=scored['place'] + 0.4 * apart),
+      small.assign(place=small['place'] + 0.4 * apart),
       size=0.9,
       stroke=0,
     )
+    + gg.geom_text(
+      gg.aes(np.inf, 'edge', label='words', va='va'),
+      far,
+      ha='right',
+      size=5.5,
+      color='#404040',
+    )
+    + gg.geom_blank(gg.aes(y='room'), far)
     + scale
     + gg.scale_y_continuous(name='', labels=wording.tick_labels)
     + gg.scale_linetype_manual(
@@ -211,8 +224,19 @@ def plot_scores(
       page,
       down * height + 0.5 + 0.16 + hues.height,
       title,
-      'Small points: runs; large: their mean ± 1 standard error over seeds. '
-      f'{_MARKS}'
+      (
+        f'Small points: the {frames.seeds_in_words(scored, keys)}; large: '
+        'their mean ± 1 standard error. '
+        if len(small)
+        else 'One seed each. '
+      )
+      + _MARKS
+      + (
+        ' An arrow stands for a line that is far beyond the scores, with its '
+        'mean over runs.'
+        if len(far)
+        else ''
+      )
       + (
         ' Gaussian TC: the total correlation of a Gaussian with the '
         "codes' covariance."
@@ -224,13 +248,18 @@ def plot_scores(
         if scored['joint'].any()
         else ''
       )
-      + (f' Not shown, without scores: {missing} runs.' if missing else '')
+      + (
+        f' Not shown, without scores: {missing} run{"s" * (missing > 1)}.'
+        if missing
+        else ''
+      )
       + f' {hues.note}',
       has_strips=True,
     )
     + hues.layers
     + gg.theme(
-      axis_text=gg.element_text(size=6),
+      axis_text=gg.element_text(size=_TICKS),
+      panel_spacing_y=0.1 / page.width,
       legend_box='vertical',
       legend_spacing=0.0,
     )
@@ -280,21 +309,19 @@ def over_seeds(scored: pd.DataFrame) -> pd.DataFrame:
   return result[[*keys, 'mean']].assign(low=low, high=high)
 
 
-def _marks(
-  scored: pd.DataFrame, panels: list[str], margin: float
-) -> pd.DataFrame:
+def _marks(scored: pd.DataFrame, margin: float) -> pd.DataFrame:
   """Returns the lines of floor and mark: means over runs at each place.
 
   Args:
     scored: with a `place` for each row.
-    panels: in their order.
     margin: how far they go on beyond the outer places.
   """
   long = scored.rename(columns={'floor': FLOOR, 'exact': EXACT})
   long = long.melt(['panel', 'place'], [FLOOR, EXACT], 'mark', 'mean').dropna()
-  means = long.groupby(['panel', 'mark', 'place'])['mean'].mean().reset_index()
-  first = means.groupby(['panel', 'mark']).head(1)
-  last = means.groupby(['panel', 'mark']).tail(1)
+  means = long.groupby(['panel', 'mark', 'place'], observed=True)
+  means = means['mean'].mean().reset_index()
+  ends = means.groupby(['panel', 'mark'], observed=True)
+  first, last = ends.head(1), ends.tail(1)
   lines = pd.concat(
     [
       first.assign(place=first['place'] - margin),
@@ -302,9 +329,48 @@ def _marks(
       last.assign(place=last['place'] + margin),
     ]
   ).rename(columns={'mean': 'value'})
-  lines['panel'] = pd.Categorical(lines['panel'], panels)
   lines['mark'] = pd.Categorical(lines['mark'], [FLOOR, EXACT])
   return lines
+
+
+def _far(scored: pd.DataFrame) -> pd.DataFrame:
+  """Returns floors and marks that would squeeze a panel's scores, in words.
+
+  Beside such a line they would have less than two thirds of the height; it is
+  at a panel's edge instead. Scores that do not differ leave all lines room.
+
+  Returns:
+    By panel and mark, columns words, edge and va, where they stand, and room,
+    a value as far as they reach.
+  """
+  long = scored.melt(['panel', 'value'], [FLOOR, EXACT], 'mark', 'at').dropna()
+  found = long.groupby(['panel', 'mark'], observed=True).agg(
+    low=('value', 'min'),
+    high=('value', 'max'),
+    least=('at', 'min'),
+    most=('at', 'max'),
+    mean=('at', 'mean'),
+  )
+  span = found['high'] - found['low']
+  beside = span.mask(span < 1e-6, np.inf) / 2
+  is_above = found['least'] > found['high'] + beside
+  is_below = found['most'] < found['low'] - beside
+  found['side'] = 1 * is_above - 1 * is_below
+  found = found.assign(span=span)[found['side'] != 0]
+  line = 1 + found.groupby(['panel', 'side'], observed=True).cumcount()
+  texts = []
+  for (_, mark), mean, side, count in zip(
+    found.index, found['mean'], found['side'], line, strict=True
+  ):
+    text, other = f'{mark} {table.show(mean, np.nan, True)}', '\n' * (count - 1)
+    texts.append(f'{other}{text} ↑ ' if side > 0 else f'{text} ↓ {other}')
+  outer = found['high'].where(found['side'] > 0, found['low'])
+  return found.assign(
+    words=texts,
+    edge=found['side'] * np.inf,
+    va=np.where(found['side'] > 0, 'top', 'bottom'),
+    room=outer + found['side'] * line * found['span'] / 6,
+  )
 
 
 def plot_run_scores(
@@ -318,6 +384,8 @@ def plot_run_scores(
   """
   figures.check_columns(frame, ['panel', 'value', 'se', 'floor', 'exact'])
   frame = frame.dropna(subset='value')
+  if frame.empty:
+    raise figures.FigureError('no run was scored yet')
   in_nats = frame['panel'].str.endswith(', nats')
   below = [
     f'{name.removesuffix(", nats")} {table.show(value, se, True)} nats (exact '
@@ -353,7 +421,7 @@ def plot_run_scores(
   beside = max(0.18, 0.012 * frame['words'].str.len().max())
   return (
     gg.ggplot(long, gg.aes('value', 'panel'))
-    + gg.geom_line(gg.aes(group='panel'), color='#bfbfbf', size=0.4)
+    + gg.geom_line(gg.aes(group='panel'), color='#e6e6e6', size=2.5)
     + gg.geom_segment(
       gg.aes(x='low', xend='high', y='panel', yend='panel'),
       intervals,
@@ -391,10 +459,11 @@ def plot_run_scores(
       page,
       0.17 * len(names) + 0.45 + legend.height,
       title,
-      'Line at a score: ± 1 standard error over draws of images, where there '
-      f'are several. {_MARKS}'
+      f'{_MARKS} Grey: the range between them. Blue line: ± 1 standard error '
+      'over draws of images, where there are several.'
       + (f' Besides: {"; ".join(below)}.' if below else ''),
     )
+    + gg.theme(panel_grid_major_y=gg.element_blank())
   )
 
 
@@ -402,9 +471,7 @@ def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
   title, page = command.title(arguments, runs), command.page(arguments)
   if len(runs.table) == 1:
     return plot_run_scores(read_frame(runs), title, page)
-  x = arguments.x or next(iter(runs.varying), 'beta')
-  others = [name for name in runs.varying if name != x]
-  color = arguments.color or (others[0] if len(others) == 1 else '')
+  x, color = axis.settings(runs, arguments.x, arguments.color)
   return plot_scores(read_frame(runs, x, color), x, color, title, page)
 
 

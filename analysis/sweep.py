@@ -90,7 +90,8 @@ def plot_sweep(
   lines = seeds.groupby('series').filter(lambda group: len(group) > 1)
   counts = others['status'].value_counts()
   caption = (
-    'Mean ± 1 standard error over seeds, which are the small points.'
+    'Mean ± 1 standard error over '
+    f'{frames.seeds_in_words(finished, ["series", "place"])}, the small points.'
     if len(small)
     else 'One seed each.'
   )
@@ -122,14 +123,12 @@ def plot_sweep(
 
 
 def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
-  x = arguments.x or next(iter(runs.varying), 'beta')
-  others = [name for name in runs.varying if name != x]
-  color = arguments.color or (others[0] if len(others) == 1 else None)
+  x, color = axis.settings(runs, arguments.x, arguments.color)
   return plot_sweep(
     read_frame(runs, x, arguments.metric, color),
     wording.name(x),
     wording.with_unit(arguments.metric),
-    color or '',
+    color,
     command.title(arguments, runs),
     command.page(arguments),
   )

@@ -251,6 +251,7 @@ def scores_frame(xs=('0', '1', '4', '16'), colours=('',), seeds=3, panels=3):
   return pd.DataFrame(
     [
       {
+        'run': f'{x}-{colour}-{seed}',
         'panel': f'score {panel}',
         'value': 0.1 * panel + 0.1 * place + 0.05 * k + 0.02 * seed,
         'se': 0.02,

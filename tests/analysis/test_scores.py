@@ -134,14 +134,14 @@ def test_a_union_of_grids_has_a_line_for_each_objective(tmp_path):
   runs = runs_of(tmp_path / '*-*')
   runs.table['strength'] = runs.table['beta'] + runs.table['gamma']
   frame = scores.read_frame(runs, 'strength', 'objective')
-  assert set(frame['series']) == {'objective elbo', 'objective factor'}
+  assert set(frame['series']) == {'β-VAE', 'FactorVAE'}
   assert set(frame['x']) == {'1', '4', '11', '41'}
   # Where they are not what x and color say, others stay apart.
   frame = scores.read_frame(runs, 'beta', 'objective')
   assert set(frame['series']) == {
-    'objective elbo, gamma 0',
-    'objective factor, gamma 10',
-    'objective factor, gamma 40',
+    'β-VAE, gamma 0',
+    'FactorVAE, gamma 10',
+    'FactorVAE, gamma 40',
   }
   with pytest.raises(figures.FigureError, match='colour is no setting'):
     scores.read_frame(runs, 'beta', 'colour')
@@ -202,13 +202,73 @@ def test_numbers_beside_scores_are_as_short_as_in_figures():
   assert 'total correlation 3.142 ± 0.016 nats (exact 0.123)' in caption
 
 
+def caption_of(plot):
+  return plot.labels.caption.replace('\n', ' ')
+
+
 def test_runs_without_scores_are_counted(tmp_path):
   write_grid(tmp_path, seeds=1)
   (tmp_path / 'elbo-1.0-0.0-0' / records.SCORES).unlink()
-  plot = scores.plot_scores(
-    scores.read_frame(runs_of(tmp_path / '*-*'), 'beta'), 'beta'
-  )
-  assert 'without scores: 1 runs' in plot.labels.caption.replace('\n', ' ')
+  frame = scores.read_frame(runs_of(tmp_path / '*-*'), 'beta')
+  frame = pd.concat([frame, frame])  # Of two scores each.
+  assert 'without scores: 1 run.' in caption_of(scores.plot_scores(frame, 'x'))
+  nothing = frame.assign(value=np.nan)
+  for plot in (lambda f: scores.plot_scores(f, 'x'), scores.plot_run_scores):
+    with pytest.raises(figures.FigureError, match='no run was scored'):
+      plot(nothing)
+
+
+def test_captions_count_the_seeds():
+  frame = test_approved.scores_frame(seeds=3)
+  draw = lambda frame: caption_of(scores.plot_scores(frame, 'x'))
+  assert 'Small points: the 3 seeds;' in draw(frame)
+  assert 'the 2 to 3 seeds;' in draw(frame[frame['run'] != '4--1'])
+  alone = scores.plot_scores(test_approved.scores_frame(seeds=1), 'x')
+  assert 'One seed each.' in caption_of(alone)
+  drawn = test_approved.sweep_frame(seeds=3)
+  draw = lambda frame: caption_of(sweep.plot_sweep(frame, 'x', 'y'))
+  assert 'over 3 seeds, the small points.' in draw(drawn)
+  assert 'over 1 to 3 seeds,' in draw(drawn.iloc[2:])
+
+
+def test_what_is_far_from_the_scores_is_at_the_edge():
+  frame = test_approved.scores_frame(seeds=2, panels=1)
+  values = np.linspace(0.2, 0.4, len(frame))
+
+  def drawn(floor, exact, values=values):
+    plot = scores.plot_scores(
+      frame.assign(value=values, floor=floor, exact=exact), 'x'
+    )
+    figure = plot.draw()
+    (low, high), words = figure.axes[0].get_ylim(), figure.axes[0].texts
+    assert low < min(values) and high > max(values)
+    assert ('far beyond' in caption_of(plot)) == bool(words)
+    figures.close(figure)
+    marks = [mark for mark in (floor, exact) if low < mark < high]
+    return marks, {text.get_text().strip() for text in words}
+
+  assert drawn(0.11, 0.49) == ([0.11, 0.49], set())
+  assert drawn(0.08, 0.52) == ([], {'floor 0.0800 ↓', 'exact 0.520 ↑'})
+  assert drawn(0.6, 0.45) == ([0.45], {'floor 0.600 ↑'})
+  assert drawn(0.01, 0.02) == ([], {'floor 0.0100 ↓', 'exact 0.0200 ↓'})
+  # Where none differ, none are squeezed.
+  assert drawn(0.1, 0.9, np.full(len(frame), 0.5)) == ([0.1, 0.9], set())
+
+
+def test_colours_do_not_repeat_the_axis(tmp_path):
+  write_grid(tmp_path, seeds=1)
+  runs = runs_of(tmp_path / '*-*')
+  assert axis.settings(runs, None, None) == ('gamma', '')
+  assert axis.settings(runs, None, 'gamma') == ('beta', 'gamma')
+  for name in ('scores', 'sweep'):
+    code, _, stderr = builders.analyse(
+      name, f'--run_dir={tmp_path}/*-*', '--x=gamma', '--color=gamma'
+    )
+    assert code == 1 and 'give --color=beta' in stderr
+  alone = runs_of(tmp_path / 'elbo-*')
+  assert axis.settings(alone, None, None) == ('beta', '')
+  with pytest.raises(figures.FigureError, match='leave it out'):
+    axis.settings(alone, None, 'beta')
 
 
 def test_strengths_are_placed_by_their_logarithm_and_zero_before_them():
