@@ -4,13 +4,13 @@ The mutual information of a latent and a factor over the factor's entropy, and
 the importances of DCI where `launch.evaluate --scores` has fitted them.
 """
 
-from collections.abc import Sequence
+import math
 
 import numpy as np
 import pandas as pd
 import plotnine as gg
 
-from analysis import colours, command, figures, frames, scores, table, wording
+from analysis import colours, command, figures, frames, scores, table
 from launch import records
 
 INFORMATION, IMPORTANCE = 'information', 'importance'
@@ -21,6 +21,9 @@ _OF_INFORMATION = ('mig', 'modularity')
 # Below it a number is grey, so that the others show.
 _LITTLE = 0.05
 
+# How large letters along the axis are, in points.
+_TICKS = 6.0
+
 # A share from which white letters are plainer than black ones.
 _MUCH = 0.72
 
@@ -30,9 +33,9 @@ def read_frame(run: frames.RunFiles) -> pd.DataFrame:
 
   Returns:
     Columns measure, `INFORMATION` (of a latent and a factor over the factor's
-    entropy) or `IMPORTANCE`; panel, what that is in words, with the scores that
-    are made of it; latent, factor, value; rate_nats and active, as of
-    `frames.rates`.
+    entropy) or `IMPORTANCE`; panel, what that is in words; latent, factor,
+    value; rate_nats and active, as of `frames.rates`; scores, those that are
+    made of the measures, in words.
 
   Raises:
     FigureError: a run that was not scored.
@@ -51,12 +54,10 @@ def read_frame(run: frames.RunFiles) -> pd.DataFrame:
   found = scores.read_scores(run, step)
   by = str(arrays.get('importances_of', ''))
   panels = {
-    INFORMATION: [
-      'mutual information / entropy of the factor',
-      *_in_words(found, _OF_INFORMATION, '{score} {variant}'),
-    ],
-    IMPORTANCE: [f'importances, {by}', *_in_words(found, [by], '{variant}')],
+    INFORMATION: 'mutual information / entropy',
+    IMPORTANCE: f'importance, {scores.label(by, "")}',
   }
+  found = found[found['score'].isin([*_OF_INFORMATION, by])]
   if len(rates) != len(matrices[INFORMATION]):
     raise records.RecordError(
       f'{run.path / records.ARRAYS / "scores"}.npz is damaged: it has '
@@ -68,7 +69,7 @@ def read_frame(run: frames.RunFiles) -> pd.DataFrame:
     pd.DataFrame(
       {
         'measure': measure,
-        'panel': '\n'.join(panels[measure]),
+        'panel': panels[measure],
         'latent': np.repeat(latents, len(names)),
         'factor': np.tile(names, len(latents)),
         'value': matrix.ravel(),
@@ -81,6 +82,11 @@ def read_frame(run: frames.RunFiles) -> pd.DataFrame:
   return frame.assign(
     rate_nats=frame['latent'].map(rates['rate_nats']),
     active=~(variance <= frames.ACTIVE_VARIANCE),
+    scores=', '.join(
+      f'{scores.label(row["score"], row["variant"])} '
+      + table.show(row['value'], row['se'], in_figure=True)
+      for row in found.to_dict('records')
+    ),
   )
 
 
@@ -129,17 +135,6 @@ def read_most(run: frames.RunFiles, step: int) -> pd.DataFrame | None:
   )
 
 
-def _in_words(
-  found: pd.DataFrame, names: Sequence[str], shown: str
-) -> list[str]:
-  """Scores with their standard errors over draws, a line for each."""
-  return [
-    f'{wording.name(shown.format_map(row)).strip()} '
-    + table.show(row['value'], row['se'], in_figure=True)
-    for row in found[found['score'].isin(names)].to_dict('records')
-  ]
-
-
 def plot_factors(
   frame: pd.DataFrame,
   title: str = '',
@@ -150,14 +145,22 @@ def plot_factors(
   Latents that are not active are one row, of the highest value of each factor.
   """
   columns = ['measure', 'panel', 'latent', 'factor', 'value']
-  figures.check_columns(frame, [*columns, 'rate_nats', 'active'])
+  figures.check_columns(frame, [*columns, 'rate_nats', 'active', 'scores'])
   names = list(frame['factor'].unique())
   panels = list(frame['panel'].unique())
   rows = _rows(frame, names)
   cells = frame.assign(row=frame['latent'].map(rows['row']))
   cells = cells.groupby(['panel', 'row', 'factor'], sort=False)['value'].max()
   cells = cells.reset_index()
-  framed, gaps = _contenders(frame, rows['row'])
+  framed, gaps = _contenders(frame)
+  framed['row'] = framed['latent'].map(rows['row'])
+  unseen = framed[~framed['latent'].map(rows['active'])]
+  folded = ', '.join(
+    f'z{latent} ({", ".join(of)})'
+    for latent, of in unseen.groupby('latent')['factor']
+  )
+  # Of two in one row the first.
+  framed = framed.drop_duplicates(['panel', 'factor', 'row'])
   last = int(rows['row'].max())
   # The gaps stand apart from the latents.
   gaps['row'] = last + 1.4
@@ -168,17 +171,12 @@ def plot_factors(
   down = -(-len(panels) // across)
   beside = 0.3 + 0.055 * max(map(len, labels))
   cell = (page.width - beside) / across / len(names)  # Inches.
-  headings = [
-    _heading(panel, 0.95 * cell * len(names), page) for panel in panels
-  ]
-  lines = max(heading.count('\n') + 1 for heading in headings)
-  room = (page.height - 1.2) / down - 0.14 * lines
+  room = (page.height - 1.6) / down - 0.14
   height = min(0.18 * (last + 2), room)
   cell_height = height / (last + 2)
   has_numbers = cell >= 0.28 and cell_height >= 0.12
-  heading = dict(zip(panels, headings, strict=True))
   for part in (cells, framed):
-    part['panel'] = pd.Categorical(part['panel'].map(heading), headings)
+    part['panel'] = pd.Categorical(part['panel'], panels)
     part['x'] = part['factor'].map({name: k for k, name in enumerate(names)})
     part['y'] = -part['row']
   cells['number'] = [f'{value:.2f}' for value in cells['value']]
@@ -188,9 +186,12 @@ def plot_factors(
     '#000000',
   )
   broken = [name.replace('_', '\n') for name in names]
-  longest = max(len(part) for name in broken for part in name.split('\n'))
-  is_turned = 0.05 * longest > cell
-  inactive = rows[~rows['active']]
+  is_turned = any(
+    figures.text_width(line, page, _TICKS) > 0.95 * cell
+    for name in broken
+    for line in name.split('\n')
+  )
+  inactive, made = rows[~rows['active']], frame['scores'].iloc[0]
   return (
     gg.ggplot(cells, gg.aes('x', 'y'))
     + gg.facet_wrap(
@@ -221,7 +222,7 @@ def plot_factors(
       name='share',
       limits=(0.0, 1.0),
       breaks=[0.0, 0.5, 1.0],
-      guide=None if has_numbers else gg.guide_colorbar(),
+      guide=gg.guide_colorbar(),
     )
     + gg.scale_x_continuous(
       name='factor',
@@ -230,7 +231,7 @@ def plot_factors(
       expand=(0, 0),
     )
     + gg.scale_y_continuous(
-      name='latent, rate in nats'
+      name='latent (its rate, nats)'
       if rows['rate_nats'].notna().any()
       else 'latent',
       breaks=[*(-k for k in range(last + 1)), -(last + 1.4)],
@@ -239,21 +240,23 @@ def plot_factors(
     )
     + figures.dress(
       page,
-      down * (height + 0.14 * lines)
+      down * (height + 0.14)
       + 0.1 * (down - 1)
-      + 0.5
-      + (0.35 if is_turned else 0.0)
-      + (0.0 if has_numbers else 0.4),
+      + 0.9
+      + (0.35 if is_turned else 0.0),
       title,
-      'Framed: the latent that tells most of a factor (solid) and the next '
-      '(dashed); gap: their difference. The mean of the gaps is MIG, of one '
-      'draw of images.'
+      'Entropy: of the factor. Framed: the latent that tells most of a factor '
+      '(solid) and the next (dashed); gap: their difference. The mean of the '
+      'gaps is MIG, of one draw of images.'
       + (
         ' Inactive: the variance of the posterior mean is at most '
-        f'{frames.ACTIVE_VARIANCE}; shown is the highest of their values.'
+        f'{frames.ACTIVE_VARIANCE}; shown is the highest of their values'
+        + (f', framed that of {folded}.' if folded else '.')
         if len(inactive)
         else ''
-      ),
+      )
+      + (f' {made}.' if made else '')
+      + (' ±: 1 standard error over draws of images.' if '±' in made else ''),
       has_strips=True,
     )
     + gg.theme(
@@ -262,19 +265,12 @@ def plot_factors(
       panel_border=gg.element_blank(),
       axis_ticks=gg.element_blank(),
       axis_text_x=gg.element_text(
-        size=6, **({'rotation': 45, 'ha': 'right'} if is_turned else {})
+        size=_TICKS, **({'rotation': 45, 'ha': 'right'} if is_turned else {})
       ),
       axis_text_y=gg.element_text(size=min(6.5, 0.75 * 72 * cell_height)),
       legend_key_width=60,
       legend_key_height=6,
     )
-  )
-
-
-def _heading(panel: str, width: float, page: figures.Page) -> str:
-  """A panel's lines, broken at its width in inches."""
-  return '\n'.join(
-    figures.wrap(line, width, page, 6) for line in panel.split('\n')
   )
 
 
@@ -297,9 +293,10 @@ def _rows(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
   latents['row'] = np.minimum(np.arange(len(latents)), count)
   highest = latents.loc[~latents['active'], 'rate_nats'].max()
   latents['label'] = [
-    (f'{latent}' if np.isnan(rate) else f'{latent}, {rate:.2f}')
+    f'z{latent}' + ('' if np.isnan(rate) else f' ({rate:.2f})')
     if active
-    else f'the {len(latents) - count} inactive, ≤ {highest:.2f}'
+    else f'{len(latents) - count} inactive '
+    f'(≤ {math.ceil(100 * highest) / 100:.2f})'
     for latent, rate, active in zip(
       latents.index, latents['rate_nats'], latents['active'], strict=True
     )
@@ -307,32 +304,24 @@ def _rows(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
   return latents
 
 
-def _contenders(
-  frame: pd.DataFrame, rows: pd.Series
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-  """Returns the cells of the two latents that tell most, and the gaps.
-
-  Args:
-    frame: from `read_frame`.
-    rows: of each latent.
+def _contenders(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+  """Returns the two latents that tell most of each factor, and the gaps.
 
   Returns:
-    Columns panel, factor, row and place, 1 or 2; and panel, factor and value.
+    Columns panel, factor, latent and place, 1 or 2; and panel, factor and
+    value.
   """
   information = frame[frame['measure'] == INFORMATION]
   places, gaps = [], []
   for (panel, factor), column in information.groupby(
     ['panel', 'factor'], sort=False
   ):
+    key = {'panel': panel, 'factor': factor}
     top = column.nlargest(2, 'value')
     for place, latent in enumerate(top['latent'], 1):
-      key = {'panel': panel, 'factor': factor, 'row': rows[latent]}
-      if key not in [{k: v for k, v in p.items() if k in key} for p in places]:
-        places.append(key | {'place': place})
+      places.append(key | {'latent': latent, 'place': place})
     values = [*top['value'], 0.0]
-    gaps.append(
-      {'panel': panel, 'factor': factor, 'value': values[0] - values[1]}
-    )
+    gaps.append(key | {'value': values[0] - values[1]})
   return pd.DataFrame(places), pd.DataFrame(gaps)
 
 

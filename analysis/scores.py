@@ -418,7 +418,12 @@ def plot_run_scores(
   right = max(1.0, long['value'].max())
   legend = colours.legend([FLOOR, measured, EXACT], page)
   has_numbers = page.is_double
-  beside = max(0.18, 0.012 * frame['words'].str.len().max())
+  # Inches of names and numbers, and what these add to an axis of length one.
+  left, beside = (
+    max(figures.text_width(text, page, size) for text in texts)
+    for texts, size in ((names, figures.FONT_SIZE), (frame['words'], 6))
+  )
+  beside = (beside + 0.2) / (page.width - left - beside - 0.4)
   return (
     gg.ggplot(long, gg.aes('value', 'panel'))
     + gg.geom_line(gg.aes(group='panel'), color='#e6e6e6', size=2.5)
@@ -479,7 +484,8 @@ def _add_options(parser: command.Parser) -> None:
   parser.add_argument(
     '--x',
     metavar='SETTING',
-    help='on the horizontal axis; default: the one of most values',
+    help='on the horizontal axis; default: of others than --color that of most '
+    'values',
   )
   parser.add_argument(
     '--color',

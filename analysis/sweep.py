@@ -138,7 +138,8 @@ def _add_options(parser: command.Parser) -> None:
   parser.add_argument(
     '--x',
     metavar='SETTING',
-    help='on the horizontal axis; default: the one of most values',
+    help='on the horizontal axis; default: of others than --color that of most '
+    'values',
   )
   parser.add_argument(
     '--metric',

@@ -224,8 +224,8 @@ def frontier_frame(seeds=2, series=('',), betas=(0.1, 0.5, 1.0, 2.0, 8.0)):
 def factors_frame(latents, names=('shape', 'scale', 'x'), inactive=0):
   """Latent l follows factor l modulo their number, each less than the last."""
   panels = {
-    factors.INFORMATION: 'mutual information / entropy\nmig 0.30 ± 0.01',
-    factors.IMPORTANCE: 'importances, dci',
+    factors.INFORMATION: 'mutual information / entropy',
+    factors.IMPORTANCE: 'importance, DCI',
   }
   return pd.DataFrame(
     [
@@ -239,6 +239,7 @@ def factors_frame(latents, names=('shape', 'scale', 'x'), inactive=0):
         else 0.02 * k,
         'rate_nats': 3.0 / (1 + latent),
         'active': latent < latents - inactive,
+        'scores': 'MIG 0.30 ± 0.01',
       }
       for measure, panel in panels.items()
       for latent in range(latents)

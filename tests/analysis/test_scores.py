@@ -310,13 +310,14 @@ def test_shares_are_information_over_entropy(run):
     shares.pivot_table('value', 'latent', 'factor'),
     np.arange(1, 7).reshape(3, 2) / 12,
   )
-  assert list(shares['panel'].unique()) == [
-    'mutual information / entropy of the factor\nMIG 0.200 ± 0.010'
+  assert frame['panel'].unique().tolist() == [
+    'mutual information / entropy',
+    'importance, DCI forest',
   ]
   # The scores that they belong to, and no others.
-  assert frame['panel'].iloc[-1] == (
-    'importances, dci_forest\ncompleteness 0.300 ± 0.010'
-  )
+  assert frame['scores'].unique().tolist() == [
+    'MIG 0.200 ± 0.010, DCI forest completeness 0.300 ± 0.010'
+  ]
   assert frame.groupby('latent')['active'].first().tolist() == [
     False,
     True,
@@ -343,6 +344,7 @@ def test_the_gaps_that_are_drawn_have_mig_as_their_mean():
       'value': shares.ravel(),
       'rate_nats': 1.0,
       'active': True,
+      'scores': '',
     }
   )
   cells = factors.plot_factors(frame).data
@@ -365,6 +367,17 @@ def test_inactive_latents_are_one_row_of_their_highest_values():
   np.testing.assert_allclose(
     folded['value'], inactive.groupby('factor', sort=False)['value'].max()
   )
+
+
+def test_inactive_latents_that_are_framed_are_named():
+  frame = test_approved.factors_frame(6, inactive=3)
+  draw = lambda frame: caption_of(factors.plot_factors(frame))
+  assert 'framed that of z3 (shape), z4 (scale), z5 (x).' in draw(frame)
+  tells_most = frame['latent'].eq(5) & (frame['factor'] == 'scale')
+  frame.loc[tells_most, 'value'] = 0.95
+  assert 'framed that of z3 (shape), z5 (scale, x).' in draw(frame)
+  assert 'framed that' not in draw(test_approved.factors_frame(6))
+  assert 'framed that' not in draw(frame.assign(value=frame['active'] * 1.0))
 
 
 def test_traversals_name_the_factor_where_their_weights_were_scored(run):
