@@ -445,6 +445,7 @@ def test_numbers_on_colours_can_be_read(name):
       'factor': 'x',
       'rate_nats': 1.0,
       'active': True,
+      'scores': '',
     }
   )
   page = figures.DOUBLE_COLUMN._replace(height=20.0)
