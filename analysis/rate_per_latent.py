@@ -56,7 +56,7 @@ def plot_rate_per_latent(
       name='latent',
       breaks=list(range(len(latents))),
       labels=[str(latent) for latent in latents],
-      expand=(0, 0),
+      expand=(0, 0.2 if len(steps) == 1 else 0),  # Around bars.
     ),
     gg.theme(
       panel_grid_major_y=gg.element_blank(),
@@ -87,7 +87,10 @@ def plot_rate_per_latent(
     + gg.geom_point(gg.aes('x', 'place'), active, size=0.9, stroke=0)
     + gg.scale_fill_cmap(
       'viridis',
-      name='rate, nats',
+      name=wording.with_unit('rate_nats'),
+      # Fewer ticks than crowd a narrow bar.
+      breaks=mizani.breaks.breaks_extended(4),
+      labels=wording.tick_labels,
       limits=(0.0, max(1e-6, np.nanmax(cells['rate_nats'], initial=0.0))),
       na_value='#d9d9d9',
       guide=gg.guide_colorbar(),
@@ -118,7 +121,7 @@ def plot_rate_per_latent(
     + labels
     + gg.theme(
       panel_grid_major_x=gg.element_blank(),
-      legend_key_width=60,
+      legend_key_width=72 * 0.4 * page.width,
       legend_key_height=6,
     )
   )
@@ -157,7 +160,7 @@ def _bars(
       {'active': colours.PALETTE[0], 'inactive': '#b0b0b0'}, guide=None
     )
     + gg.scale_x_continuous(
-      name='rate, nats per image',
+      name=wording.with_unit('rate_nats'),
       expand=(0, 0, 0.05, 0),
       labels=wording.tick_labels,
     )
