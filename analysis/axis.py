@@ -39,8 +39,8 @@ def positions(levels: Sequence[str]) -> np.ndarray:
   """Returns where the levels of a setting are along an axis.
 
   Numbers that span a decade are placed by their logarithm, with zero a step
-  before the others; other numbers evenly, and words, like numbers below zero or
-  without end, side by side.
+  before the others; other numbers, like those in even steps, by themselves, and
+  words, like numbers below zero or without end, side by side.
 
   Args:
     levels: as text, in their order.
@@ -49,7 +49,10 @@ def positions(levels: Sequence[str]) -> np.ndarray:
   positive = numbers[numbers > 0]
   if not np.isfinite(numbers).all() or (numbers < 0).any() or positive.empty:
     return np.arange(len(levels), dtype=float)
-  if positive.max() < 10 * positive.min():
+  steps = np.diff(np.sort(numbers))
+  if positive.max() < 10 * positive.min() or np.allclose(
+    steps, steps[0], atol=0.0
+  ):
     return numbers.to_numpy(float)
   where = np.log10(np.where(numbers > 0, numbers, np.nan))
   before = np.nanmin(where) - step(where[~np.isnan(where)])

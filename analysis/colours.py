@@ -1,5 +1,6 @@
 """Colours that tell levels of a setting apart, and their legends."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -29,7 +30,7 @@ PALETTE = (
 _SEQUENCE = (0.0, 0.7)
 
 # What is counted, but in no order that colours could follow.
-_UNORDERED = ('', 'seed', 'label')
+_UNORDERED = ('', 'seed', 'label', 'shape')
 
 # How high a row of a legend is.
 _KEY_INCHES = 0.16
@@ -169,11 +170,15 @@ def hues(levels: Sequence[str], page: figures.Page, setting: str = '') -> Hues:
   where, size = axis.positions(levels), figures.FONT_SIZE - 1.5
   room = 0.9 * page.width - figures.text_width(title, page) - 0.2
   bar = max(0.8, min(0.5 * page.width, room))
-  ticks = dict(
-    zip(
-      axis.with_room(levels, where, page, 0.95 * bar, size), where, strict=True
-    )
-  )
+
+  def with_room(some: Sequence[int]) -> list[str]:
+    labels = [levels[place] for place in some]
+    return axis.with_room(labels, where[[*some]], page, 0.95 * bar, size)
+
+  # Every so many, as on a ruler, and the last.
+  last, fitting = len(levels) - 1, sum(map(bool, with_room(range(len(levels)))))
+  some = [*range(0, last, math.ceil(1.5 * len(levels) / fitting)), last]
+  ticks = dict(zip(with_room(some), where[some], strict=True))
   ticks.pop('', None)
   shades = sequence(64)
   scale = gg.scale_color_gradientn(

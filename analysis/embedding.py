@@ -7,6 +7,7 @@ a factor that is known.
 
 import argparse
 import hashlib
+import math
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -22,12 +23,13 @@ _IMAGES = 't-SNE of the test examples'
 _LATENTS = 't-SNE of their latents'
 _RAW = 'the latents themselves'
 
-# Values of a factor from which on their order counts, and colours follow it.
-_MANY_VALUES = 10
+# A label is named where so much more than its share of the points around its
+# own are its too: none where they lie all over, all where no other's are.
+_GATHERED = 0.15
 
-# Points of a label are gathered where they spread over less than this share of
-# how far all of them do.
-_GATHERED = 0.7
+# Of the letters that name labels, in points; and of the cells in which points
+# are counted to place them, in inches.
+_NAME_SIZE, _CELL = figures.FONT_SIZE - 1, 0.08
 
 # Points that one thread embeds in seconds.
 _FEW = 2000
@@ -49,8 +51,8 @@ def read_frame(run: frames.RunFiles, color: str | None = None) -> pd.DataFrame:
       where there are none, the first factor.
 
   Returns:
-    Columns panel, x, y; label, categories in their order, or numbers of a
-    factor of more than ten values; and color, what labels are of.
+    Columns panel, x, y; label, categories in their order; and color, what
+    labels are of.
 
   Raises:
     RecordError: arrays that are missing, damaged, or not finite.
@@ -95,7 +97,7 @@ def _labels(
   arrays: Mapping[str, np.ndarray],
   factors: Sequence[str],
   color: str | None,
-) -> np.ndarray | pd.Categorical:
+) -> pd.Categorical:
   if color:
     if color not in factors or 'factors' not in arrays:
       raise figures.FigureError(
@@ -103,12 +105,10 @@ def _labels(
         f'{", ".join(factors) or "none"}'
       )
     values = arrays['factors'][:, factors.index(color)]
-    if len(np.unique(values)) > _MANY_VALUES:
-      return values.astype(float)
   elif 'labels' in arrays:
     values = arrays['labels']
   else:
-    return np.full(len(arrays['means']), '')
+    return pd.Categorical([''] * len(arrays['means']))
   # Names in the order of what they name.
   distinct, places = np.unique(values, return_inverse=True)
   named = records.named(run.manifest, distinct, color)
@@ -187,9 +187,8 @@ def plot_embedding(
 ) -> gg.ggplot:
   """Draws the points of each panel, coloured by label.
 
-  A label stands in the middle of its points too, so that no reader depends on
-  its colour, but where these lie all over the panel; numbers have a scale
-  instead.
+  A label stands among its points too, so that no reader depends on its colour,
+  but where these lie all over the panel; many numbers have a scale instead.
 
   Args:
     frame: as of `read_frame`.
@@ -200,77 +199,52 @@ def plot_embedding(
   frame, color = frame.copy(), frame['color'].iloc[0]
   panels = list(frame['panel'].unique())
   frame['panel'] = pd.Categorical(frame['panel'], panels)
-  columns = len(panels) if page.is_double else 1
-  side = page.width / columns
+  columns = len(panels) if page.is_double else math.ceil(len(panels) / 2)
+  rows = math.ceil(len(panels) / columns)
+  ticks = 0.3 if _RAW in panels else 0.0
+  width = page.width / columns - ticks
+  height = min(width, 0.6 * page.height / rows)
   many = len(frame) / len(panels) > 1000
   away = frame['panel'].isin([_IMAGES, _LATENTS])
   frame['x'] = frame['x'] + _NOWHERE * away
   frame['y'] = frame['y'] + _NOWHERE * away
-  # Squares of as many units across as upwards.
-  spans = frame.groupby('panel', observed=True)[['x', 'y']].agg(['min', 'max'])
-  corners = pd.concat(
-    [_square(str(name), span) for name, span in spans.iterrows()]
-  )
-  corners['panel'] = pd.Categorical(corners['panel'], panels)
-  if pd.api.types.is_float_dtype(frame['label']):
-    legend_height, note = 0.16, ''
-    coloured = [
-      gg.scale_color_gradientn(
-        colours.sequence(64),
-        name=color,
-        guide=gg.guide_colorbar(),
-        labels=lambda v: v,
-      ),
-      gg.theme(legend_key_width=60, legend_key_height=6),
-    ]
-  else:
-    if isinstance(frame['label'].dtype, pd.CategoricalDtype):
-      labels = list(frame['label'].cat.categories)
-    else:
-      labels = frames.levels(frame['label'])
-    frame['label'] = pd.Categorical(frame['label'].map(records.text), labels)
-    middles = _apart(_middles(frame), corners, side)
-    legend = colours.legend(labels, page, color)
-    legend_height, note = legend.height, legend.note
-    if legend.guide:
-      legend.guide.override_aes = {'size': 1.5}
-    coloured = [
+  corners = _corners(frame, width / height)
+  hues = colours.hues(frames.levels(frame['label']), page, color)
+  scale, *_ = hues.layers
+  if isinstance(scale.guide, gg.guide_legend):
+    scale.guide.override_aes = {'size': 1.5}  # Else none would see its colour.
+  frame['label'] = frame['label'].map(records.text).astype(object)
+  frame['hue'] = hues.of(frame['label'])
+  words = _axis_titles(corners)
+  if hues.where is None:
+    words.append(
       gg.geom_label(
         gg.aes(label='label'),
-        middles,
-        color='black',
-        size=7,
-        alpha=0.7,
+        _names(frame, corners, width, page),
+        size=_NAME_SIZE,
+        fill='#ffffffcc',  # Letters alone are black.
         label_size=0,
         label_padding=0.1,
-      ),
-      gg.scale_color_manual(
-        colours.of_levels(labels, color),
-        guide=legend.guide,
-        breaks=legend.breaks,
-      ),
-      gg.labs(color=color),
-    ]
+      )
+    )
   return (
-    gg.ggplot(frame, gg.aes('x', 'y', color='label'))
+    gg.ggplot(frame, gg.aes('x', 'y'))
     + gg.facet_wrap('panel', scales='free', ncol=columns)
     # As vectors, so many points would make a page slow to turn.
-    + gg.geom_point(size=0.4 if many else 1.2, stroke=0, raster=many)
-    + gg.geom_blank(gg.aes('x', 'y'), corners, inherit_aes=False)
-    + coloured
+    + gg.geom_point(
+      gg.aes(color='hue'), size=0.4 if many else 1.2, stroke=0, raster=many
+    )
+    + gg.geom_blank(data=corners)
+    + hues.layers
+    + words
     + gg.scale_x_continuous(name='', breaks=_breaks, labels=wording.tick_labels)
     + gg.scale_y_continuous(name='', breaks=_breaks, labels=wording.tick_labels)
     + figures.dress(
       page,
-      (side + 0.1) * len(panels) / columns + legend_height,
+      (height + 0.1) * rows + ticks + 0.3 + hues.height,
       title,
-      'The axes of a t-SNE have no unit.'
-      + (
-        ' Of the latents themselves, the first is across and the second up.'
-        if _RAW in panels
-        else ''
-      )
-      + f' {note}',
+      f'The axes of a t-SNE have no unit. {hues.note}',
+      has_strips=True,
     )
     + gg.theme(panel_grid_major=gg.element_blank())
   )
@@ -282,55 +256,98 @@ def _breaks(limits: tuple[float, float]) -> Sequence[float]:
   return [*mizani.breaks.breaks_extended()(limits)]
 
 
-def _square(panel: str, span: pd.Series) -> pd.DataFrame:
-  """Corners of the square around the points of a panel."""
-  half = max(span[axis, 'max'] - span[axis, 'min'] for axis in 'xy') / 2 or 1.0
-  corners = {
-    axis: (span[axis, 'max'] + span[axis, 'min']) / 2 + np.array([-half, half])
-    for axis in 'xy'
-  }
-  return pd.DataFrame({'panel': panel, **corners})
-
-
-def _middles(frame: pd.DataFrame) -> pd.DataFrame:
-  """Returns the middle of each label's points where they are gathered there.
-
-  That is, nearer to it than the panel's points are to theirs, by the median.
-  """
-  points = ['x', 'y']
-  spread = lambda rows: (rows - rows.median()).abs().sum(axis=1).median()
-  groups = frame.groupby(['panel', 'label'], observed=True)[points]
-  middles = groups.median().reset_index()
-  of_all = frame.groupby('panel', observed=True)[points].apply(spread)
-  most = _GATHERED * of_all[middles['panel']].to_numpy()
-  return middles[groups.apply(spread).to_numpy() <= most]
-
-
-def _apart(
-  middles: pd.DataFrame, corners: pd.DataFrame, side: float
-) -> pd.DataFrame:
-  """Moves labels upwards until none covers another.
+def _corners(frame: pd.DataFrame, ratio: float) -> pd.DataFrame:
+  """Returns two corners of each panel, with units as long across as upwards.
 
   Args:
-    middles: panel, label, x and y of each.
-    corners: of the square panels.
-    side: of a panel, in inches.
+    frame: with the columns panel, x and y.
+    ratio: of a panel's width to its height.
   """
+  panels = frame.groupby('panel', observed=True)[['x', 'y']]
+  low, high = panels.min(), panels.max()
+  middle, spans = (low + high) / 2, (high - low) / [ratio, 1.0]
+  # A little more, so that no rounding leaves a point outside.
+  half = 0.501 * spans.max(axis='columns').replace(0.0, 1.0)
+  halves = pd.DataFrame({'x': ratio * half, 'y': half})
+  return pd.concat([middle - halves, middle + halves]).reset_index()
+
+
+def _axis_titles(corners: pd.DataFrame) -> list[gg.geom_text]:
+  """Returns titles of the axes that have a unit, each at its end."""
+  panel, size = corners[corners['panel'] == _RAW], figures.LABEL_SIZE
+  ends = panel.tail(1)
+  return [
+    gg.geom_text(
+      data=ends.assign(y=panel['y'].min()),
+      label='latent 0',
+      size=size,
+      ha='right',
+      va='bottom',
+    ),
+    gg.geom_text(
+      data=ends.assign(x=panel['x'].min()),
+      label='latent 1',
+      size=size,
+      angle=90,
+      ha='left',
+      va='top',
+    ),
+  ]
+
+
+def _names(
+  frame: pd.DataFrame, corners: pd.DataFrame, width: float, page: figures.Page
+) -> pd.DataFrame:
+  """Returns where labels stand: at most of their own points, and apart.
+
+  A label whose points have hardly more of their own around them than anywhere
+  stands nowhere.
+
+  Args:
+    frame: panel, label, x and y of each point.
+    corners: of the panels.
+    width: of a panel, in inches.
+    page: whose letters are used.
+  """
+  from scipy import ndimage  # Slow, and --help has no use for it.
+
   placed = []
-  sizes = corners.groupby('panel', observed=True)['x'].agg(np.ptp)
-  for panel, rows in middles.groupby('panel', observed=True):
-    inch = sizes[panel] / (0.85 * side)
-    taken = []
-    for _, row in rows.sort_values('y', kind='stable').iterrows():
-      across = inch * (0.08 + 0.06 * len(row['label'])) / 2
-      x, y = row['x'], row['y']
-      for other_x, other_y, other_across in sorted(taken, key=lambda t: t[1]):
-        near = abs(x - other_x) < across + other_across
-        if near and abs(y - other_y) < 0.15 * inch:
-          y = other_y + 0.15 * inch
-      taken.append((x, y, across))
-      placed.append(row.to_dict() | {'y': y})
-  return pd.DataFrame(placed, columns=middles.columns).astype(middles.dtypes)
+  for panel, points in frame.groupby('panel', observed=True):
+    low, high = corners.loc[corners['panel'] == panel, ['x', 'y']].to_numpy()
+    inch = (high[0] - low[0]) / (0.9 * width)
+    edges = [
+      np.linspace(start, end, 1 + math.ceil((end - start) / (_CELL * inch)))
+      for start, end in zip(low, high, strict=True)
+    ]
+    middles = [(edge[1:] + edge[:-1]) / 2 for edge in edges]
+    x, y = np.meshgrid(*middles, indexing='ij')
+    around = lambda cells: ndimage.convolve(
+      cells, np.ones([3, 3]), mode='constant'
+    )
+    cells = {
+      str(label): np.histogram2d(rows['x'], rows['y'], edges)[0]
+      for label, rows in points.groupby('label')
+    }
+    everyone, taken = around(sum(cells.values())), []
+    for label, own in sorted(cells.items(), key=lambda item: -item[1].max()):
+      near, share = around(own), own.sum() / len(points)
+      local = own * (near - 1) / np.maximum(everyone - 1, 1)
+      if local.sum() / own.sum() - share <= _GATHERED * (1 - share):
+        continue
+      half = 0.55 * inch * figures.text_width(label, page, _NAME_SIZE)
+      free = (x - half >= low[0]) & (x + half <= high[0])
+      for other_x, other_y, other_half in taken:
+        free &= (np.abs(x - other_x) > half + other_half) | (
+          np.abs(y - other_y) > 1.5 * _NAME_SIZE / 72 * inch
+        )
+      # Many of its points, and few of others.
+      score = np.where(free, near**2 / np.maximum(everyone, 1), 0.0)
+      if score.any():
+        at = np.unravel_index(score.argmax(), score.shape)
+        taken.append((x[at], y[at], half))
+        placed.append((panel, label, x[at], y[at]))
+  names = pd.DataFrame(placed, columns=['panel', 'label', 'x', 'y'])
+  return names.astype({'panel': frame['panel'].dtype})
 
 
 def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:

@@ -233,7 +233,13 @@ def seeds_in_words(frame: pd.DataFrame, keys: Sequence[str]) -> str:
 
 
 def levels(values: pd.Series) -> list[str]:
-  """Returns a column's distinct settings as text, numbers in their order."""
+  """Returns a column's distinct settings as text, in their order.
+
+  Categories have their own, and numbers among words theirs.
+  """
+  if isinstance(values.dtype, pd.CategoricalDtype):
+    values = values.cat.remove_unused_categories()
+    return [*map(records.text, values.cat.categories)]
 
   def key(text: str) -> list[Any]:
     words, numbers = _NUMBER.split(text), _NUMBER.findall(text)

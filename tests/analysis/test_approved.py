@@ -446,7 +446,7 @@ CASES = {
   ),
   'embedding-factor': lambda: embedding.plot_embedding(
     embedding_frame(300, panels=3).assign(
-      label=np.arange(900) % 32 / 1.0, color='orientation'
+      label=np.arange(900) % 32, color='orientation'
     )
   ),
   'embedding-two_points': lambda: embedding.plot_embedding(embedding_frame(2)),

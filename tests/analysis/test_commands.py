@@ -632,26 +632,34 @@ def test_an_embedding_is_coloured_by_any_factor(run):
   (loaded,) = frames.read_runs([str(run)]).runs
   few, many = (embedding.read_frame(loaded, name) for name in ('shape', 'x'))
   assert few['label'][:4].tolist() == ['0', '1', '2', '0']
-  assert many['label'].dtype == float
-  assert many['label'][:40].tolist() == [*range(40)]
+  assert frames.levels(many['label']) == [*map(str, range(40))]
+  assert many['label'][:40].tolist() == [*map(str, range(40))]
   with pytest.raises(figures.FigureError, match='there are: shape, x'):
     embedding.read_frame(loaded, 'y')
 
 
-def test_no_label_covers_another():
-  middles = pd.DataFrame(
-    {'panel': 'p', 'label': list('abcd'), 'x': 0.0, 'y': [0.0, 0, 0.01, 5]}
+def test_labels_stand_among_their_own_points_and_apart():
+  generator = np.random.default_rng(0)
+  # Two heaps of `far`, with nothing between them, and two labels at one place.
+  centres = {'far': [-4, 0], 'one': [0, 0], 'other': [0, 0], 'right': [4, 0]}
+  frame = pd.concat(
+    pd.DataFrame({'label': label, 'x': x, 'y': y + 0.1 * noise, 'panel': 'p'})
+    for label, (x, y) in centres.items()
+    for noise in [generator.normal(size=300)]
   )
-  corners = embedding._square(
-    'p',
-    pd.Series(
-      {(a, k): v for a in 'xy' for k, v in (('min', -5.0), ('max', 5.0))}
-    ),
-  )
-  moved = embedding._apart(middles, corners, 2.0)
-  gaps = np.diff(np.sort(moved['y']))
-  assert (gaps > 0.15 * 10 / 1.7 - 1e-9).all()
-  assert moved.set_index('label').loc['d', 'y'] == 5
+  frame.loc[frame['label'] == 'far', 'y'] += np.arange(300) % 2 * 6 - 3
+  frame['x'] += 0.1 * generator.normal(size=len(frame))
+  frame['panel'] = frame['panel'].astype('category')
+  page = figures.DOUBLE_COLUMN
+  corners = embedding._corners(frame, 1.0)
+  names = embedding._names(frame, corners, 2.0, page).set_index('label')
+  assert {*names.index} == {*centres}
+  far = names.loc['far']
+  assert abs(far['x'] + 4) < 0.5 and abs(abs(far['y']) - 3) < 0.5
+  inch = np.ptp(corners['x']) / 1.8
+  gap = names.loc['one', ['x', 'y']] - names.loc['other', ['x', 'y']]
+  width = figures.text_width('other', page, 7) * inch
+  assert abs(gap['y']) > 0.14 * inch or abs(gap['x']) > 0.9 * width
 
 
 @pytest.mark.parametrize('shape', [(2, 3), (5, 1), (20, 2)])

@@ -317,6 +317,20 @@ def test_points_have_the_colours_of_their_levels(page, levels):
   assert {levels[0], levels[-1]} < ticks.keys()
 
 
+@pytest.mark.parametrize(
+  ('levels', 'expected'),
+  [
+    (range(0, 40, 3), range(0, 40, 3)),
+    ([0, 1, 10, 100], [-1, 0, 1, 2]),
+    ([2, 3, 5], [2, 3, 5]),
+  ],
+)
+def test_numbers_in_even_steps_or_of_one_decade_are_placed_by_themselves(
+  levels, expected
+):
+  assert axis.positions([*map(str, levels)]).tolist() == [*expected]
+
+
 def test_runs_of_a_warm_up_have_the_colour_of_the_beta_asked_for(tmp_path):
   for beta in (0.5, 1.0, 2.0):
     path = tmp_path / f'beta-{beta}'
@@ -592,10 +606,27 @@ def test_labels_are_named_where_their_points_are():
   frame = pd.DataFrame(generator.normal(size=(400, 2)), columns=['x', 'y'])
   frame = frame.assign(panel='t-SNE', color='shape', label=['a', 'b'] * 200)
   frame['panel'] = frame['panel'].astype('category')
-  assert embedding._middles(frame).empty
+
+  def named():
+    corners = embedding._corners(frame, 1.0)
+    page = figures.DOUBLE_COLUMN
+    return {*embedding._names(frame, corners, 2.0, page)['label']}
+
+  assert named() == set()
   embedding.plot_embedding(frame).draw()
   frame.loc[frame['label'] == 'a', 'x'] += 9
-  assert embedding._middles(frame)['label'].tolist() == ['a', 'b']
-  frame.loc[::4, 'x'] -= 18  # Half of it on either side.
-  assert embedding._middles(frame)['label'].tolist() == ['b']
+  assert named() == {'a', 'b'}
   plt.close('all')
+
+
+def test_the_latents_alone_have_titles_of_axes():
+  frame = pd.DataFrame({'x': [0.0, 1.0, 2.0], 'y': [0.0, 3.0, 1.0]})
+  frame = pd.concat(
+    frame.assign(panel=panel, color='label', label='')
+    for panel in (embedding._LATENTS, embedding._RAW)
+  )
+  figure = embedding.plot_embedding(frame).draw()
+  texts = [{text.get_text() for text in axes.texts} for axes in figure.axes]
+  assert texts[0].isdisjoint({'latent 0', 'latent 1'})
+  assert texts[1] >= {'latent 0', 'latent 1'}
+  figures.close(figure)

@@ -347,3 +347,8 @@ def test_the_kept_run_that_stopped_early_shows_its_result():
   page = report._numbers(runs.runs[0])
   assert 'After step 16,016' in page
   assert wording.number(elbo, 2) in page
+
+
+def test_categories_keep_their_own_order():
+  shapes = pd.Categorical(['heart', 'square'], ['square', 'ellipse', 'heart'])
+  assert frames.levels(pd.Series(shapes)) == ['square', 'heart']
