@@ -23,11 +23,6 @@ _NUMBER = re.compile(r'(?<![\w.])-?\d+(?:\.\d+)?(?:e[+-]?\d+)?')
 ACTIVE_VARIANCE = 0.01
 
 
-# Settings whose column in a run's tables is what a schedule made of them at a
-# step. What was asked for tells runs apart.
-_SCHEDULED = ('beta', 'learning_rate')
-
-
 @dataclasses.dataclass(frozen=True)
 class RunFiles:
   """A run directory, with the two files that every figure needs.
@@ -185,27 +180,28 @@ class Runs:
       name: of the table, such as `records.TRAIN`.
 
     Returns:
-      Its columns, and `run`, `configuration` and every setting as text.
+      Its columns, after `measured_` where a setting has the name, and `run`,
+      `configuration` and every setting as text.
 
     Raises:
       RecordError: a table that is missing or damaged.
     """
     rows = self.table.set_index('run')
     configurations = configuration(rows, self.varying)
+    names = [field.name for field in config_lib.fields()]
+    measured = {name: f'measured_{name}' for name in names}
     frames = []
     for run in self.runs:
-      frame = records.read_table(run.path, name)
-      # The column kl is measured, and no setting.
       settings = {
-        setting: records.text(value)
-        for setting, value in run.config.items()
-        if setting in _SCHEDULED or setting not in frame.columns
+        setting: records.text(value) for setting, value in run.config.items()
       }
       if records.STRENGTH in rows:
         strength = rows[records.STRENGTH][run.name]
         settings[records.STRENGTH] = records.text(strength)
       frames.append(
-        frame.assign(
+        records.read_table(run.path, name)
+        .rename(columns=measured)
+        .assign(
           run=run.name, configuration=configurations[run.name], **settings
         )
       )

@@ -3,20 +3,27 @@
 On logarithmic axes where every loss and its band are above zero, as those of a
 density need not be; else the axes of the losses are linear. Several runs are
 overlaid; runs that differ in their seeds alone become their mean, with a band
-of one standard error.
+of one standard error. Runs of unlike objectives share no panel of the total.
 """
 
 import argparse
 import math
 from collections.abc import Callable, Sequence
 
+import mizani.breaks
+import numpy as np
 import pandas as pd
 import plotnine as gg
 
 from analysis import colours, command, figures, frames, wording
 from launch import records
+from launch.settings import config as config_lib
 
-_TERMS = ('total', 'reconstruction', 'kl')
+_TERMS = ('total', 'reconstruction', 'measured_kl')
+
+# So many values of a setting have room beside each other in one column, or in
+# both.
+_MOST_FACETS = (2, 5)
 
 
 def plot_loss_curves(
@@ -30,10 +37,10 @@ def plot_loss_curves(
   """Draws the loss and its two terms.
 
   Args:
-    frame: from `frames.Runs.train`. Rows of one `configuration` and step are
+    frame: from `frames.Runs.rows`. Rows of one `configuration` and step are
       seeds.
     color: the setting that colours the curves.
-    facet: the setting whose values have a row of panels each.
+    facet: the setting whose values have panels of their own.
     title: of the figure.
     page: what it is drawn for.
     notes: sentences below it.
@@ -92,11 +99,17 @@ def plot_curves(
   settings = [color, *([facet] if facet else [])]
   frame = frame.dropna(subset='value')
   figures.check_columns(frame, ['step', 'configuration', 'panel', *settings])
-  names = list(frame['panel'].unique())
-  columns = min(3, len(names)) if page.is_double else 1
+  values = frame[facet].nunique() if facet else 1
+  panels = len(frame[[*settings[1:], 'panel']].drop_duplicates())
+  kinds = frame['panel'].nunique()
+  # Where each value has all panels, these stand below each other.
+  is_grid = (
+    1 < values <= _MOST_FACETS[page.is_double] and panels == kinds * values
+  )
+  columns = values if is_grid else min(3, kinds) if page.is_double else 1
   if columns > 1:  # The unit has a line of its own.
     frame = frame.assign(panel=frame['panel'].str.replace(', ', '\n'))
-    names = [name.replace(', ', '\n') for name in names]
+  names = list(frame['panel'].unique())
   keys = list(dict.fromkeys(['step', 'configuration', *settings, 'panel']))
   seeds = frames.over_seeds(frame, keys)
   seeds['panel'] = pd.Categorical(seeds['panel'], names)
@@ -106,6 +119,8 @@ def plot_curves(
     seeds['facet'] = pd.Categorical(
       seeds[facet], frames.levels(seeds[facet])
     ).rename_categories(lambda value: wording.assigned(facet, value))
+  # Fewer than the scale itself finds: what has room below a narrow panel.
+  steps = mizani.breaks.breaks_log()((seeds['step'].min(), seeds['step'].max()))
   setting = '' if color == 'configuration' else color
   hues = colours.hues(frames.levels(seeds[color]), page, setting)
   seeds['color'] = hues.of(seeds[color])
@@ -113,24 +128,30 @@ def plot_curves(
   lines = seeds.groupby(['configuration', 'panel'], observed=True).filter(
     lambda group: len(group) > 1
   )
-  panels = len(names) * (seeds[facet].nunique() if facet else 1)
   banded = bool((seeds['sem'] > 0).any())
-  notes = [*notes]
+  is_logarithmic = (seeds['low'] > 0).all()
+  notes = [
+    'Vertical axes: log scale.'
+    if is_logarithmic
+    else 'Vertical axes: linear, as not all values are above zero.',
+    *notes,
+  ]
   if banded:
     notes.append('Mean over seeds; band: ± 1 standard error.')
-  is_logarithmic = (seeds['low'] > 0).all()
-  if not is_logarithmic:
-    notes.append('Vertical axes are linear: not all values are above zero.')
   if hues.note:
     notes.append(hues.note)
   # Panels below each other are less high than wide.
-  panel = 1.75 if page.is_double else 0.42 * page.width
+  height = 1.35 if is_grid else 1.75 if page.is_double else 0.42 * page.width
   return (
     gg.ggplot(
       seeds, gg.aes('step', 'mean', color='color', group='configuration')
     )
-    + gg.facet_wrap(
-      ['facet', 'panel'] if facet else 'panel', scales='free_y', ncol=columns
+    + (
+      gg.facet_grid('panel', 'facet', scales='free_y')
+      if is_grid
+      else gg.facet_wrap(
+        ['facet', 'panel'] if facet else 'panel', scales='free_y', ncol=columns
+      )
     )
     + gg.geom_ribbon(
       gg.aes(ymin='low', ymax='high', fill='color'),
@@ -141,7 +162,11 @@ def plot_curves(
     )
     + gg.geom_line(data=lines, size=0.6)
     + gg.geom_point(size=1.2, stroke=0)
-    + gg.scale_x_log10(name='training step', labels=wording.tick_labels)
+    + gg.scale_x_log10(
+      name='training step (log scale)',
+      breaks=steps if columns > 3 else True,
+      labels=wording.tick_labels,
+    )
     + (
       gg.scale_y_log10(name='', labels=wording.tick_labels)
       if is_logarithmic
@@ -150,7 +175,7 @@ def plot_curves(
     + hues.fill
     + figures.dress(
       page,
-      math.ceil(panels / columns) * panel + 0.3 + hues.height,
+      math.ceil(panels / columns) * height + 0.3 + hues.height,
       title,
       ' '.join(notes),
       has_strips=True,
@@ -170,7 +195,7 @@ def _labels(frame: pd.DataFrame) -> dict[str, str]:
   labels = dict(
     total='total loss, as trained',
     reconstruction=f'reconstruction, {units[0]}',
-    kl=f'KL, {units[1]}',
+    measured_kl=f'KL, {units[1]}',
   )
   return {k: v for k, v in labels.items() if frame[k].notna().any()}
 
@@ -186,16 +211,24 @@ def of_table(
     page = command.page(arguments)
     if not color and not facet and _are_many(runs):
       color, facet = runs.varying
-      if not page.is_double:  # No room for so many panels.
+      if runs.table[facet].nunique() > _MOST_FACETS[page.is_double]:
         color, facet = facet, None
     elif not color and len(runs.varying) == 1:
       (color,) = runs.varying
-    notes = []
+    rows, notes = runs.rows(name), []
     if color and (others := runs.varying_within(*filter(None, (color, facet)))):
       listed = ', '.join(map(wording.name, others))
       notes = [f'Curves of one colour differ in {listed}.']
+    within = runs.varying_within(facet) if facet else runs.varying
+    unlike = [other for other in within if config_lib.makes_loss(other)]
+    if unlike and 'total' in rows:
+      rows = rows.assign(total=np.nan)
+      notes.append(
+        'The total loss is left out: runs that differ in '
+        f'{" and ".join(map(wording.name, unlike))} minimise different sums.'
+      )
     return plot(
-      runs.rows(name),
+      rows,
       color or 'configuration',
       facet,
       command.title(arguments, runs),
@@ -225,9 +258,9 @@ def add_options(parser: command.Parser) -> None:
   parser.add_argument(
     '--facet',
     metavar='SETTING',
-    help='setting whose values have a row of panels each; default: of two that '
-    f'make more than {len(colours.PALETTE)} curves, the one of fewer values, '
-    'with --width=double',
+    help='setting whose values have panels of their own; default: of two '
+    f'that make more than {len(colours.PALETTE)} curves, the one of fewer '
+    'values, where they have room',
   )
 
 
@@ -235,8 +268,9 @@ FIGURE = command.Figure(
   'loss_curves',
   __doc__,
   of_table(records.TRAIN, plot_loss_curves),
-  'Curves of the total loss, the reconstruction and the KL against the '
-  'training step, on logarithmic axes where losses allow it.',
+  'Curves of the reconstruction and the KL, and of the total loss where runs '
+  'share one, against the training step, on logarithmic axes where losses '
+  'allow it.',
   joint=True,
   add_options=add_options,
 )

@@ -15,9 +15,10 @@ from analysis import command, figures, loss_curves, wording
 from launch import records
 
 _BIAS = (
-  "Minibatch weights put beta_tc's total correlation up to (L − 1) log N nats "
-  'too high, and its mutual information up to log N, for L latents and N '
-  'training images; launch.evaluate measures both without them.'
+  'Minibatch-weighted sampling (Chen et al. 2018) puts the total correlation '
+  'of β-TCVAE up to (L − 1) log N nats too high, and its mutual information up '
+  'to log N, for L latents and N training images; an evaluation of the run '
+  'measures both without this bias.'
 )
 
 
@@ -57,6 +58,10 @@ def plot_terms(
     )
   )
   notes = [*notes]
+  # A schedule says what the capacity is.
+  if (estimated := frame['term'] != 'capacity_nats').any():
+    but = '' if estimated.all() else ', but for the capacity'
+    notes.append(f'Estimates on the minibatch of each step{but}.')
   if 'tc_estimator' in frame:
     weighted = frame['tc_estimator'] == 'weighted'
     if (weighted & (frame['objective'] == 'beta_tc')).any():

@@ -636,8 +636,21 @@ def makes_results(name: str) -> bool:
   Args:
     name: of the setting; one that this code does not know counts.
   """
+  return _group(name) not in _ASIDE
+
+
+def makes_loss(name: str) -> bool:
+  """Returns whether losses of runs that differ in a setting sum other terms.
+
+  Args:
+    name: of the setting, or `records.STRENGTH`.
+  """
+  return name == records.STRENGTH or _group(name) == 'Objective'
+
+
+def _group(name: str) -> str | None:
   groups = {field.name: field.metadata['group'] for field in fields()}
-  return groups.get(name) not in _ASIDE
+  return groups.get(name)
 
 
 def changed(settings: Mapping[str, Any]) -> dict[str, Any]:

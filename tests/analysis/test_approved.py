@@ -54,7 +54,7 @@ def train_frame(steps=(1, 2, 4, 8, 16), seeds=1, betas=(0.1,), value=1.0):
       'reduction': 'mean',
       'total': value * (1 + beta) / step,
       'reconstruction': value * (1 + 0.3 * seed) / step,
-      'kl': value * (beta + 0.1 * seed),
+      'measured_kl': value * (beta + 0.1 * seed),
     }
     for step in steps
     for beta in betas
@@ -67,7 +67,7 @@ def density_frame(**kwargs):
   """Losses as of a density: below zero from some step on."""
   frame = train_frame(**kwargs)
   frame['reconstruction'] -= 0.4
-  frame['total'] = frame['reconstruction'] + 0.1 * frame['kl']
+  frame['total'] = frame['reconstruction'] + 0.1 * frame['measured_kl']
   return frame
 
 
@@ -347,7 +347,7 @@ CASES = {
     train_frame(steps=(1,)), title=UNICODE
   ),
   'loss_curves-nan': lambda: loss_curves.plot_loss_curves(
-    with_nan(train_frame(), 'kl'), page=SINGLE
+    with_nan(train_frame(), 'measured_kl'), page=SINGLE
   ),
   'loss_curves-seeds': lambda: loss_curves.plot_loss_curves(
     train_frame(seeds=3, betas=BETAS)

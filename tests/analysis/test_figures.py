@@ -45,12 +45,12 @@ def test_loss_curves_show_every_point(shift):
       'reduction': 'mean',
       'total': 1 / steps + shift,
       'reconstruction': 0.9 / steps + shift,
-      'kl': 0.1 * steps,
+      'measured_kl': 0.1 * steps,
     }
   )
   figure = loss_curves.plot_loss_curves(frame).draw()
   for axes, term in zip(
-    figure.axes, ('total', 'reconstruction', 'kl'), strict=True
+    figure.axes, ('total', 'reconstruction', 'measured_kl'), strict=True
   ):
     points = np.concatenate([c.get_offsets() for c in axes.collections])
     expected = frame[term]
@@ -63,6 +63,60 @@ def test_loss_curves_show_every_point(shift):
   texts = ' '.join(text.get_text() for text in figure.findobj(plt.Text))
   assert ('linear' in texts) == bool(shift)
   figures.close(figure)
+
+
+@pytest.mark.parametrize(
+  ('settings', 'flags', 'left_out'),
+  [
+    ({'beta': (1.0, 4.0)}, {}, 'runs that differ in beta'),
+    ({'beta': (1.0, 4.0)}, {'facet': 'beta'}, ''),
+    ({'objective': ('elbo', 'dip_ii')}, {}, 'runs that differ in objective'),
+    ({'latent_size': (2, 3)}, {}, ''),
+  ],
+)
+def test_totals_of_unlike_losses_share_no_panel(
+  tmp_path, settings, flags, left_out
+):
+  ((name, values),) = settings.items()
+  for value in values:
+    builders.write_run(tmp_path / str(value), **{name: value})
+  plot = loss_curves.plot(*tmp_path.iterdir(), **flags)
+  panels = set(plot.data['panel'].str.partition('\n')[0])
+  assert panels >= {'reconstruction', 'KL'}
+  assert ('total loss' in panels) == (not left_out)
+  caption = ' '.join(plot.labels.caption.split())
+  assert left_out in caption
+  assert ('total loss is left out' in caption) == bool(left_out)
+
+
+def test_a_setting_that_is_measured_too_colours_curves(tmp_path):
+  for kl in ('exact', 'monte_carlo'):
+    builders.write_run(tmp_path / kl, kl=kl, seed=len(kl))
+  plot = loss_curves.plot(*tmp_path.iterdir(), color='kl')
+  assert set(plot.data['kl']) == {'exact', 'monte_carlo'}
+  rows = plot.data[plot.data['panel'].str.startswith('KL')]
+  assert rows['mean'].tolist() == [1.01] * 6
+
+
+def test_facets_of_the_same_panels_share_their_axes():
+  frame = pd.DataFrame(
+    [
+      dict.fromkeys(loss_curves._TERMS, 10.0**k)
+      | {'step': 10**step, 'configuration': f'{k}', 'k': f'{k}'}
+      for k in range(4)
+      for step in range(6)
+    ]
+  ).assign(reduction='sum')
+  plot = loss_curves.plot_loss_curves(frame, facet='k')
+  figure = plot.draw()
+  width, height = figure.get_size_inches()
+  limits = {axes.get_ylim() for axes in figure.axes}
+  texts = [text.get_text() for text in figure.findobj(plt.Text)]
+  figures.close(figure)
+  assert len(figure.axes) == 12 and len(limits) == 1
+  assert 'training step (log scale)' in texts
+  assert 'Vertical axes: log scale.' in texts
+  assert height < 0.7 * width
 
 
 # -- Terms --------------------------------------------------------------------
@@ -117,8 +171,16 @@ def test_the_bias_of_minibatch_weights_is_said(
   )
   figure = terms.plot_terms(frame).draw()
   texts = ' '.join(text.get_text() for text in figure.findobj(plt.Text))
-  assert ('Minibatch weights' in texts) == is_said
+  assert ('Minibatch-weighted' in texts) == is_said
+  assert 'Estimates on the minibatch of each step.' in texts
+  assert 'launch' not in texts
   figures.close(figure)
+
+
+def test_a_capacity_is_no_estimate():
+  frame = pd.DataFrame({'step': [1, 10], 'configuration': '', 'value': 2.0})
+  plot = terms.plot_terms(frame.assign(term='capacity_nats'))
+  assert 'Estimates' not in plot.labels.caption
 
 
 def test_an_objective_without_terms_says_so():
@@ -550,7 +612,8 @@ def test_curves_of_two_settings_are_told_apart_or_said_not_to_be(
   assert (said in plot.labels.caption) == bool(unnamed)
   # Each curve has the strength and the objective that it was trained with.
   for row in plot.data.to_dict('records'):
-    assert f'{color} {row[color]}' in row['configuration'].split(', ')
+    said = wording.assigned(color, row[color])
+    assert said in row['configuration'].split(', ')
 
 
 def test_strengths_order_the_runs_of_each_objective():
