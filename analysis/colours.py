@@ -26,6 +26,9 @@ PALETTE = (
   '#FF3366',
 )
 
+# Outlines that go with colours, where marks may coincide.
+_SHAPES = ('o', '^', 's', 'v', 'D', 'p', '<', 'h', '>', '8')
+
 # The stretch of viridis, from dark to light, that is not faint in thin lines.
 _SEQUENCE = (0.0, 0.7)
 
@@ -125,6 +128,7 @@ class Hues(NamedTuple):
     note: a sentence on what it lacks.
     layers: scale and title.
     fill: the scale of areas in the same colours, which has no legend.
+    shapes: scale and title of outlines that share its keys; one for a bar.
   """
 
   levels: Sequence[str]
@@ -133,6 +137,7 @@ class Hues(NamedTuple):
   note: str
   layers: Sequence[Any]
   fill: Any
+  shapes: Sequence[Any]
 
   def of(self, values: pd.Series) -> pd.Series:
     """Returns what stands for levels in a column that is mapped to a colour."""
@@ -157,16 +162,18 @@ def hues(levels: Sequence[str], page: figures.Page, setting: str = '') -> Hues:
     named = [wording.value(setting, level) for level in levels]
     keys = legend(named, page, title)
     shades = of_levels(levels, setting)
-    scale = gg.scale_color_manual(
-      shades,
-      guide=keys.guide,
-      breaks=levels[: len(keys.breaks)],
-      labels=keys.breaks,
-      drop=False,
-    )
+    shared = {
+      'guide': keys.guide,
+      'breaks': levels[: len(keys.breaks)],
+      'labels': keys.breaks,
+      'drop': False,
+    }
+    scale = gg.scale_color_manual(shades, **shared)
+    outlines = [_SHAPES[k % len(_SHAPES)] for k in range(len(levels))]
+    shapes = [gg.scale_shape_manual(outlines, **shared), gg.labs(shape=title)]
     fill = gg.scale_fill_manual(shades, guide=None, drop=False)
     layers = [scale, gg.labs(color=title)]
-    return Hues(levels, None, keys.height, keys.note, layers, fill)
+    return Hues(levels, None, keys.height, keys.note, layers, fill, shapes)
   where, size = axis.positions(levels), figures.FONT_SIZE - 1.5
   room = 0.9 * page.width - figures.text_width(title, page) - 0.2
   bar = max(0.8, min(0.5 * page.width, room))
@@ -197,4 +204,5 @@ def hues(levels: Sequence[str], page: figures.Page, setting: str = '') -> Hues:
     '',
     [scale, gg.labs(color=title)],
     gg.scale_fill_gradientn(shades, guide=None),
+    [gg.scale_shape_manual(_SHAPES[:1], guide=None)],
   )

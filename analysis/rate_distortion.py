@@ -1,7 +1,8 @@
 """Rate and distortion over runs: the frontier, and lines of equal elbo.
 
-Seeds are points; a line joins the means of each effective beta, or of each
-strength in a sweep over objectives (Alemi et al. 2018, "Fixing a Broken ELBO").
+A line joins the means over seeds of each effective beta, or of each strength in
+a sweep over objectives (Alemi et al. 2018, "Fixing a Broken ELBO"); small
+points are seeds.
 """
 
 import argparse
@@ -66,12 +67,16 @@ def read_frame(runs: frames.Runs) -> pd.DataFrame:
       ),
     )
   frame = frame.assign(ordered_by=ordered_by, series_of=series_of)
-  if frame[names[:2]].isna().any(axis=1).all():
+  if not _are_finite(frame).any():
     raise figures.FigureError(
       'no run has a rate and a distortion in nats yet; python -m '
       'launch.evaluate --run_dir=RUN measures them'
     )
   return frame
+
+
+def _are_finite(frame: pd.DataFrame) -> pd.Series:
+  return frame[['rate_nats', 'distortion_nats']].map(np.isfinite).all(axis=1)
 
 
 def plot_rate_distortion(
@@ -81,66 +86,86 @@ def plot_rate_distortion(
 ) -> gg.ggplot:
   """Draws distortion against rate.
 
-  Rows without numbers are counted below the figure.
+  Rows without finite numbers are counted below the figure.
   """
   names = ['rate_nats', 'distortion_nats', 'order', 'series']
   figures.check_columns(frame, [*names, 'ordered_by', 'series_of'])
   ordered_by = wording.with_unit(frame['ordered_by'].iloc[0])
-  points = frame.dropna(subset=['rate_nats', 'distortion_nats', 'series'])
+  points = frame[_are_finite(frame)]
   if points.empty:
     raise figures.FigureError('no run has a rate and a distortion yet')
   points = points.assign(
-    state=np.where(
-      (points['rate_nats'] < _COLLAPSED_NATS)
-      | (points.get('active_units', pd.Series(1, points.index)) == 0),
-      'collapsed',
-      'not collapsed',
-    )
+    collapsed=(points['rate_nats'] < _COLLAPSED_NATS)
+    | (points.get('active_units', pd.Series(1, points.index)) == 0),
   )
   series = frames.levels(points['series'])
   hues = colours.hues(series, page, frame['series_of'].iloc[0])
   points['color'] = hues.of(points['series'])
-  grouped = points.groupby(['series', 'order'], observed=True, dropna=False)[
-    ['rate_nats', 'distortion_nats']
-  ]
-  means = grouped.mean().join(grouped.sem().fillna(0.0).add_suffix('_se'))
-  means = means.reset_index()
+  grouped = points.groupby(['series', 'order'], observed=True, dropna=False)
+  of_seeds = grouped[['rate_nats', 'distortion_nats']]
+  means = of_seeds.mean().join(of_seeds.sem().fillna(0.0).add_suffix('_se'))
+  means = means.join(grouped['collapsed'].all()).reset_index()
   means['color'] = hues.of(means['series'])
+  means['shape'] = means['color'] if hues.where is None else ''
+  # A run alone is its mean.
+  seeds = points[points.duplicated(['series', 'order'], keep=False)]
   # One point has no line.
   lines = means.groupby('series', observed=True).filter(lambda g: len(g) > 1)
   right = 1.12 * max(1.0, points['rate_nats'].max())
   low, high = points['distortion_nats'].min(), points['distortion_nats'].max()
   pad = max(0.12 * (high - low), 0.05 * abs(high), 1.0)
   low, high = low - pad, high + pad
-  panel = 0.8 * page.width
+  panel = (0.5 if page.is_double else 0.8) * page.width
   places = _Places(right, low, high, panel, page)
   for _, line in lines.groupby('series', observed=True):
-    places.block_line(line['rate_nats'], line['distortion_nats'])
+    places.block_line(*line[['rate_nats', 'distortion_nats']].to_numpy().T)
   for _, row in means.iterrows():
     places.block_cross(row)
-  places.block(points['rate_nats'], points['distortion_nats'])
+  for marks in (seeds, means):
+    places.block(marks['rate_nats'], marks['distortion_nats'])
   orders = points['order'].unique()
   # One that all points share is said once.
   numbered = means.dropna() if len(orders) > 1 else means[:0]
   beside = places.beside(numbered)
-  crossed = bool(
-    (means[['rate_nats_se', 'distortion_nats_se']] > 0).any(axis=None)
-  )
-  missing = len(frame) - len(points)
   has_order = points['order'].notna()
-  numbers = ''
+  notes = []
   if len(orders) == 1 and has_order.all():
-    numbers = f'At {ordered_by} {orders[0]:.3g}. '
+    notes.append(f'At {ordered_by} {_number(orders[0])}.')
   if len(numbered):
     where = '' if has_order.all() else ', where there is one'
     if len(beside) < len(numbered):
       where += ', where there is room'
-    numbers = f'Numbers at points: {ordered_by}{where}. '
+    notes.append(f'Numbers at points: {ordered_by}{where}.')
+  notes.append('Dashed: equal elbo, in nats.')
+  if hues.note:
+    notes.append(hues.note)
+  if len(seeds):
+    notes.append('Small points: seeds; large: their mean ± 1 standard error.')
+  if means['collapsed'].any():
+    notes.append('Filled: collapsed.')
+  if missing := len(frame) - len(points):
+    notes.append(
+      f'Not shown: {missing} of {len(frame)} runs, without a finite rate and '
+      'distortion.'
+    )
   return (
     gg.ggplot(points, gg.aes('rate_nats', 'distortion_nats'))
     + _elbo_lines(places)
-    + gg.geom_path(gg.aes(color='color', group='series'), lines, size=0.6)
-    + gg.geom_point(gg.aes(color='color', shape='state'), size=1.6, fill='none')
+    + gg.geom_path(
+      gg.aes(color='color', group='series'),
+      lines,
+      size=0.6,
+      # Keys show what all series have.
+      show_legend=lines['series'].nunique() == len(series),
+    )
+    + gg.geom_point(
+      gg.aes(color='color'),
+      seeds,
+      size=1.0,
+      stroke=0,
+      alpha=0.6,
+      show_legend=False,
+    )
     + gg.geom_segment(
       gg.aes(
         x='rate_nats - rate_nats_se',
@@ -150,6 +175,7 @@ def plot_rate_distortion(
       ),
       means,
       size=0.4,
+      show_legend=False,
     )
     + gg.geom_segment(
       gg.aes(
@@ -160,6 +186,16 @@ def plot_rate_distortion(
       ),
       means,
       size=0.4,
+      show_legend=False,
+    )
+    + gg.geom_point(
+      gg.aes(color='color', shape='shape'), means, size=1.8, fill='none'
+    )
+    + gg.geom_point(
+      gg.aes(color='color', shape='shape', fill='color'),
+      means[means['collapsed']],
+      size=1.8,
+      show_legend=False,
     )
     + gg.geom_text(
       gg.aes('x', 'y', label='label', color='color'),
@@ -167,9 +203,8 @@ def plot_rate_distortion(
       size=_SIZE,
       show_legend=False,
     )
-    + gg.scale_shape_manual(
-      {'collapsed': 'D', 'not collapsed': 'o'}, guide=None
-    )
+    + hues.fill
+    + hues.shapes
     + gg.scale_x_continuous(
       name=wording.with_unit('rate_nats'), labels=wording.tick_labels
     )
@@ -181,22 +216,16 @@ def plot_rate_distortion(
       page,
       panel + 0.2 + hues.height,
       title,
-      f'{numbers}Dashed: equal elbo, in nats. {hues.note}'
-      + (
-        ' Crosses: mean ± 1 standard error, where more than a circle.'
-        if crossed
-        else ''
-      )
-      + (' Diamonds: collapsed.' if 'collapsed' in set(points['state']) else '')
-      + (
-        f' Not shown, without numbers: {missing} of {len(frame)}.'
-        if missing
-        else ''
-      ),
+      ' '.join(notes),
     )
     + hues.layers
     + gg.theme(panel_grid_major=gg.element_blank())
   )
+
+
+def _number(order: float) -> str:
+  """An order as axes write numbers, but of four digits."""
+  return wording.tick_labels([float(f'{order:.4g}')])[0]
 
 
 class _Places:
@@ -230,7 +259,7 @@ class _Places:
     boxes = np.concatenate([centres - half, centres + half], axis=1)
     self._taken = np.concatenate([self._taken, boxes])
 
-  def block_line(self, x: pd.Series, y: pd.Series) -> None:
+  def block_line(self, x: np.ndarray, y: np.ndarray) -> None:
     """Keeps labels off a line where that can be."""
     places = np.linspace(0, len(x) - 1, 50 * len(x))
     between = lambda values: np.interp(places, range(len(values)), values)
@@ -240,10 +269,14 @@ class _Places:
 
   def block_cross(self, mean: pd.Series) -> None:
     """Keeps labels off the errors of a mean."""
-    for name, other in itertools.permutations(['rate_nats', 'distortion_nats']):
-      ends = mean[name] + mean[f'{name}_se'] * np.array([-1.0, 1.0])
-      line = pd.DataFrame({name: ends, other: mean[other]})
-      self.block_line(line['rate_nats'], line['distortion_nats'])
+    ends = np.array([-1.0, 1.0])
+    for x, y in (
+      (mean['rate_nats_se'], 0.0),
+      (0.0, mean['distortion_nats_se']),
+    ):
+      self.block_line(
+        mean['rate_nats'] + x * ends, mean['distortion_nats'] + y * ends
+      )
 
   def _half(self, text: str) -> np.ndarray:
     """Half the width and height of a text, in inches."""
@@ -300,7 +333,7 @@ class _Places:
     other: Sequence[tuple[float, float]],
   ) -> tuple[float, tuple[float, float, str, str] | None]:
     """Returns how bad the best place of a number is, and that place."""
-    text = f'{row["order"]:.3g}'
+    text = _number(row['order'])
     at = np.array([row['rate_nats'], row['distortion_nats']])
     tried = []
     for away, directions in ((0.0, side), (0.5, other)):

@@ -102,6 +102,7 @@ def plot_sweep(
     caption += f' Series of one {x} stand side by side.'
   if hues.note:
     caption += f' {hues.note}'
+  height = (0.45 if page.is_double else 0.7) * page.width
   return (
     gg.ggplot(frame, gg.aes('place', 'value', color='color'))
     + gg.geom_blank(data=frame.assign(value=low))
@@ -117,7 +118,7 @@ def plot_sweep(
       labels=wording.tick_labels,
       **({} if len(finished) else {'breaks': []}),
     )
-    + figures.dress(page, 0.7 * page.width + 0.2 + hues.height, title, caption)
+    + figures.dress(page, height + 0.2 + hues.height, title, caption)
     + hues.layers
   )
 

@@ -3,12 +3,14 @@ import pathlib
 import re
 
 import matplotlib.image
+import matplotlib.offsetbox
 import matplotlib.path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import plotnine as gg
 import pytest
+from matplotlib.collections import PathCollection
 
 from analysis import (
   axis,
@@ -20,6 +22,7 @@ from analysis import (
   loss_curves,
   rate_distortion,
   study,
+  sweep,
   terms,
   wording,
 )
@@ -187,6 +190,14 @@ def test_an_objective_without_terms_says_so():
   frame = pd.DataFrame({'step': [], 'term': [], 'value': []})
   with pytest.raises(figures.FigureError, match='only some objectives do'):
     terms.plot_terms(frame)
+
+
+@pytest.mark.parametrize('figure', [rate_distortion, sweep])
+def test_figures_over_both_columns_are_wide(figure):
+  drawn = figure.plot(SWEEP.with_name('beta'), width='double').draw()
+  width, height = drawn.get_size_inches()
+  figures.close(drawn)
+  assert 0.4 * width < height < 0.6 * width
 
 
 # -- Text ---------------------------------------------------------------------
@@ -617,19 +628,19 @@ def test_curves_of_two_settings_are_told_apart_or_said_not_to_be(
 
 
 def test_strengths_order_the_runs_of_each_objective():
-  sweep = frames.read_sweep(SWEEP)
-  frame = rate_distortion.read_frame(sweep)
-  assert list(frame['series']) == list(sweep.table['objective'])
-  assert (frame['order'] == sweep.table['strength'].astype(float)).all()
+  runs = frames.read_sweep(SWEEP)
+  frame = rate_distortion.read_frame(runs)
+  assert list(frame['series']) == list(runs.table['objective'])
+  assert (frame['order'] == runs.table['strength'].astype(float)).all()
   plot = rate_distortion.plot_rate_distortion(frame)
   assert plot.labels.caption.startswith('Numbers at points: strength')
   assert plot.labels.color == 'objective'
 
 
 @pytest.mark.parametrize('page', figures.STYLES['paper'].values())
-@pytest.mark.parametrize('sweep', ['rate_distortion', 'beta'])
-def test_labels_of_the_frontier_cross_nothing(sweep, page):
-  runs = frames.read_sweep(SWEEP.with_name(sweep))
+@pytest.mark.parametrize('name', ['rate_distortion', 'beta'])
+def test_labels_of_the_frontier_cross_nothing(name, page):
+  runs = frames.read_sweep(SWEEP.with_name(name))
   frame = rate_distortion.read_frame(runs)
   figure = rate_distortion.plot_rate_distortion(frame, 'title', page).draw()
   figure.draw_without_rendering()
@@ -639,9 +650,9 @@ def test_labels_of_the_frontier_cross_nothing(sweep, page):
     for text in axes.texts
     if text.get_text()
   }
-  numbers = {f'{value:.3g}' for value in frame['order']}
+  numbers = set(wording.tick_labels(frame['order'].unique()))
   assert labels.keys() >= numbers
-  assert sweep == 'beta' or '← rate 0: collapsed' in labels
+  assert name == 'beta' or '← rate 0: collapsed' in labels
   for one, other in itertools.combinations(labels.values(), 2):
     assert not one.overlaps(other)
   obstacles = [
@@ -662,6 +673,60 @@ def test_labels_of_the_frontier_cross_nothing(sweep, page):
       crossed = matplotlib.path.Path(line).intersects_bbox(box, filled=False)
       assert on_it or not crossed, text
   figures.close(figure)
+
+
+def frontier(series, orders=(1000.0,), seeds=2):
+  return pd.DataFrame(
+    [
+      {
+        'rate_nats': 10.0 + k + 5 * place + seed,
+        'distortion_nats': 80.0 - place,
+        'order': order,
+        'active_units': 5,
+        'series': name,
+      }
+      for k, name in enumerate(series)
+      for place, order in enumerate(orders)
+      for seed in range(seeds)
+    ]
+  ).assign(ordered_by='effective_beta', series_of='latent_size')
+
+
+@pytest.mark.parametrize('orders', [(1000.0,), (1000.0, 1.0)])
+def test_keys_of_the_frontier_are_what_is_drawn(orders):
+  frame = frontier(['2', '5', '10'], orders)
+  plot = rate_distortion.plot_rate_distortion(frame)
+  assert ('1,000' in plot.labels.caption) == (len(orders) == 1)
+  figure = plot.draw()
+  (axes,) = figure.axes
+  texts = {text.get_text() for text in axes.texts}
+  assert ('1,000' in texts) == (len(orders) == 2)
+  # Hollow marks of the means, in outlines and colours of their series.
+  marks = [
+    c for c in axes.findobj(PathCollection) if not c.get_facecolor()[:, 3].any()
+  ]
+  outlines = {tuple(map(tuple, c.get_paths()[0].vertices)) for c in marks}
+  assert len(outlines) == 3
+  np.testing.assert_allclose(
+    sorted(np.concatenate([c.get_offsets() for c in marks])[:, 0]),
+    [10.5 + k + 5 * p for p in range(len(orders)) for k in range(3)],
+  )
+  keys = figure.findobj(matplotlib.offsetbox.DrawingArea)
+  # Of each the area, and a mark, also a line where there are lines.
+  assert [len(key.get_children()) for key in keys] == [1 + len(orders)] * 3
+  figures.close(figure)
+
+
+def test_runs_without_end_are_not_on_the_frontier():
+  frame = frontier(['2'], (1.0, 2.0))
+  expected = rate_distortion.plot_rate_distortion(frame.iloc[:2])
+  frame.loc[2, 'rate_nats'] = np.inf
+  frame.loc[3, 'distortion_nats'] = np.nan
+  plot = rate_distortion.plot_rate_distortion(frame)
+  caption = ' '.join(plot.labels.caption.split())
+  assert 'Not shown: 2 of 4 runs, without a finite rate' in caption
+  assert plot.coordinates.limits.x == expected.coordinates.limits.x
+  assert plot.coordinates.limits.y == expected.coordinates.limits.y
 
 
 def test_labels_are_named_where_their_points_are():
