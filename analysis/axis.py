@@ -59,6 +59,16 @@ def positions(levels: Sequence[str]) -> np.ndarray:
   return np.where(np.isnan(where), before, where)
 
 
+def _scale_in_words(levels: Sequence[str], where: np.ndarray) -> str:
+  """Says where numbers are along an axis, if not at themselves."""
+  numbers = pd.to_numeric(pd.Series(levels), errors='coerce').to_numpy(float)
+  if np.isnan(numbers).any() or np.array_equal(where, numbers):
+    return ''
+  if np.array_equal(where, np.arange(len(levels))):
+    return ' (not to scale)'
+  return ' (log scale; 0 apart)' if (numbers == 0).any() else ' (log scale)'
+
+
 def step(where: np.ndarray) -> float:
   """Returns the room of a level along an axis.
 
@@ -136,7 +146,7 @@ def places(
     room = (0.05, 0.3)  # For words.
   width = 0.75 * page.width / across
   scale = gg.scale_x_continuous(
-    name=wording.name(setting),
+    name=wording.name(setting) + _scale_in_words(levels, where),
     breaks=list(where),
     labels=with_room(labels, where, page, width, size),
     expand=room,

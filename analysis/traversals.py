@@ -186,7 +186,7 @@ def _show(frame: pd.DataFrame) -> _Shown:
   notes = [f'shown: {frames.shown_in_words(frame["shown"].iloc[0])}']
   if 'factor' in frame:
     notes.append(
-      'in brackets: the factor it tells most of, and the share of its entropy'
+      'after a rate: the factor it tells most of, and the share of its entropy'
     )
   grids.stack(frame['image'])  # Of one shape.
   column, x = 'value', 'value of the latent'
@@ -211,11 +211,12 @@ def _show(frame: pd.DataFrame) -> _Shown:
           f'latent {name} has {len(rows)} images for {len(places)} values'
         )
       rows = rows.sort_values(column)
-      label = f'{name}'
+      said = []
       if not np.isnan(rate := rows['rate_nats'].iloc[0]):
-        label += f', {wording.number(rate, 2)}'
+        said.append(wording.number(rate, 2))
       if 'factor' in rows:
-        label += f' ({rows["factor"].iloc[0]} {rows["share"].iloc[0]:.2f})'
+        said.append(f'{rows["factor"].iloc[0]} {rows["share"].iloc[0]:.2f}')
+      label = f'z{name}' + (f' ({"; ".join(said)})' if said else '')
       nearest = None
       if 'code' in rows:
         distances = (rows['value'] - rows['code']).abs().to_numpy()
@@ -230,7 +231,7 @@ def _show(frame: pd.DataFrame) -> _Shown:
     result,
     x,
     [show(place) for place in places],
-    'latent, rate in nats' if has_rates else 'latent',
+    'latent (its rate, nats)' if has_rates else 'latent',
     f'{left_out} {words} nothing left out' if left_out else '',
     notes,
   )

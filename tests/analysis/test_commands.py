@@ -368,8 +368,8 @@ def test_what_is_nearest_to_the_code_is_framed(monkeypatch):
   traversals.plot_traversals(frame)
   assert given['marked'] == [(1, 1), (2, 2), (4, 0), (5, 1)]
   assert given['rows'] == [
-    *('image 5', '0, 1.00', '1, 1.00'),
-    *('image 7', '0, 1.00', '1, 1.00'),
+    *('image 5', 'z0 (1.00)', 'z1 (1.00)'),
+    *('image 7', 'z0 (1.00)', 'z1 (1.00)'),
   ]
   np.testing.assert_array_equal(given['images'][3, 0], frame['source'].iloc[0])
   assert '1 latent that does nothing left out' in given['caption']
@@ -961,12 +961,12 @@ def test_runs_are_beside_each_other_at_the_same_values(pair, monkeypatch):
   ]
   # Each in the order of its own rates; images at the same height.
   assert one.rows == [
-    *('image 3', '2, 8.00', '1, 4.00', '', ''),
-    *('image 1', '2, 8.00', '1, 4.00'),
+    *('image 3', 'z2 (8.00)', 'z1 (4.00)', '', ''),
+    *('image 1', 'z2 (8.00)', 'z1 (4.00)'),
   ]
   assert other.rows == [
-    *('image 3', '2, 8.00', '5, 8.00', '1, 4.00', '4, 4.00'),
-    *('image 1', '2, 8.00', '5, 8.00', '1, 4.00', '4, 4.00'),
+    *('image 3', 'z2 (8.00)', 'z5 (8.00)', 'z1 (4.00)', 'z4 (4.00)'),
+    *('image 1', 'z2 (8.00)', 'z5 (8.00)', 'z1 (4.00)', 'z4 (4.00)'),
   ]
   assert one.note == '1 latent that does nothing left out'
   assert other.note == '2 latents that do nothing left out'
@@ -975,7 +975,7 @@ def test_runs_are_beside_each_other_at_the_same_values(pair, monkeypatch):
     np.testing.assert_array_equal(block.images[row], means[1, latent, ::2])
   assert (one.images[3:5] == 1).all()
   assert 'at most 0.01' in given['caption']
-  assert given['y'] == 'latent, rate in nats'
+  assert given['y'] == 'latent (its rate, nats)'
   assert given['title'] == 'MNIST, 2 runs over latent size'
 
 
