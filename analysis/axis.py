@@ -59,10 +59,17 @@ def positions(levels: Sequence[str]) -> np.ndarray:
   return np.where(np.isnan(where), before, where)
 
 
+def are_numbers(levels: Sequence[str]) -> bool:
+  """Returns whether levels are numbers, which a line may join."""
+  return bool(pd.to_numeric(pd.Series(levels), errors='coerce').notna().all())
+
+
 def _scale_in_words(levels: Sequence[str], where: np.ndarray) -> str:
   """Says where numbers are along an axis, if not at themselves."""
-  numbers = pd.to_numeric(pd.Series(levels), errors='coerce').to_numpy(float)
-  if np.isnan(numbers).any() or np.array_equal(where, numbers):
+  if not are_numbers(levels):
+    return ''
+  numbers = np.array([*map(float, levels)])
+  if np.array_equal(where, numbers):
     return ''
   if np.array_equal(where, np.arange(len(levels))):
     return ' (not to scale)'
@@ -141,7 +148,7 @@ def places(
   where = positions(levels)
   place, room = dict(zip(levels, where, strict=True)), (0.05, 0.0)
   labels = [wording.value(setting, level) for level in levels]
-  if pd.to_numeric(pd.Series(levels), errors='coerce').isna().any():
+  if not are_numbers(levels):
     labels = [figures.wrap(label, 0.8, page) for label in labels]
     room = (0.05, 0.3)  # For words.
   width = 0.75 * page.width / across

@@ -19,7 +19,7 @@ import plotnine as gg
 from analysis import colours, command, figures, frames, wording
 from launch import records
 
-_IMAGES = 't-SNE of the test examples'
+_IMAGES = 't-SNE of the examples'
 _LATENTS = 't-SNE of their latents'
 _RAW = 'the latents themselves'
 
@@ -27,9 +27,12 @@ _RAW = 'the latents themselves'
 # own are its too: none where they lie all over, all where no other's are.
 _GATHERED = 0.15
 
-# Of the letters that name labels, in points; and of the cells in which points
-# are counted to place them, in inches.
-_NAME_SIZE, _CELL = figures.FONT_SIZE - 1, 0.08
+# And where three cells of a panel's, each way, hold such a share of its points:
+# none of many small groups stands for the others.
+_CELLS, _SHARE = 30, 0.06
+
+# Of the letters that name labels, in points.
+_NAME_SIZE = figures.FONT_SIZE - 1
 
 # Points that one thread embeds in seconds.
 _FEW = 2000
@@ -300,8 +303,8 @@ def _names(
 ) -> pd.DataFrame:
   """Returns where labels stand: at most of their own points, and apart.
 
-  A label whose points have hardly more of their own around them than anywhere
-  stands nowhere.
+  A label whose points have hardly more of their own around them than anywhere,
+  or lie in many places, stands nowhere.
 
   Args:
     frame: panel, label, x and y of each point.
@@ -316,7 +319,7 @@ def _names(
     low, high = corners.loc[corners['panel'] == panel, ['x', 'y']].to_numpy()
     inch = (high[0] - low[0]) / (0.9 * width)
     edges = [
-      np.linspace(start, end, 1 + math.ceil((end - start) / (_CELL * inch)))
+      np.linspace(start, end, _CELLS + 1)
       for start, end in zip(low, high, strict=True)
     ]
     middles = [(edge[1:] + edge[:-1]) / 2 for edge in edges]
@@ -334,7 +337,8 @@ def _names(
       local = own * (near - 1) / np.maximum(everyone - 1, 1)
       if local.sum() / own.sum() - share <= _GATHERED * (1 - share):
         continue
-      half = 0.55 * inch * figures.text_width(label, page, _NAME_SIZE)
+      # With a letter between two names.
+      half = inch * figures.text_width(f'{label}0', page, _NAME_SIZE) / 2
       free = (x - half >= low[0]) & (x + half <= high[0])
       for other_x, other_y, other_half in taken:
         free &= (np.abs(x - other_x) > half + other_half) | (
@@ -342,8 +346,8 @@ def _names(
         )
       # Many of its points, and few of others.
       score = np.where(free, near**2 / np.maximum(everyone, 1), 0.0)
-      if score.any():
-        at = np.unravel_index(score.argmax(), score.shape)
+      at = np.unravel_index(score.argmax(), score.shape)
+      if score[at] and near[at] > _SHARE * own.sum():
         taken.append((x[at], y[at], half))
         placed.append((panel, label, x[at], y[at]))
   names = pd.DataFrame(placed, columns=['panel', 'label', 'x', 'y'])

@@ -18,7 +18,7 @@ INFORMATION, IMPORTANCE = 'information', 'importance'
 # Scores that are made of the mutual information.
 _OF_INFORMATION = ('mig', 'modularity')
 
-# Below it a number is grey, so that the others show.
+# Below it a number is grey, so that the others show, and nothing is framed.
 _LITTLE = 0.05
 
 # How large letters along the axis are, in points.
@@ -54,7 +54,7 @@ def read_frame(run: frames.RunFiles) -> pd.DataFrame:
   found = scores.read_scores(run, step)
   by = str(arrays.get('importances_of', ''))
   panels = {
-    INFORMATION: 'mutual information / entropy',
+    INFORMATION: 'information / entropy of the factor',
     IMPORTANCE: f'importance, {scores.label(by, "")}',
   }
   found = found[found['score'].isin([*_OF_INFORMATION, by])]
@@ -245,9 +245,10 @@ def plot_factors(
       + 0.9
       + (0.35 if is_turned else 0.0),
       title,
-      'Entropy: of the factor. Framed: the latent that tells most of a factor '
-      '(solid) and the next (dashed); gap: their difference. The mean of the '
-      'gaps is MIG, of one draw of images.'
+      'Information: of the posterior mean, in bins, without the noise that a '
+      'rate counts. Framed: the latent that tells most of a factor (solid) and '
+      f'the next (dashed), from {_LITTLE} on; gap: their difference. The mean '
+      'of the gaps is MIG, of one draw of images.'
       + (
         ' Inactive: the variance of the posterior mean is at most '
         f'{frames.ACTIVE_VARIANCE}; shown is the highest of their values'
@@ -318,11 +319,13 @@ def _contenders(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
   ):
     key = {'panel': panel, 'factor': factor}
     top = column.nlargest(2, 'value')
-    for place, latent in enumerate(top['latent'], 1):
-      places.append(key | {'latent': latent, 'place': place})
     values = [*top['value'], 0.0]
+    if values[0] >= _LITTLE:
+      for place, latent in enumerate(top['latent'], 1):
+        places.append(key | {'latent': latent, 'place': place})
     gaps.append(key | {'value': values[0] - values[1]})
-  return pd.DataFrame(places), pd.DataFrame(gaps)
+  columns = ['panel', 'factor', 'latent', 'place']
+  return pd.DataFrame(places, columns=columns), pd.DataFrame(gaps)
 
 
 FIGURE = command.Figure(

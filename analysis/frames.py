@@ -82,8 +82,7 @@ class RunFiles:
       start += f', {objective}'
     if takes_beta and beta == effective:
       return f'{start}, beta {beta:g}'
-    asked = f' (--beta={beta:g})' if takes_beta else ''
-    return f'{start}, effective beta {effective:.4g}{asked}'
+    return f'{start}, effective beta {effective:.4g}'
 
 
 @dataclasses.dataclass(frozen=True)

@@ -69,7 +69,7 @@ def plot_loss_curves(
     facet,
     title,
     page,
-    notes,
+    ['Of training minibatches.', *notes],
   )
 
 
@@ -218,7 +218,9 @@ def of_table(
     rows, notes = runs.rows(name), []
     if color and (others := runs.varying_within(*filter(None, (color, facet)))):
       listed = ', '.join(map(wording.name, others))
-      notes = [f'Curves of one colour differ in {listed}.']
+      notes.append(f'Curves of one colour differ in {listed}.')
+    if note := wording.note(*filter(None, (color, facet))):
+      notes.append(note)
     within = runs.varying_within(facet) if facet else runs.varying
     unlike = [other for other in within if config_lib.makes_loss(other)]
     if unlike and 'total' in rows:

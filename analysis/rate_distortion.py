@@ -137,8 +137,8 @@ def plot_rate_distortion(
       where += ', where there is room'
     notes.append(f'Numbers at points: {ordered_by}{where}.')
   notes.append('Dashed: equal elbo, in nats.')
-  if hues.note:
-    notes.append(hues.note)
+  named = frame[['ordered_by', 'series_of']].iloc[0]
+  notes += filter(None, (hues.note, wording.note(*named)))
   if len(seeds):
     notes.append('Small points: seeds; large: their mean ± 1 standard error.')
   if means['collapsed'].any():
@@ -150,7 +150,7 @@ def plot_rate_distortion(
     )
   return (
     gg.ggplot(points, gg.aes('rate_nats', 'distortion_nats'))
-    + _elbo_lines(places)
+    + _elbo_lines(places, bool(means['collapsed'].any()))
     + gg.geom_path(
       gg.aes(color='color', group='series'),
       lines,
@@ -368,8 +368,8 @@ class _Places:
     return None
 
 
-def _elbo_lines(places: _Places) -> list:
-  """Lines of equal elbo through a panel, their values and what rate 0 is."""
+def _elbo_lines(places: _Places, has_collapsed: bool) -> list:
+  """Lines of equal elbo through a panel, their values, and what rate 0 is."""
   lines = pd.DataFrame(
     {
       # From the left or the upper edge to the right or the lower one.
@@ -380,7 +380,7 @@ def _elbo_lines(places: _Places) -> list:
     }
   )
   rows = []
-  if (at := places.at_left(_COLLAPSED)) is not None:
+  if has_collapsed and (at := places.at_left(_COLLAPSED)) is not None:
     rows.append((*at, _COLLAPSED))
   for level in places.levels:
     text = f'elbo {wording.number(-level, 0)}'

@@ -36,10 +36,10 @@ def plot_samples(
   title: str = '',
   page: figures.Page = figures.SINGLE_COLUMN,
 ) -> gg.ggplot:
-  """Draws samples in a square grid, or one that is a row short of it."""
+  """Draws samples in a grid, about square or, of both columns, half as high."""
   figures.check_columns(frame, ['image', 'shown'])
   images, shown = grids.stack(frame['image']), frame['shown'].iloc[0]
-  columns = math.ceil(math.sqrt(len(images)))
+  columns = math.ceil(math.sqrt(len(images) * (4 if page.is_double else 1)))
   rows = math.ceil(len(images) / columns)
   # White where the last row ends early.
   grid = np.ones((rows * columns, *images.shape[1:]), images.dtype)

@@ -38,7 +38,7 @@ _SHORT = {'Gaussian total correlation, nats': 'Gaussian TC, nats'}
 
 def label(score: str, variant: str) -> str:
   """Returns a score's name, with its unit apart."""
-  name = f'{wording.name(score)} {variant}'.strip()
+  name = wording.name(f'{wording.name(score)} {variant}'.strip())
   return name + (', nats' if score.endswith('_nats') else '')
 
 
@@ -175,8 +175,9 @@ def plot_scores(
   small = scored[scored.duplicated(keys, keep=False)]
   seeds = over_seeds(scored)
   intervals = seeds.dropna(subset='low')
+  # Words have no line between them.
   lines = seeds.groupby(['panel', 'series'], observed=True).filter(
-    lambda group: len(group) > 1
+    lambda group: len(group) > 1 and axis.are_numbers(levels)
   )
   down = -(-len(panels) // across)
   height = min(1.15, (page.height - 0.8) / down)
@@ -226,7 +227,7 @@ def plot_scores(
       title,
       (
         f'Small points: the {frames.seeds_in_words(scored, keys)}; large: '
-        'their mean ± 1 standard error. '
+        'their mean ±\N{NO-BREAK SPACE}1 standard error. '
         if len(small)
         else 'One seed each. '
       )
@@ -253,7 +254,7 @@ def plot_scores(
         if missing
         else ''
       )
-      + f' {hues.note}',
+      + f' {wording.note(x, color)} {hues.note}',
       has_strips=True,
     )
     + hues.layers

@@ -22,7 +22,7 @@ _LEVEL = 0.05
 # Results that need no factors, and by which a model could be chosen.
 _RESULTS = ('elbo_nats', 'rate_nats')
 
-_SEED = 'seed'
+_SEED, _GREY = 'seed', '#b3b3b3'
 _SHARES = ('share', 'chance', 'p')
 
 
@@ -181,13 +181,15 @@ def plot_variance(
     f'{row["level"]} {row["chance"]:.0%}' for row in chances.to_dict('records')
   )
   legend = colours.legend(levels, page)
+  # Not those that tell objectives apart; seeds, which explain none, are grey.
+  shades = dict(zip(levels, colours.PALETTE[4:], strict=False)) | {_SEED: _GREY}
   return (
     gg.ggplot(frame.dropna(subset=['share']), gg.aes('measure', 'share'))
     # In grey print the levels are told apart by their order.
     + gg.geom_col(gg.aes(fill='level'), width=0.75, color='#ffffff', size=0.5)
     + gg.coord_flip()
     + gg.scale_fill_manual(
-      dict(zip(levels, colours.of_levels(levels), strict=True)),
+      {level: shades[level] for level in levels},
       breaks=levels,
       guide=legend.guide,
     )
@@ -263,10 +265,13 @@ def plot_correlations(
     # Only the darkest blue is darker than what white letters need.
     ink=np.where(frame['value'] > 0.9, '#ffffff', '#000000'),
   )
+  beside = max(figures.text_width(name, page) for name in first)
+  cell = (page.width - beside - 0.2) / len(second)
+  size = min(5.5, 0.85 * cell / figures.text_width('−0.00', page, 1))
   return (
     gg.ggplot(frame, gg.aes('second', 'first', fill='value'))
     + gg.geom_tile(color='white', size=0.5)
-    + gg.geom_text(gg.aes(label='label', color='ink'), size=5.5)
+    + gg.geom_text(gg.aes(label='label', color='ink'), size=size)
     + gg.scale_color_identity()
     + gg.scale_fill_gradient2(
       low=colours.PALETTE[1],
@@ -281,7 +286,8 @@ def plot_correlations(
       page,
       1.4 + 0.22 * len(first),
       title,
-      f"Spearman's rank correlations over {frame['num_runs'].max()} runs.",
+      f"Spearman's rank correlations over {frame['num_runs'].max()} runs, "
+      'whatever their settings.',
     )
     + gg.theme(
       axis_text_x=gg.element_text(rotation=45, ha='right'),

@@ -86,8 +86,10 @@ def plot_sweep(
   small = finished[finished.duplicated(['series', 'place'], keep=False)]
   small = small.assign(place=small['place'] + 0.4 * apart)
   seeds = frames.over_seeds(finished, ['series', 'color', 'place'])
-  # One point has no line.
-  lines = seeds.groupby('series').filter(lambda group: len(group) > 1)
+  # One point has no line, and words have none between them.
+  lines = seeds.groupby('series').filter(
+    lambda group: len(group) > 1 and axis.are_numbers(x_levels)
+  )
   counts = others['status'].value_counts()
   caption = (
     'Mean ± 1 standard error over '
@@ -100,8 +102,8 @@ def plot_sweep(
     caption += f' Crosses: runs without a result ({listed}).'
   if frame['series'].nunique() > 1:
     caption += f' Series of one {x} stand side by side.'
-  if hues.note:
-    caption += f' {hues.note}'
+  for note in filter(None, (hues.note, wording.note(x, color))):
+    caption += f' {note}'
   height = (0.45 if page.is_double else 0.7) * page.width
   return (
     gg.ggplot(frame, gg.aes('place', 'value', color='color'))

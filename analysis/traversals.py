@@ -259,7 +259,7 @@ def _marked(rows: Sequence[_Row]) -> list[tuple[int, int]]:
   ]
 
 
-_FRAMED = "framed: nearest to the image's own code"
+_FRAMED = "framed: of those shown, nearest to the image's own code"
 
 
 def plot_traversals(

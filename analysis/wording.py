@@ -4,6 +4,8 @@ import pathlib
 import re
 from collections.abc import Mapping, Sequence
 
+from launch import records
+
 
 def number(value: float, digits: int = 1) -> str:
   """Returns a number with a proper minus sign, and none before zero."""
@@ -24,6 +26,8 @@ _SPELLED: Mapping[str, str] = {
   'beta vae': 'BetaVAE score',
   'dimension wise': 'dimension-wise',
   'factor vae': 'FactorVAE score',
+  'lasso': 'Lasso',
+  'spearman': 'Spearman',
   'gaussian': 'Gaussian',
   'infomec': 'InfoMEC',
   'r2': 'R²',
@@ -77,6 +81,17 @@ _NAMED: Mapping[str, Mapping[str, str]] = {
 
 # Names of data that were given to Python as arrays, by their digest.
 _GIVEN = re.compile('arrays-[0-9a-f]{16}')
+
+
+# What a figure of a setting must say.
+_NOTES: Mapping[str, str] = {
+  records.STRENGTH: "Strength: each objective's own weight, on no common scale."
+}
+
+
+def note(*settings: str) -> str:
+  """Returns what a figure of these settings must say; empty for most."""
+  return ' '.join(_NOTES[name] for name in settings if name in _NOTES)
 
 
 def value(setting: str, text: str) -> str:

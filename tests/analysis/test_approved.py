@@ -224,7 +224,7 @@ def frontier_frame(seeds=2, series=('',), betas=(0.1, 0.5, 1.0, 2.0, 8.0)):
 def factors_frame(latents, names=('shape', 'scale', 'x'), inactive=0):
   """Latent l follows factor l modulo their number, each less than the last."""
   panels = {
-    factors.INFORMATION: 'mutual information / entropy',
+    factors.INFORMATION: 'information / entropy of the factor',
     factors.IMPORTANCE: 'importance, DCI',
   }
   return pd.DataFrame(

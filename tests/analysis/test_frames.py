@@ -67,7 +67,7 @@ def test_runs_become_rows_of_settings_and_last_results(tmp_path):
     (
       {'effective_beta': 39.2},
       {'beta': 0.5},
-      'effective beta 39.2 (--beta=0.5)',
+      'effective beta 39.2',
     ),
     (
       {'effective_beta': 1.0, 'weights': {'beta': 1.0, 'gamma': 40.0}},

@@ -169,14 +169,14 @@ def test_udr_of_a_sweep_is_drawn_without_an_interval(tmp_path):
   for seed in (0, 1, 2):
     builders.write_scores(folder / f'beta=1/seed={seed}', {('mig', ''): seed})
   frame = scores.read_frame(frames.read_sweep(folder), 'beta')
-  udr = frame[frame['panel'] == 'UDR lasso']
+  udr = frame[frame['panel'] == 'UDR Lasso']
   assert udr['value'].tolist() == [0.5, 0.6, 0.7] and udr['joint'].all()
   means = scores.over_seeds(frame.dropna(subset='value').assign(place=1.0))
   means = means.set_index('panel')
   assert means['mean'].to_dict() == pytest.approx(
-    {'UDR lasso': 0.6, 'MIG': 1.0}
+    {'UDR Lasso': 0.6, 'MIG': 1.0}
   )
-  assert means['low'].isna().to_dict() == {'UDR lasso': True, 'MIG': False}
+  assert means['low'].isna().to_dict() == {'UDR Lasso': True, 'MIG': False}
   caption = scores.plot_scores(frame, 'beta').labels.caption
   assert 'UDR compares seeds' in caption.replace('\n', ' ')
   code, _, stderr = builders.analyse('scores', f'--sweep_dir={folder}')
@@ -311,7 +311,7 @@ def test_shares_are_information_over_entropy(run):
     np.arange(1, 7).reshape(3, 2) / 12,
   )
   assert frame['panel'].unique().tolist() == [
-    'mutual information / entropy',
+    'information / entropy of the factor',
     'importance, DCI forest',
   ]
   # The scores that they belong to, and no others.
