@@ -337,6 +337,8 @@ def _names(
       local = own * (near - 1) / np.maximum(everyone - 1, 1)
       if local.sum() / own.sum() - share <= _GATHERED * (1 - share):
         continue
+      if near.max() <= _SHARE * own.sum():
+        continue
       # With a letter between two names.
       half = inch * figures.text_width(f'{label}0', page, _NAME_SIZE) / 2
       free = (x - half >= low[0]) & (x + half <= high[0])
@@ -347,7 +349,7 @@ def _names(
       # Many of its points, and few of others.
       score = np.where(free, near**2 / np.maximum(everyone, 1), 0.0)
       at = np.unravel_index(score.argmax(), score.shape)
-      if score[at] and near[at] > _SHARE * own.sum():
+      if score[at]:
         taken.append((x[at], y[at], half))
         placed.append((panel, label, x[at], y[at]))
   names = pd.DataFrame(placed, columns=['panel', 'label', 'x', 'y'])
