@@ -45,35 +45,32 @@ def positions(levels: Sequence[str]) -> np.ndarray:
   Args:
     levels: as text, in their order.
   """
+  return _along(levels)[0]
+
+
+def _along(levels: Sequence[str]) -> tuple[np.ndarray, str]:
+  """Places of levels, and what the name of the axis says of them."""
   numbers = pd.to_numeric(pd.Series(levels), errors='coerce')
   positive = numbers[numbers > 0]
   if not np.isfinite(numbers).all() or (numbers < 0).any() or positive.empty:
-    return np.arange(len(levels), dtype=float)
+    where = np.arange(len(levels), dtype=float)
+    is_plain = numbers.isna().any() or np.array_equal(where, numbers)
+    return where, '' if is_plain else ' (not to scale)'
   steps = np.diff(np.sort(numbers))
   if positive.max() < 10 * positive.min() or np.allclose(
     steps, steps[0], atol=0.0
   ):
-    return numbers.to_numpy(float)
+    return numbers.to_numpy(float), ''
   where = np.log10(np.where(numbers > 0, numbers, np.nan))
+  if not (numbers == 0).any():
+    return where, ' (log scale)'
   before = np.nanmin(where) - step(where[~np.isnan(where)])
-  return np.where(np.isnan(where), before, where)
+  return np.where(np.isnan(where), before, where), ' (log scale; 0 apart)'
 
 
 def are_numbers(levels: Sequence[str]) -> bool:
   """Returns whether levels are numbers, which a line may join."""
   return bool(pd.to_numeric(pd.Series(levels), errors='coerce').notna().all())
-
-
-def _scale_in_words(levels: Sequence[str], where: np.ndarray) -> str:
-  """Says where numbers are along an axis, if not at themselves."""
-  if not are_numbers(levels):
-    return ''
-  numbers = np.array([*map(float, levels)])
-  if np.array_equal(where, numbers):
-    return ''
-  if np.array_equal(where, np.arange(len(levels))):
-    return ' (not to scale)'
-  return ' (log scale; 0 apart)' if (numbers == 0).any() else ' (log scale)'
 
 
 def step(where: np.ndarray) -> float:
@@ -145,7 +142,7 @@ def places(
     across: how many panels stand beside each other.
     size: of letters, in points.
   """
-  where = positions(levels)
+  where, scale_in_words = _along(levels)
   place, room = dict(zip(levels, where, strict=True)), (0.05, 0.0)
   labels = [wording.value(setting, level) for level in levels]
   if not are_numbers(levels):
@@ -153,7 +150,7 @@ def places(
     room = (0.05, 0.3)  # For words.
   width = 0.75 * page.width / across
   scale = gg.scale_x_continuous(
-    name=wording.name(setting) + _scale_in_words(levels, where),
+    name=wording.name(setting) + scale_in_words,
     breaks=list(where),
     labels=with_room(labels, where, page, width, size),
     expand=room,

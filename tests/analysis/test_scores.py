@@ -272,13 +272,15 @@ def test_colours_do_not_repeat_the_axis(tmp_path):
 
 
 def test_strengths_are_placed_by_their_logarithm_and_zero_before_them():
-  for levels, expected in (
-    (['0', '1', '10', '1000'], [-1, 0, 1, 3]),
-    (['0.5', '2'], [0.5, 2]),
-    (['-1', '2'], [0, 1]),
-    (['a', 'b'], [0, 1]),
+  for levels, expected, name in (
+    (['0', '1', '10', '1000'], [-1, 0, 1, 3], 'x (log scale; 0 apart)'),
+    (['1', '10', '100'], [0, 1, 2], 'x (log scale)'),
+    (['0.5', '2'], [0.5, 2], 'x'),
+    (['-1', '2'], [0, 1], 'x (not to scale)'),
+    (['a', 'b'], [0, 1], 'x'),
   ):
     places, scale = axis.places(pd.Series(levels[::-1]), levels, 'x')
+    assert scale.name == name
     np.testing.assert_allclose(places, expected[::-1], atol=1e-12)
     np.testing.assert_allclose(scale.breaks, expected, atol=1e-12)
     assert list(scale.labels) == levels
