@@ -182,14 +182,18 @@ def plot_variance(
   )
   legend = colours.legend(levels, page)
   # Not those that tell objectives apart; seeds, which explain none, are grey.
-  shades = dict(zip(levels, colours.PALETTE[4:], strict=False)) | {_SEED: _GREY}
+  palette = itertools.cycle((*colours.PALETTE[4:], *colours.PALETTE[:4]))
+  shades = {
+    level: _GREY if level == _SEED else shade
+    for level, shade in zip(levels, palette, strict=False)
+  }
   return (
     gg.ggplot(frame.dropna(subset=['share']), gg.aes('measure', 'share'))
     # In grey print the levels are told apart by their order.
     + gg.geom_col(gg.aes(fill='level'), width=0.75, color='#ffffff', size=0.5)
     + gg.coord_flip()
     + gg.scale_fill_manual(
-      {level: shades[level] for level in levels},
+      shades,
       breaks=levels,
       guide=legend.guide,
     )

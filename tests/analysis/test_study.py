@@ -2,6 +2,7 @@
 
 import itertools
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -59,6 +60,13 @@ def test_one_setting_is_a_one_way_analysis_of_unequal_groups():
   corrected = np.maximum(p, 2 * min(p)).clip(max=1)
   found = parts[parts['level'] == 'beta']['p']
   np.testing.assert_allclose(found, corrected)
+
+
+def test_many_settings_have_a_colour_each():
+  levels = [*(f'setting {k}' for k in range(11)), 'seed']
+  frame = pd.DataFrame({'level': levels, 'measure': 'mig', 'share': 1 / 12})
+  study.plot_variance(frame.assign(chance=0.1, p=np.nan)).draw()
+  plt.close('all')
 
 
 def test_noise_has_the_shares_of_chance():
