@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import plotnine as gg
 
-from analysis import colours, command, figures, frames, scores, table
+from analysis import colours, command, figures, frames, scores, table, wording
 from launch import records
 
 INFORMATION, IMPORTANCE = 'information', 'importance'
@@ -231,9 +231,7 @@ def plot_factors(
       expand=(0, 0),
     )
     + gg.scale_y_continuous(
-      name='latent (its rate, nats)'
-      if rows['rate_nats'].notna().any()
-      else 'latent',
+      name=wording.LATENTS if rows['rate_nats'].notna().any() else 'latent',
       breaks=[*(-k for k in range(last + 1)), -(last + 1.4)],
       labels=[*labels, 'gap'],
       expand=(0, 0),
@@ -294,7 +292,7 @@ def _rows(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
   latents['row'] = np.minimum(np.arange(len(latents)), count)
   highest = latents.loc[~latents['active'], 'rate_nats'].max()
   latents['label'] = [
-    f'z{latent}' + ('' if np.isnan(rate) else f' ({rate:.2f})')
+    wording.latent(latent, rate)
     if active
     else f'{len(latents) - count} inactive '
     f'(≤ {math.ceil(100 * highest) / 100:.2f})'

@@ -193,7 +193,7 @@ def show(value: float, se: float, in_figure: bool = False) -> str:
   if np.isnan(se):
     return _rounded(value, min(max(2, decimals(3)), most))
   if se == 0:
-    return f'{round(value, most):z.15g}'.replace('-', '−') + ' ± 0'
+    return wording.with_minus(f'{round(value, most):z.15g}') + ' ± 0'
   is_one_digit = in_figure and f'{se:e}'[0] != '1'
   digits = 1 - is_one_digit - int(np.floor(np.log10(se)))
   if se < 10.0**-most:

@@ -212,11 +212,9 @@ def _show(frame: pd.DataFrame) -> _Shown:
         )
       rows = rows.sort_values(column)
       said = []
-      if not np.isnan(rate := rows['rate_nats'].iloc[0]):
-        said.append(wording.number(rate, 2))
       if 'factor' in rows:
         said.append(f'{rows["factor"].iloc[0]} {rows["share"].iloc[0]:.2f}')
-      label = f'z{name}' + (f' ({"; ".join(said)})' if said else '')
+      label = wording.latent(name, rows['rate_nats'].iloc[0], *said)
       nearest = None
       if 'code' in rows:
         distances = (rows['value'] - rows['code']).abs().to_numpy()
@@ -231,7 +229,7 @@ def _show(frame: pd.DataFrame) -> _Shown:
     result,
     x,
     [show(place) for place in places],
-    'latent (its rate, nats)' if has_rates else 'latent',
+    wording.LATENTS if has_rates else 'latent',
     f'{left_out} {words} nothing left out' if left_out else '',
     notes,
   )

@@ -1,20 +1,26 @@
 """The wording of figures: numbers, and names of columns and settings."""
 
+import math
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 from launch import records
 
 
+def with_minus(text: str) -> str:
+  """Returns a number as text, with a proper minus sign."""
+  return text.replace('-', '−')
+
+
 def number(value: float, digits: int = 1) -> str:
   """Returns a number with a proper minus sign, and none before zero."""
-  return f'{value:z.{digits}f}'.replace('-', '−')
+  return with_minus(f'{value:z.{digits}f}')
 
 
 def tick_labels(breaks: Sequence[float]) -> list[str]:
   """Returns numbers along an axis, with a proper minus sign."""
-  return [f'{value:z,.7g}'.replace('-', '−') for value in breaks]
+  return [with_minus(f'{value:z,.7g}') for value in breaks]
 
 
 _NATS = 'nats per image'
@@ -49,6 +55,22 @@ def unit(column: str) -> str:
 def with_unit(column: str) -> str:
   """Returns what a column or metric is called, with its unit."""
   return ', '.join(filter(None, [name(column), unit(column)]))
+
+
+# What the rows of `latent` are.
+LATENTS = 'latent (its rate, nats)'
+
+
+def latent(index: Hashable, rate: float, *said: str) -> str:
+  """Returns what the row of a latent is called.
+
+  Args:
+    index: of the latent.
+    rate: in nats; NaN for none.
+    *said: what else there is to say of it.
+  """
+  words = [*([] if math.isnan(rate) else [number(rate, 2)]), *said]
+  return f'z{index}' + (f' ({"; ".join(words)})' if words else '')
 
 
 # Values of settings that papers have names for, which say what they are of.
