@@ -444,8 +444,7 @@ def main(name: str, body: Callable[[], Iterator[object] | None]) -> None:
     body: the command.
   """
   mpl.use('agg')  # No figure opens a window.
-  # A name in letters that the font lacks is drawn as boxes.
-  warnings.filterwarnings('ignore', message='Glyph .* missing from font')
+  warnings.filterwarnings('ignore', message=figures.NO_LETTER)
   command = f'analysis.{name}'
 
   def carry_out() -> int:

@@ -5,6 +5,7 @@ import io
 import itertools
 import pathlib
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -63,6 +64,10 @@ LABEL_SIZE = 6.5
 
 # Between a title and the names of panels, in points.
 _STRIP_GAP = 10
+
+
+# What is warned of letters that the font lacks, which are drawn as boxes.
+NO_LETTER = 'Glyph .* missing from font'
 
 
 class FigureError(ValueError):
@@ -189,9 +194,11 @@ def text_width(text: str, page: Page, size: float = FONT_SIZE) -> float:
   from matplotlib import font_manager, textpath
 
   letters = font_manager.FontProperties(family=page.family, size=size)
-  width, _, _ = textpath.text_to_path.get_text_width_height_descent(
-    text, letters, ismath=False
-  )
+  with warnings.catch_warnings():  # Drawing the text warns.
+    warnings.filterwarnings('ignore', message=NO_LETTER)
+    width, _, _ = textpath.text_to_path.get_text_width_height_descent(
+      text, letters, ismath=False
+    )
   return width / 72
 
 
