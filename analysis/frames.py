@@ -3,6 +3,7 @@
 import dataclasses
 import glob
 import itertools
+import math
 import os
 import pathlib
 import re
@@ -30,7 +31,7 @@ class RunFiles:
   Attributes:
     name: tells it from the runs that are drawn with it.
     path: the run directory.
-    config: its settings.
+    config: its settings, completed where its version had fewer.
     manifest: where its numbers come from.
   """
 
@@ -65,14 +66,14 @@ class RunFiles:
       start += 'measured on its training images, '
     latents = self.config['latent_size']
     start += f'{latents} {"latent" if latents == 1 else "latents"}'
-    name = self.config.get('objective', 'elbo')
+    name = self.config['objective']
     objective = wording.value('objective', name)
     weights = self.manifest.get('weights', {})
     if weights.keys() - {'beta'}:
       shown = [f'{name} {value:g}' for name, value in weights.items()]
       return f'{start}, {objective} with {", ".join(shown)}'
     if not self.has_rates:
-      return f'{start}, {self.config.get("posterior")}: no beta'
+      return f'{start}, {self.config["posterior"]}: no beta'
     beta, effective = self.config['beta'], self.manifest['effective_beta']
     takes_beta = self.manifest['takes_beta']
     if effective is None:
@@ -238,7 +239,11 @@ def levels(values: pd.Series) -> list[str]:
 
   def key(text: str) -> list[Any]:
     words, numbers = _NUMBER.split(text), _NUMBER.findall(text)
-    return [*itertools.zip_longest(words, map(float, numbers))]
+    # The words are one more; no number comes before all.
+    pairs = itertools.zip_longest(
+      words, map(float, numbers), fillvalue=-math.inf
+    )
+    return [*pairs]
 
   return sorted({records.text(value) for value in values}, key=key)
 
@@ -254,8 +259,8 @@ def configuration(table: pd.DataFrame, settings: Sequence[str]) -> pd.Series:
 
 
 def _read_run(path: pathlib.Path, name: str) -> RunFiles:
-  manifest = records.read_manifest(path)
-  return RunFiles(name, path, records.read_config(path), manifest)
+  config = config_lib.complete(records.read_config(path))
+  return RunFiles(name, path, config, records.read_manifest(path))
 
 
 def read_runs(patterns: Sequence[str]) -> Runs:
@@ -300,8 +305,18 @@ def read_runs(patterns: Sequence[str]) -> Runs:
   ]
   settings = dict.fromkeys(name for run in runs for name in run.config)
   table = pd.DataFrame([_printable(row) for row in rows])
+  table = table.assign(**{name: _set(table[name]) for name in settings})
   table['effective_beta'] = table['effective_beta'].astype(float)
   return Runs(runs, table, tuple(settings), folder)
+
+
+def _set(values: pd.Series) -> pd.Series:
+  """A setting whose value is None, no missing number, where it is not set."""
+  if values.notna().all():
+    return values
+  pairs = zip(values, values.isna(), strict=True)
+  kept = [None if is_missing else value for value, is_missing in pairs]
+  return pd.Series(kept, values.index, dtype=object)
 
 
 def _printable(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -351,6 +366,7 @@ def read_sweep(sweep_dir: str | os.PathLike) -> Runs:
     table['seed'] = table['run'].map(seeds)
   known = {records.STRENGTH, *runs[0].config}
   settings = [name for name in table.columns if name in known]
+  table = table.assign(**{name: _set(table[name]) for name in settings})
   for name in table.columns.difference([*settings, 'run', 'status', 'error']):
     if not pd.api.types.is_numeric_dtype(table[name]):
       raise records.RecordError(f'{path}: {name} holds what is no number')

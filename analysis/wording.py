@@ -117,13 +117,16 @@ def note(*settings: str) -> str:
 
 
 def value(setting: str, text: str) -> str:
-  """Returns a setting's value as papers write it; of a path the last part."""
+  """Returns a setting's value as papers write it; of a path the last part.
+
+  One that is not set, or an empty list, is none.
+  """
   if setting == 'dataset' and _GIVEN.fullmatch(text):
     return 'given arrays'
   path = pathlib.PurePath(text)
   if setting == 'dataset' and path.is_absolute():
     return path.name
-  return _NAMED.get(setting, {}).get(text, text)
+  return _NAMED.get(setting, {}).get(text, _said(text))
 
 
 def assigned(setting: str, text: str) -> str:
@@ -132,4 +135,8 @@ def assigned(setting: str, text: str) -> str:
   Other values have other words, as paths of one last part have not in `value`.
   """
   named = _NAMED.get(setting, {})
-  return named.get(text, f'{name(setting)} {text}')
+  return named.get(text, f'{name(setting)} {_said(text)}')
+
+
+def _said(text: str) -> str:
+  return 'none' if text in ('', 'None') else text

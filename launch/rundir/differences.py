@@ -56,15 +56,15 @@ def settings(
 ) -> list[Difference]:
   """Returns the settings in which two config.json differ.
 
-  One that an older run lacks has its default. Settings that this code does not
-  know, as of an idea that was tried elsewhere, are compared as they are.
+  They are completed. Settings that this code does not know, as of an idea that
+  was tried elsewhere, are compared as they are.
   """
-  return _differing(_with_defaults(old), _with_defaults(new))
+  return _differing(_texts(old), _texts(new))
 
 
-def _with_defaults(settings: Mapping[str, Any]) -> dict[str, str]:
-  values = {**dataclasses.asdict(config.Config()), **config.OLDER, **settings}
-  return {name: records.text(value) for name, value in sorted(values.items())}
+def _texts(settings: Mapping[str, Any]) -> dict[str, str]:
+  values = sorted(config.complete(settings).items())
+  return {name: records.text(value) for name, value in values}
 
 
 # -- Where numbers come from --------------------------------------------------
@@ -176,7 +176,7 @@ def results(old_dir: pathlib.Path, new_dir: pathlib.Path) -> list[Difference]:
   data, other_data = (manifest['dataset']['sha256'] for manifest in manifests)
   # Of grey pixels, some likelihoods have a density and others none.
   targets = {
-    (_with_defaults(records.read_config(path))['binarize'], m['has_density'])
+    (_texts(records.read_config(path))['binarize'], m['has_density'])
     for path, m in zip(paths, manifests, strict=True)
   }
   for name in old:

@@ -784,14 +784,29 @@ _RENAMED = (('posterior', 'diagonal', 'normal'),)
 
 
 # What runs that are older than a setting did, where its default is another.
-OLDER: Mapping[str, Any] = types.MappingProxyType({'eval_images': 0})
+_OLDER: Mapping[str, Any] = types.MappingProxyType({'eval_images': 0})
+
+
+def complete(settings: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns what config.json holds as this code writes it, lists as tuples.
+
+  A setting that is missing is what runs did that are older than it, which
+  mostly is its default. One that this code does not know stays as it is.
+  """
+  known = {
+    name: tuple(value) if isinstance(value, list) else value
+    for name, value in settings.items()
+  }
+  for name, old, new in _RENAMED:
+    if known.get(name) == old:
+      known[name] = new
+  if known.get('num_epochs') is not None:  # As by hand: instead of steps.
+    known.setdefault('training_steps', None)
+  return {**dataclasses.asdict(Config()), **_OLDER, **known}
 
 
 def from_dict(settings: Mapping[str, Any], where: str) -> Config:
-  """Makes a config from what config.json holds.
-
-  A setting that is missing takes its default, or that of `OLDER`: what runs did
-  that are older than the setting.
+  """Makes a config from what config.json holds, completed.
 
   Args:
     settings: settings by name.
@@ -804,17 +819,8 @@ def from_dict(settings: Mapping[str, Any], where: str) -> Config:
   if unknown := sorted(settings.keys() - names):
     line = f'{where}: unknown settings {", ".join(unknown)}'
     raise ConfigError(process.printable(line))
-  values: dict[str, Any] = {**OLDER} | {
-    name: tuple(value) if isinstance(value, list) else value
-    for name, value in settings.items()
-  }
-  for name, old, new in _RENAMED:
-    if values.get(name) == old:
-      values[name] = new
-  if values.get('num_epochs') is not None:  # As by hand: instead of steps.
-    values.setdefault('training_steps', None)
   try:
-    return Config(**values)
+    return Config(**complete(settings))
   except ConfigError as error:
     raise ConfigError(process.printable(f'{where}: {error}')) from error
 

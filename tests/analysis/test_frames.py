@@ -4,7 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import frames, rate_per_latent, report, traversals, wording
+from analysis import (
+  frames,
+  rate_per_latent,
+  report,
+  table,
+  traversals,
+  wording,
+)
 from launch import records
 from tests.analysis import builders
 from vae.data import arrays
@@ -58,6 +65,29 @@ def test_runs_become_rows_of_settings_and_last_results(tmp_path):
   }
   assert runs.folder == tmp_path
   assert 'over beta and hidden sizes' in runs.describe()
+
+
+def test_what_an_older_run_lacks_is_no_other_setting(tmp_path):
+  builders.write_run(tmp_path / 'old', posterior='diagonal')
+  builders.write_run(tmp_path / 'new', optimizer='adam', seed=1)
+  runs = frames.read_runs([str(tmp_path / '*')])
+  assert runs.varying == []
+  assert len(table.means(runs, ['elbo_nats'])) == 1
+
+
+def test_what_is_not_set_is_none(tmp_path):
+  builders.write_run(tmp_path / 'a', image_size=None, hidden_sizes=[])
+  builders.write_run(tmp_path / 'b', image_size=32, hidden_sizes=[5])
+  runs = frames.read_runs([str(tmp_path / '*')])
+  assert frames.configuration(runs.table, runs.varying).tolist() == [
+    'hidden sizes none, image size none',
+    'hidden sizes 5, image size 32',
+  ]
+  assert runs.rows(records.TRAIN)['image_size'].unique().tolist() == [
+    'None',
+    '32',
+  ]
+  assert frames.levels(runs.table['hidden_sizes']) == ['', '5']
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from tensorboard.plugins.hparams import (
 
 from analysis import tensorboard
 from launch import records
+from launch.settings import config
 from tests.analysis import builders
 from tests.launch import conftest
 
@@ -181,7 +182,7 @@ def test_two_runs_in_a_folder_show_in_the_hparams_view(tmp_path):
   found = {group.hparams['beta'].number_value: group for group in groups}
   assert found.keys() == {0.5, 2.0}
   for beta, group in found.items():
-    settings = records.read_config(tmp_path / f'{beta}')
+    settings = config.complete(records.read_config(tmp_path / f'{beta}'))
     assert group.hparams.keys() == settings.keys()
     assert group.hparams['hidden_sizes'].string_value == '100,100'
     assert group.hparams['encoder'].string_value == 'none'
