@@ -7,7 +7,7 @@ import math
 import os
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -94,8 +94,8 @@ class Runs:
     runs: those that have started.
     table: a row for each run, also for those that failed to start: `run`,
       `status`, `error`, every setting, `effective_beta`, and the last result of
-      each metric on the test split in a column of the metric's name; what a
-      run lacks is NaN.
+      each metric on the test split in a column of the metric's name; NaN is
+      what a run lacks, or one of several that has not finished.
     settings: which of the columns are settings.
     folder: where a figure of all of them goes.
   """
@@ -104,6 +104,12 @@ class Runs:
   table: pd.DataFrame
   settings: tuple[str, ...]
   folder: pathlib.Path
+
+  @property
+  def counted(self) -> tuple[RunFiles, ...]:
+    """The runs whose results count: of several, those that have finished."""
+    names = set(self.table.loc[_are_counted(self.table), 'run'])
+    return tuple(run for run in self.runs if run.name in names)
 
   @property
   def metrics(self) -> list[str]:
@@ -208,6 +214,32 @@ class Runs:
     return pd.concat(frames, ignore_index=True)
 
 
+def _are_counted(table: pd.DataFrame) -> pd.Series:
+  # What is measured of a run that goes on, or broke off, is of fewer steps.
+  return (table['status'] == 'finished') | (len(table) == 1)
+
+
+def over_repeats(frame: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+  """Returns means over runs of one seed, which are no seeds of their own.
+
+  They differ in nothing but in how they were carried out, or not at all.
+
+  Args:
+    frame: a row for each run, or more, with the column seed.
+    keys: the columns that tell rows of one seed apart.
+
+  Returns:
+    The columns of the frame; of words the first are kept.
+  """
+  keys = list(dict.fromkeys([*keys, 'seed']))
+  measured = {
+    name: 'mean' if pd.api.types.is_numeric_dtype(frame[name]) else 'first'
+    for name in frame.columns.difference(keys)
+  }
+  rows = frame.groupby(keys, sort=False, observed=True, dropna=False)
+  return rows.agg(measured).reset_index()[frame.columns]
+
+
 def over_seeds(frame: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
   """Returns what the rows of each key have as `value`, over seeds.
 
@@ -307,7 +339,21 @@ def read_runs(patterns: Sequence[str]) -> Runs:
   table = pd.DataFrame([_printable(row) for row in rows])
   table = table.assign(**{name: _set(table[name]) for name in settings})
   table['effective_beta'] = table['effective_beta'].astype(float)
-  return Runs(runs, table, tuple(settings), folder)
+  return _runs(runs, table, settings, folder)
+
+
+def _runs(
+  runs: tuple[RunFiles, ...],
+  table: pd.DataFrame,
+  settings: Iterable[str],
+  folder: pathlib.Path,
+) -> Runs:
+  """Runs whose table has the results of those alone that count."""
+  read = Runs(runs, table, tuple(settings), folder)
+  results = table[read.metrics].where(_are_counted(table))
+  results = results.dropna(axis='columns', how='all')
+  others = table.drop(columns=read.metrics)
+  return dataclasses.replace(read, table=others.join(results))
 
 
 def _set(values: pd.Series) -> pd.Series:
@@ -372,7 +418,7 @@ def read_sweep(sweep_dir: str | os.PathLike) -> Runs:
       raise records.RecordError(f'{path}: {name} holds what is no number')
   effective = {run.name: run.manifest['effective_beta'] for run in runs}
   table['effective_beta'] = table['run'].map(effective).astype(float)
-  return Runs(runs, table, tuple(settings), folder)
+  return _runs(runs, table, settings, folder)
 
 
 # -- Arrays -------------------------------------------------------------------

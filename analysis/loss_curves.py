@@ -216,6 +216,8 @@ def of_table(
     elif not color and len(runs.varying) == 1:
       (color,) = runs.varying
     rows, notes = runs.rows(name), []
+    apart = ('configuration', 'step', 'term', color, facet)
+    rows = frames.over_repeats(rows, [key for key in apart if key in rows])
     if color and (others := runs.varying_within(*filter(None, (color, facet)))):
       listed = ', '.join(map(wording.name, others))
       notes.append(f'Curves of one colour differ in {listed}.')

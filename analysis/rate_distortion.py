@@ -32,7 +32,7 @@ _SIZE = 6
 
 
 def read_frame(runs: frames.Runs) -> pd.DataFrame:
-  """Returns a row for each run.
+  """Returns a row for each seed.
 
   A series is what a line joins: the runs that differ only in beta and seed; or
   in the seed alone, where there is no effective beta that could order them. A
@@ -51,7 +51,9 @@ def read_frame(runs: frames.Runs) -> pd.DataFrame:
   # A sweep's strengths order the runs of each objective, as beta does.
   by_strength = records.STRENGTH in runs.varying
   ordered_by = records.STRENGTH if by_strength else 'effective_beta'
-  frame['order'] = runs.table[ordered_by].astype(float)
+  frame = frame.assign(
+    order=runs.table[ordered_by].astype(float), seed=runs.table['seed']
+  )
   others = [
     n for n in runs.varying if n not in ('beta', 'reduction', records.STRENGTH)
   ]
@@ -66,7 +68,9 @@ def read_frame(runs: frames.Runs) -> pd.DataFrame:
         runs.table, [n for n in runs.varying if n != 'reduction']
       ),
     )
-  frame = frame.assign(ordered_by=ordered_by, series_of=series_of)
+  frame = frames.over_repeats(frame, ['series', 'order']).assign(
+    ordered_by=ordered_by, series_of=series_of
+  )
   if not _are_finite(frame).any():
     raise figures.FigureError(
       'no run has a rate and a distortion in nats yet; python -m '
@@ -145,8 +149,8 @@ def plot_rate_distortion(
     notes.append('Filled: collapsed.')
   if missing := len(frame) - len(points):
     notes.append(
-      f'Not shown: {missing} of {len(frame)} runs, without a finite rate and '
-      'distortion.'
+      f'Not shown: {missing} of {len(frame)} runs, not finished or without a '
+      'finite rate and distortion.'
     )
   return (
     gg.ggplot(points, gg.aes('rate_nats', 'distortion_nats'))

@@ -62,7 +62,7 @@ def read_scores(run: frames.RunFiles, step: int | None = None) -> pd.DataFrame:
 
 
 def read_frame(runs: frames.Runs, x: str = '', color: str = '') -> pd.DataFrame:
-  """Returns a row for each run and score.
+  """Returns a row for each seed and score.
 
   Args:
     runs: the runs.
@@ -70,20 +70,15 @@ def read_frame(runs: frames.Runs, x: str = '', color: str = '') -> pd.DataFrame:
     color: the setting that colours; empty for all that vary besides.
 
   Returns:
-    Columns run; panel, the score; value, se, floor, exact; joint, whether runs
-    were scored by comparing them; x and color, as text; series, what a line
-    joins. A run without scores has one row, of NaN.
+    Columns run and seed; panel, the score; value, se, floor, exact; joint,
+    whether runs were scored by comparing them; x and color, as text; series,
+    what a line joins. A seed without scores has one row, of NaN.
 
   Raises:
     FigureError: no such setting, or no run has scores.
     RecordError: a damaged table.
   """
-  for name in (x, color):
-    if name and name not in runs.table:
-      raise figures.FigureError(
-        f'{name} is no setting; those that vary: '
-        f'{", ".join(runs.varying) or "none"}'
-      )
+  runs.check_settings(x, color)
   others = (
     runs.varying_within(x, color)
     if x and color
@@ -94,7 +89,7 @@ def read_frame(runs: frames.Runs, x: str = '', color: str = '') -> pd.DataFrame:
   )
   shades = runs.table[color] if color else series
   xs = runs.table[x] if x else pd.Series('', runs.table.index)
-  found = {run.name: read_scores(run) for run in runs.runs}
+  found = {run.name: read_scores(run) for run in runs.counted}
   if (runs.folder / records.SWEEP).exists():
     joint = records.read_table(runs.folder, records.SWEEP_SCORES)
     for name, rows in joint.groupby('run_dir'):
@@ -102,7 +97,8 @@ def read_frame(runs: frames.Runs, x: str = '', color: str = '') -> pd.DataFrame:
         found[name] = pd.concat([found[name], rows.assign(joint=True)])
   nothing = pd.DataFrame(columns=list(records.COLUMNS[records.SCORES]))
   parts = []
-  for name, *place in zip(runs.table['run'], xs, shades, series, strict=True):
+  columns = [runs.table['run'], runs.table['seed'], xs, shades, series]
+  for name, seed, *place in zip(*columns, strict=True):
     rows = found.get(name, nothing)
     names = [*map(label, rows['score'], rows['variant'])] or ['']
     numbers = rows[['value', 'se', 'floor', 'exact']].astype(float)
@@ -112,9 +108,13 @@ def read_frame(runs: frames.Runs, x: str = '', color: str = '') -> pd.DataFrame:
     )
     joint = rows.get('joint', pd.Series(0.0, rows.index)).eq(1.0)
     parts.append(
-      numbers.assign(run=name, panel=names, joint=[*joint] or [False], **words)
+      numbers.assign(
+        run=name, seed=seed, panel=names, joint=[*joint] or [False], **words
+      )
     )
-  frame = pd.concat(parts, ignore_index=True)
+  frame = frames.over_repeats(
+    pd.concat(parts, ignore_index=True), ['panel', 'x', 'color', 'series']
+  )
   if frame['value'].isna().all():
     raise figures.FigureError(
       f'no run of {runs.folder} was scored; python -m launch.evaluate '
@@ -134,8 +134,8 @@ def plot_scores(
 
   Args:
     frame: from `read_frame`.
-    x: the setting on the horizontal axis, in words.
-    color: what the colours are, in words.
+    x: the setting on the horizontal axis.
+    color: that of the colours; empty where they are names.
     title: of the figure.
     page: what it is drawn for.
   """
@@ -250,7 +250,8 @@ def plot_scores(
         else ''
       )
       + (
-        f' Not shown, without scores: {missing} run{"s" * (missing > 1)}.'
+        f' Not shown, not finished or without scores: {missing} '
+        f'run{"s" * (missing > 1)}.'
         if missing
         else ''
       )

@@ -30,7 +30,7 @@ def read_frame(runs: frames.Runs) -> tuple[pd.DataFrame, list[str], list[str]]:
   """Returns the settings, results and scores of runs that have finished.
 
   Returns:
-    A row for each run with a column for each setting that varies, as text,
+    A row for each seed with a column for each setting that varies, as text,
     `seed`, and those of measures; the measures that need no factors, results
     first; and those that do.
 
@@ -40,7 +40,7 @@ def read_frame(runs: frames.Runs) -> tuple[pd.DataFrame, list[str], list[str]]:
   """
   found: dict[str, dict[str, float]] = {}
   needs: dict[str, bool] = {}
-  for run in runs.runs:
+  for run in runs.counted:
     rows = scores.read_scores(run)
     for row in rows.to_dict('records'):
       name = ' '.join(filter(None, (row['score'], row['variant'])))
@@ -64,6 +64,7 @@ def read_frame(runs: frames.Runs) -> tuple[pd.DataFrame, list[str], list[str]]:
   results = [name for name in _RESULTS if name in frame]
   settings = frame[runs.varying].map(records.text)
   frame = pd.concat([settings, frame[[_SEED, *results]], measured], axis=1)
+  frame = frames.over_repeats(frame, runs.varying)
   unlabelled = [name for name, is_needed in needs.items() if not is_needed]
   labelled = [name for name, is_needed in needs.items() if is_needed]
   return frame, [*results, *unlabelled], labelled
@@ -73,7 +74,9 @@ def applies(runs: frames.Runs) -> bool:
   """Returns whether runs are scored, and their seeds tell what is chance."""
   if not runs.varying:
     return False
-  scored = [r.name for r in runs.runs if (r.path / records.SCORES).exists()]
+  scored = [
+    run.name for run in runs.counted if (run.path / records.SCORES).exists()
+  ]
   rows = runs.table[runs.table['run'].isin(scored)]
   settings = rows[runs.varying].map(records.text)
   cells = rows[_SEED].groupby([settings[name] for name in runs.varying])

@@ -15,7 +15,7 @@ from launch import records
 def read_frame(
   runs: frames.Runs, x: str, metric: str, color: str | None = None
 ) -> pd.DataFrame:
-  """Returns a row for each run: `x`, `value`, `status`, `series` and `color`.
+  """Returns a row for each seed: x, value, status, seed, series and color.
 
   A series is what a line joins: the runs that differ only in x and seed.
 
@@ -33,15 +33,17 @@ def read_frame(
   series = frames.configuration(
     runs.table, [name for name in runs.varying if name != x]
   )
-  return pd.DataFrame(
+  frame = pd.DataFrame(
     {
       'x': runs.table[x].map(records.text),
       'value': runs.table[metric].astype(float),
       'status': runs.table['status'],
+      'seed': runs.table['seed'],
       'series': series,
       'color': runs.table[color].map(records.text) if color else series,
     }
   )
+  return frames.over_repeats(frame, ['x', 'status', 'series', 'color'])
 
 
 def plot_sweep(
@@ -64,9 +66,6 @@ def plot_sweep(
   """
   figures.check_columns(frame, ['x', 'value', 'status', 'series', 'color'])
   frame = frame.copy()
-  frame['ended'] = frame['status'].where(
-    frame['status'] != 'running', 'not yet'
-  )
   x_levels, colour_levels = (
     frames.levels(frame['x']),
     frames.levels(frame['color']),

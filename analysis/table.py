@@ -56,9 +56,8 @@ def differences(table: pd.DataFrame, settings: Sequence[str]) -> pd.DataFrame:
     metric; NaN where all differences are equal), and `larger_than_chance`.
   """
   columns = ['first', 'second', 'metric', 'value', 'se', 'num_seeds', 'p']
-  wide = _tidy(table, settings).pivot_table(
-    'value', ['metric', 'seed'], 'configuration', sort=False
-  )
+  wide = _tidy(table, settings).set_index(['metric', 'seed', 'configuration'])
+  wide = wide['value'].unstack(sort=False)
   words = table[list(settings)].map(records.text)
   words.index = pd.Index(frames.configuration(table, settings))
   words = words[words.index.isin(wide.columns) & ~words.index.duplicated()]
@@ -148,7 +147,7 @@ def error_in_words(means: pd.DataFrame) -> str:
 
 
 def _tidy(table: pd.DataFrame, settings: Sequence[str]) -> pd.DataFrame:
-  """A row for each run and result: configuration, seed, metric, value.
+  """A row for each seed and result: configuration, seed, metric, value.
 
   Raises:
     FigureError: no results.
@@ -163,7 +162,7 @@ def _tidy(table: pd.DataFrame, settings: Sequence[str]) -> pd.DataFrame:
   ).dropna()
   if long.empty:
     raise figures.FigureError('no run has a result yet')
-  return long
+  return frames.over_repeats(long, ['configuration', 'metric'])
 
 
 def show(value: float, se: float, in_figure: bool = False) -> str:
@@ -368,7 +367,7 @@ def both(
   if len(lacking):
     counts = lacking['status'].value_counts()
     listed = ', '.join(f'{count} {status}' for status, count in counts.items())
-    caption += f' Of {len(runs.table)} runs not all are finished: {listed}.'
+    caption += f' Left out, as not finished: {listed}.'
   first = (cells(single, ['configuration']), caption)
   columns = ['seed', *runs.varying, *metrics]
   pairs = differences(runs.table[columns], runs.varying)

@@ -1,5 +1,7 @@
 """Scores and the matrices behind them, from files to frames and figures."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -132,8 +134,13 @@ def test_wide_names_of_panels_have_fewer_columns():
 def test_a_union_of_grids_has_a_line_for_each_objective(tmp_path):
   write_grid(tmp_path)
   runs = runs_of(tmp_path / '*-*')
-  runs.table['strength'] = runs.table['beta'] + runs.table['gamma']
-  frame = scores.read_frame(runs, 'strength', 'objective')
+  strength = runs.table['beta'] + runs.table['gamma']
+  swept = dataclasses.replace(
+    runs,
+    table=runs.table.assign(strength=strength),
+    settings=(*runs.settings, 'strength'),
+  )
+  frame = scores.read_frame(swept, 'strength', 'objective')
   assert set(frame['series']) == {'β-VAE', 'FactorVAE'}
   assert set(frame['x']) == {'1', '4', '11', '41'}
   # Where they are not what x and color say, others stay apart.
@@ -143,8 +150,9 @@ def test_a_union_of_grids_has_a_line_for_each_objective(tmp_path):
     'FactorVAE, gamma 10',
     'FactorVAE, gamma 40',
   }
-  with pytest.raises(figures.FigureError, match='colour is no setting'):
-    scores.read_frame(runs, 'beta', 'colour')
+  for name in ('colour', 'elbo_nats'):
+    with pytest.raises(figures.FigureError, match=f'{name} is no setting'):
+      scores.read_frame(runs, 'beta', name)
 
 
 def test_udr_of_a_sweep_is_drawn_without_an_interval(tmp_path):

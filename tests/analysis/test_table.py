@@ -305,6 +305,32 @@ def test_what_all_seeds_share_is_said_not_to_be_tested(tmp_path):
   assert 'the same for every seed (± 0) has no such test' in caption
 
 
+def test_repeats_of_a_run_are_one_seed(tmp_path):
+  for name, seed, threads in (('a', 0, 1), ('b', 0, 2), ('c', 1, 1)):
+    builders.write_run(tmp_path / name, seed=seed, threads=threads)
+  runs = frames.read_runs([str(tmp_path / '*')])
+  runs.table.loc[runs.table['run'] == 'b', 'elbo_nats'] += 1.0
+  values = runs.table.set_index('run')['elbo_nats']
+  seeds = pd.Series([values['a'] + 0.5, values['c']])
+  (row,) = table.means(runs, ['elbo_nats']).to_dict('records')
+  assert row['num_seeds'] == 2
+  assert row['value'] == pytest.approx(seeds.mean())
+  assert row['se'] == pytest.approx(seeds.sem())
+
+
+def test_what_has_not_finished_has_no_result_among_others(tmp_path):
+  for seed in range(3):
+    status = {'status': 'running' if seed == 2 else 'finished'}
+    builders.write_run(tmp_path / f'{seed}', status, seed=seed)
+  runs = frames.read_runs([str(tmp_path / '*')])
+  (row,) = table.means(runs, ['elbo_nats']).to_dict('records')
+  assert row['num_seeds'] == 2
+  (_, caption), _ = table.both(runs, ['elbo_nats'])
+  assert caption.endswith('Left out, as not finished: 1 running.')
+  (alone,) = frames.read_runs([str(tmp_path / '2')]).table['elbo_nats']
+  assert alone == alone
+
+
 def test_unknown_metrics_are_refused(runs):
   with pytest.raises(figures.FigureError, match='there are: elbo_nats'):
     table.render(runs, ['accuracy'], 'csv')
@@ -313,13 +339,12 @@ def test_unknown_metrics_are_refused(runs):
 def test_a_hostile_status_is_text_alone(tmp_path):
   folder = tmp_path / 'sweep'
   lines = ['run_dir,status,error,beta,elbo_nats']
-  for beta in (0.5, 1.0):
+  hostile = '"bad\n\\input{/etc/passwd}"'
+  for beta, status in ((0.5, 'finished'), (1.0, hostile)):
     for seed in (0, 1):  # No column holds it.
       name = f'{beta}-{seed}'
       builders.write_run(folder / name, beta=beta, seed=seed)
-      lines.append(
-        f'{name},"bad\n\\input{{/etc/passwd}}",x,{beta},-{seed + 90}'
-      )
+      lines.append(f'{name},{status},x,{beta},-{seed + 90}')
   (folder / 'sweep.csv').write_text('\n'.join([*lines, '']))
   runs = frames.read_sweep(folder)
   assert sorted(runs.table['seed']) == [0, 0, 1, 1]
