@@ -416,7 +416,7 @@ def find_runs(arguments: argparse.Namespace) -> frames.Runs:
 
 def origin(runs: frames.Runs) -> str:
   """Returns run ids, commits and the command, for a file's metadata."""
-  commits = {str(run.manifest['source']['commit']) for run in runs.runs}
+  commits = {records.commits(run.manifest) for run in runs.runs}
   names, sources = ', '.join(runs.table['run']), ', '.join(sorted(commits))
   return drawn_by(f'run {names}; commit {sources}')
 

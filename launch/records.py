@@ -488,6 +488,27 @@ def result_split(manifest: Mapping[str, Any]) -> str:
   return 'test' if 'test' in manifest['dataset']['num_images'] else 'train'
 
 
+# What a commit is called that is not known, or that is not all there was.
+UNKNOWN, CHANGED = 'unknown', ' with changes'
+
+
+def commit(session: Mapping[str, Any]) -> str:
+  """Returns the commit that a session of a run ran at, and if it had changes.
+
+  Args:
+    session: the manifest, or one of its `resumed`.
+  """
+  source = session['source']
+  changed = CHANGED if source['dirty'] else ''
+  return (source['commit'] or UNKNOWN)[:12] + changed
+
+
+def commits(manifest: Mapping[str, Any]) -> str:
+  """Returns the commits that a run ran at, in turn."""
+  sessions = (manifest, *manifest.get('resumed', ()))
+  return ', then '.join(dict.fromkeys(map(commit, sessions)))
+
+
 def named(
   manifest: Mapping[str, Any], values: np.ndarray, factor: str | None = None
 ) -> np.ndarray:

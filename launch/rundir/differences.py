@@ -78,23 +78,19 @@ def origin(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Difference]:
   first, second = _origin(old), _origin(new)
   found = _differing(first, second)
   commit = first['commit']
-  if commit == second['commit'] and (_UNKNOWN in commit or _CHANGED in commit):
+  is_known = records.UNKNOWN not in commit and records.CHANGED not in commit
+  if commit == second['commit'] and not is_known:
     found.append(Difference('commit', commit, commit, 'which may differ'))
   return found
-
-
-_UNKNOWN, _CHANGED = 'unknown', ' with changes'
 
 
 def _origin(manifest: Mapping[str, Any]) -> dict[str, str]:
   """Lists all that a run ran under, in turn, where it went on elsewhere."""
   entries: dict[str, list[str]] = {}
   for session in (manifest, *manifest.get('resumed', ())):
-    source = session['source']
-    commit = (source['commit'] or _UNKNOWN)[:12]
     for name, text in (
       *sorted(session['packages'].items()),
-      ('commit', commit + (_CHANGED if source['dirty'] else '')),
+      ('commit', records.commit(session)),
       ('device', session['device']['name']),
     ):
       texts = entries.setdefault(name, [])

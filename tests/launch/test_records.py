@@ -319,3 +319,13 @@ def test_arrays_that_do_not_match_are_one_line(tmp_path, name, key, size):
   records.write_arrays(tmp_path, name, 4, arrays)
   with pytest.raises(records.RecordError, match='is damaged'):
     records.read_arrays(tmp_path, name)
+
+
+def test_commits_are_those_of_all_sessions_in_turn():
+  first, other = 'a' * 40, 'b' * 40
+  session = lambda commit, dirty: {'source': {'commit': commit, 'dirty': dirty}}
+  run = session(first, False)
+  assert records.commits(run) == 'a' * 12
+  run['resumed'] = [session(first, False), session(other, True)]
+  assert records.commits(run) == f'{"a" * 12}, then {"b" * 12} with changes'
+  assert records.commits(session(None, None)) == 'unknown'
