@@ -35,8 +35,8 @@ def settings(
   return x, color or (others[0] if len(others) == 1 else '')
 
 
-def positions(levels: Sequence[str]) -> np.ndarray:
-  """Returns where the levels of a setting are along an axis.
+def positions(levels: Sequence[str]) -> tuple[np.ndarray, str]:
+  """Returns where the levels of a setting are along an axis or a bar.
 
   Numbers that span a decade are placed by their logarithm, with zero a step
   before the others; other numbers, like those in even steps, by themselves, and
@@ -44,12 +44,10 @@ def positions(levels: Sequence[str]) -> np.ndarray:
 
   Args:
     levels: as text, in their order.
+
+  Returns:
+    The places, and what follows the name of the axis to say so.
   """
-  return _along(levels)[0]
-
-
-def _along(levels: Sequence[str]) -> tuple[np.ndarray, str]:
-  """Places of levels, and what the name of the axis says of them."""
   numbers = pd.to_numeric(pd.Series(levels), errors='coerce')
   positive = numbers[numbers > 0]
   if not np.isfinite(numbers).all() or (numbers < 0).any() or positive.empty:
@@ -142,7 +140,7 @@ def places(
     across: how many panels stand beside each other.
     size: of letters, in points.
   """
-  where, scale_in_words = _along(levels)
+  where, scale_in_words = positions(levels)
   place, room = dict(zip(levels, where, strict=True)), (0.05, 0.0)
   labels = [wording.value(setting, level) for level in levels]
   if not are_numbers(levels):

@@ -125,7 +125,7 @@ class Hues(NamedTuple):
     levels: as text, in their order.
     where: each is on the bar that is the legend; none where levels have keys.
     height: of the legend, in inches.
-    note: a sentence on what it lacks.
+    note: a sentence on what it lacks, or its scale.
     layers: scale and title.
     fill: the scale of areas in the same colours, which has no legend.
     shapes: scale and title of outlines that share its keys; one for a bar.
@@ -174,7 +174,8 @@ def hues(levels: Sequence[str], page: figures.Page, setting: str = '') -> Hues:
     fill = gg.scale_fill_manual(shades, guide=None, drop=False)
     layers = [scale, gg.labs(color=title)]
     return Hues(levels, None, keys.height, keys.note, layers, fill, shapes)
-  where, size = axis.positions(levels), figures.FONT_SIZE - 1.5
+  where, scale_in_words = axis.positions(levels)
+  size = figures.FONT_SIZE - 1.5
   room = 0.9 * page.width - figures.text_width(title, page) - 0.2
   bar = max(0.8, min(0.5 * page.width, room))
 
@@ -201,7 +202,7 @@ def hues(levels: Sequence[str], page: figures.Page, setting: str = '') -> Hues:
     levels,
     where,
     2 * _KEY_INCHES,
-    '',
+    f'Colours: {scale_in_words.strip(" ()")}.' if scale_in_words else '',
     [scale, gg.labs(color=title)],
     gg.scale_fill_gradientn(shades, guide=None),
     [gg.scale_shape_manual(_SHAPES[:1], guide=None)],

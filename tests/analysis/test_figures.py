@@ -383,10 +383,12 @@ def test_points_have_the_colours_of_their_levels(page, levels):
   scale = hues.layers[0]
   assert isinstance(scale, gg.scale_color_gradientn)
   # Ticks are some levels, at their places, the first and the last among them.
-  places = dict(zip(levels, axis.positions(levels), strict=True))
+  places = dict(zip(levels, axis.positions(levels)[0], strict=True))
   ticks = dict(zip(scale.labels, scale.breaks, strict=True))
   assert 3 < len(ticks) < len(levels)
   assert ticks == {label: places[label] for label in ticks}
+  steps = np.diff([*map(float, levels)])
+  assert ('log scale' in hues.note) == (steps.max() > 2 * steps.min())
   assert {levels[0], levels[-1]} < ticks.keys()
 
 
@@ -401,7 +403,7 @@ def test_points_have_the_colours_of_their_levels(page, levels):
 def test_numbers_in_even_steps_or_of_one_decade_are_placed_by_themselves(
   levels, expected
 ):
-  assert axis.positions([*map(str, levels)]).tolist() == [*expected]
+  assert axis.positions([*map(str, levels)])[0].tolist() == [*expected]
 
 
 def test_runs_of_a_warm_up_have_the_colour_of_the_beta_asked_for(tmp_path):
@@ -580,7 +582,7 @@ def test_a_legend_fits_the_page(tmp_path, style, width, labels):
   elif len(labels) == 40:
     assert '40 colours are more than can be told apart' in hues.note
   else:
-    assert not hues.note
+    assert hues.note == ('Colours: log scale.' if setting else '')
   if len(labels) == 2:
     return
   frame = pd.DataFrame({'x': 1.0, 'label': hues.of(pd.Series(labels))})
