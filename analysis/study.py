@@ -172,6 +172,7 @@ def plot_variance(
   """
   figures.check_columns(frame, ['measure', 'level', *_SHARES])
   frame = frame.assign(measure=frame['measure'].map(wording.name))
+  frame['level'] = frame['level'].map(wording.name)
   levels = list(dict.fromkeys(frame['level']))
   measures = list(dict.fromkeys(frame['measure']))
   frame = frame.assign(
@@ -328,12 +329,15 @@ def render(runs: frames.Runs, measures: Sequence[str]) -> str:
   means = table.summarise(
     frame[[_SEED, *settings, *(measures or known)]], settings
   )
+  of_scores = [
+    _variance_table(frame, settings, labelled),
+    _correlation_table(frame, labelled, labelled),
+    _correlation_table(frame, unlabelled, labelled),
+  ]
   return '\n\n'.join(
     [
       table.markdown(table.cells(means, ['configuration'])),
-      _variance_table(frame, settings, labelled),
-      _correlation_table(frame, labelled, labelled),
-      _correlation_table(frame, unlabelled, labelled),
+      *(of_scores if labelled else []),
       '± is one standard error over seeds. Shares are eta squared, each level '
       'within those before it; * marks one that is larger than seeds explain '
       "(F-test at 5%, Holm's correction over scores). Correlations are "
@@ -346,7 +350,7 @@ def _variance_table(
   frame: pd.DataFrame, settings: Sequence[str], measures: Sequence[str]
 ) -> str:
   parts = variance(frame, settings, measures)
-  parts['text'] = parts['share'].map(_percent)
+  parts['text'] = parts['share'].map(_percent, na_action='ignore')
   parts.loc[parts['p'] < _LEVEL, 'text'] += ' *'
   shares = parts.set_index(['measure', 'level'])['text'].unstack(sort=False)
   spread = frame[measures].agg(['mean', 'std']).T.map(_number(3))

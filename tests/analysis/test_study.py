@@ -191,6 +191,10 @@ def test_the_command_draws_both_figures_and_prints_the_tables(scored, tmp_path):
     )
     assert (code, errors) == (0, '')
     assert (tmp_path / f'{name}.png').exists()
+  flags = ('--tables', '--metric=elbo_nats')  # Which needs no factors.
+  code, output, errors = builders.analyse('study', chosen, *flags)
+  assert (code, errors) == (0, '')
+  assert output.startswith('| configuration | seeds | elbo_nats |')
   code, _, errors = builders.analyse('study', chosen, '--tables', '--metric=x')
   assert code == 1
   assert 'no run has the score x; there are: elbo_nats' in errors
