@@ -9,7 +9,7 @@ import pathlib
 import numpy as np
 import pandas as pd
 
-from analysis import command, figures, table
+from analysis import command, figures, frames, table
 from launch import records
 
 _RESULTS = pathlib.Path(__file__).parent / 'results'
@@ -39,8 +39,9 @@ def obtained(result: pd.Series, runs: pathlib.Path = _RUNS) -> pd.DataFrame:
     runs: the folder of kept runs.
 
   Returns:
-    Columns seed, value (in the published sign), se (over images, for a single
-    metric), steps (of the weights that were measured), seconds, commit.
+    Columns seed, value (in the published sign), se (over examples, for a single
+    metric), example (what the data are made of), steps (of the weights that
+    were measured), seconds, commit.
 
   Raises:
     FigureError: a run is missing, or lacks the metric.
@@ -53,14 +54,16 @@ def obtained(result: pd.Series, runs: pathlib.Path = _RUNS) -> pd.DataFrame:
     }
   )
   rows = []
-  for run in sorted(runs.glob(result['runs'])):
+  for path in sorted(runs.glob(result['runs'])):
     measured = _over_steps if result['steps'] else _at_the_end
+    (run,) = frames.read_runs([str(path)]).runs
     rows.append(
       {
-        'seed': records.read_config(run)['seed'],
-        **measured(run, result, weights),
-        'seconds': records.read_table(run, records.TIMING)['seconds'].max(),
-        'commit': records.read_manifest(run)['source']['commit'],
+        'seed': run.config['seed'],
+        'example': run.example,
+        **measured(path, result, weights),
+        'seconds': records.read_table(path, records.TIMING)['seconds'].max(),
+        'commit': run.manifest['source']['commit'],
       }
     )
   frame = pd.DataFrame(rows)
@@ -119,17 +122,13 @@ def _over_steps(
 
 
 def _value(frame: pd.DataFrame) -> str:
-  """Mean and error: over seeds where there are several, else over images."""
+  """Mean and error: over seeds where there are several, else over examples."""
   if len(frame) > 1:
-    error = frame['value'].std(ddof=1) / np.sqrt(len(frame))
-    return f'{frame["value"].mean():.2f} ± {error:.2f} (over seeds)'
-  value, error = frame.iloc[0][['value', 'se']]
-  if value == round(value):
-    return table.show(value, np.nan)
-  digits = 2 if value > 1 else 4
-  if np.isnan(error):
-    return f'{value:.{digits}f}'
-  return f'{value:.{digits}f} ± {error:.{digits}f} (over images)'
+    value, error = frame['value'].agg(['mean', 'sem'])
+    return f'{table.show(value, error)} (over seeds)'
+  value, error, example = frame.iloc[0][['value', 'se', 'example']]
+  over = '' if np.isnan(error) else f' (over {example}s)'
+  return table.show(value, error) + over
 
 
 def render() -> str:
