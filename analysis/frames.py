@@ -50,6 +50,11 @@ class RunFiles:
     return len(self.manifest['dataset']['shape']) == 3
 
   @property
+  def example(self) -> str:
+    """Returns what one of its examples is called."""
+    return 'image' if self.has_images else 'row'
+
+  @property
   def has_factors(self) -> bool:
     """Returns whether it is known what its images were made from."""
     return bool(self.manifest['dataset'].get('factors'))
@@ -110,6 +115,12 @@ class Runs:
     """The runs whose results count: of several, those that have finished."""
     names = set(self.table.loc[_are_counted(self.table), 'run'])
     return tuple(run for run in self.runs if run.name in names)
+
+  @property
+  def example(self) -> str:
+    """What an example of all of them is called."""
+    names = {run.example for run in self.runs}
+    return names.pop() if len(names) == 1 else 'example'
 
   @property
   def metrics(self) -> list[str]:

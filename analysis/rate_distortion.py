@@ -87,10 +87,17 @@ def plot_rate_distortion(
   frame: pd.DataFrame,
   title: str = '',
   page: figures.Page = figures.SINGLE_COLUMN,
+  example: str = 'image',
 ) -> gg.ggplot:
   """Draws distortion against rate.
 
   Rows without finite numbers are counted below the figure.
+
+  Args:
+    frame: from `read_frame`.
+    title: of the figure.
+    page: what it is drawn for.
+    example: what the data are made of.
   """
   names = ['rate_nats', 'distortion_nats', 'order', 'series']
   figures.check_columns(frame, [*names, 'ordered_by', 'series_of'])
@@ -210,10 +217,12 @@ def plot_rate_distortion(
     + hues.fill
     + hues.shapes
     + gg.scale_x_continuous(
-      name=wording.with_unit('rate_nats'), labels=wording.tick_labels
+      name=wording.with_unit('rate_nats', example),
+      labels=wording.tick_labels,
     )
     + gg.scale_y_continuous(
-      name=wording.with_unit('distortion_nats'), labels=wording.tick_labels
+      name=wording.with_unit('distortion_nats', example),
+      labels=wording.tick_labels,
     )
     + gg.coord_cartesian(xlim=(0, right), ylim=(low, high), expand=False)
     + figures.dress(
@@ -411,7 +420,10 @@ def _elbo_lines(places: _Places, has_collapsed: bool) -> list:
 
 def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
   return plot_rate_distortion(
-    read_frame(runs), command.title(arguments, runs), command.page(arguments)
+    read_frame(runs),
+    command.title(arguments, runs),
+    command.page(arguments),
+    runs.example,
   )
 
 

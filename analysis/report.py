@@ -206,7 +206,7 @@ def render(runs: frames.Runs, origin: str, folder: pathlib.Path) -> str:
 <main>
 <h1>{_escape(heading)}</h1>
 <p class="lead">{_escape(_lead(runs, results))}</p>
-{_key_numbers(results)}{_explorers(runs, folder)}
+{_key_numbers(results, runs.example)}{_explorers(runs, folder)}
 <nav aria-label="Contents"><ul>{links}</ul></nav>
 {body}<p class="note">{_escape(origin)}</p>
 </main>
@@ -253,7 +253,7 @@ def _lead(runs: frames.Runs, results: pd.DataFrame) -> str:
   rows = frames.result_rows(run, records.EVAL, split=run.split)
   step, number = rows['step'].iloc[0], rows['n'].iloc[0]
   said = _texts(results)
-  what = 'image' if run.has_images else 'row'
+  what = run.example
   words = f'After {step:,} steps, '
   if {'rate_nats', 'distortion_nats', 'elbo_nats'} <= said.keys():
     words += (
@@ -263,7 +263,7 @@ def _lead(runs: frames.Runs, results: pd.DataFrame) -> str:
     )
   else:
     words += ', '.join(
-      f'{wording.with_unit(name)}: {text}' for name, text in said.items()
+      f'{wording.with_unit(name, what)}: {text}' for name, text in said.items()
     )
     words += '.'
   if 'active_units' in said:
@@ -280,7 +280,7 @@ def _lead_of_several(runs: frames.Runs, results: pd.DataFrame) -> str:
   words = f'{finished} of {len(runs.table)} runs are finished.'
   elbos = results[results['metric'] == 'elbo_nats']
   if len(elbos) < 2:
-    return words
+    return f'{words} {table.error_in_words(results, runs.example)}'.strip()
   best, worst = (
     elbos.loc[elbos['value'].agg(choose)] for choose in ('idxmax', 'idxmin')
   )
@@ -290,16 +290,16 @@ def _lead_of_several(runs: frames.Runs, results: pd.DataFrame) -> str:
     for row in (best, worst)
   ]
   words += f' The elbo is highest at {at[0]}, and lowest at {at[1]}.'
-  return f'{words} {table.error_in_words(elbos)}'.strip()
+  return f'{words} {table.error_in_words(elbos, runs.example)}'.strip()
 
 
-def _key_numbers(results: pd.DataFrame) -> str:
-  """Shows the few numbers of one run that matter; nothing for several."""
+def _key_numbers(results: pd.DataFrame, example: str) -> str:
+  """Shows the few numbers that matter, where there is one configuration."""
   if results['configuration'].nunique() != 1:
     return ''
   shown = _texts(results)
   cells = ''.join(
-    f'<div><dt>{_escape(wording.with_unit(name))}</dt>'
+    f'<div><dt>{_escape(wording.with_unit(name, example))}</dt>'
     f'<dd>{_escape(shown[name])}</dd></div>'
     for name in _KEY
     if name in shown
@@ -327,14 +327,20 @@ def _numbers(run: frames.RunFiles) -> str:
     rows = frames.result_rows(run, records.EVAL)
   except records.RecordError as error:
     return _note(error)
-  rows = rows.assign(
-    text=[*map(table.show, rows['value'], rows['se'])],
-    name=rows['metric'].map(wording.with_unit),
-  )
+  named = {n: wording.with_unit(n, run.example) for n in rows['metric']}
+  counts = rows.groupby('split')['n'].max()
+  texts = [
+    table.show(value, se)
+    # What takes longest is measured on some.
+    + (f' (of {count:,})' if count < counts[split] else '')
+    for value, se, count, split in rows[
+      ['value', 'se', 'n', 'split']
+    ].itertuples(index=False)
+  ]
+  rows = rows.assign(text=texts, name=rows['metric'].map(named))
   alone = rows['num_samples'] == 1
   parts = []
   plain = rows[alone].pivot(index='name', columns='split', values='text')
-  counts = rows.groupby('split')['n'].max()
   if len(plain):
     plain.columns = [f'{s} ({counts[s]:,})' for s in plain.columns]
     order = rows[alone]['name'].unique()
@@ -342,7 +348,8 @@ def _numbers(run: frames.RunFiles) -> str:
     step = rows['step'].iloc[0]
     parts.append(
       _frame(
-        f'After step {step:,}, ± one standard error over the images of a split',
+        f'After step {step:,}, ± one standard error over the {run.example}s of '
+        'a split',
         shown,
       )
     )
@@ -359,15 +366,16 @@ def _means(runs: frames.Runs) -> str:
     means, differences = table.both(runs, runs.metrics)
   except figures.FigureError as error:
     return _note(error)
-  parts = [_frame(means[1], _worded(means[0]))]
+  parts = [_frame(means[1], _worded(means[0], runs.example))]
   if differences:
-    shown = _frame(differences[1], _worded(differences[0]))
+    shown = _worded(differences[0], runs.example)
+    shown = _frame(differences[1], shown)
     parts.append(_folded('Differences between settings', shown))
   return ''.join(parts)
 
 
-def _worded(frame: pd.DataFrame) -> pd.DataFrame:
-  return frame.rename(columns=wording.with_unit)
+def _worded(frame: pd.DataFrame, example: str) -> pd.DataFrame:
+  return frame.rename(columns=lambda name: wording.with_unit(name, example))
 
 
 def _settings(config: Mapping[str, Any]) -> str:
@@ -543,7 +551,8 @@ def _mapping(caption: str, mapping: Mapping[str, Any]) -> str:
 def _every_run(runs: frames.Runs) -> str:
   rows = _rows(runs)
   has_errors = rows.map(lambda cell: ' ± ' in cell).any(axis=None)
-  words = ', ± its own standard error over images' if has_errors else ''
+  words = f', ± its own standard error over {runs.example}s'
+  words = words if has_errors else ''
   return _frame(f'Every run{words}', rows)
 
 
@@ -562,7 +571,7 @@ def _rows(runs: frames.Runs) -> pd.DataFrame:
         shown.loc[row, metric] = text
   configurations = frames.configuration(runs.table, runs.varying)
   order = np.lexsort([runs.table['seed'], pd.factorize(configurations)[0]])
-  return _worded(shown.loc[:, (shown != '').any()].iloc[order])
+  return _worded(shown.loc[:, (shown != '').any()].iloc[order], runs.example)
 
 
 def _shared(runs: frames.Runs) -> dict[str, Any]:

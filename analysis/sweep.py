@@ -129,7 +129,7 @@ def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
   return plot_sweep(
     read_frame(runs, x, arguments.metric, color),
     wording.name(x),
-    wording.with_unit(arguments.metric),
+    wording.with_unit(arguments.metric, runs.example),
     color,
     command.title(arguments, runs),
     command.page(arguments),

@@ -135,14 +135,19 @@ def means(runs: frames.Runs, metrics: Sequence[str]) -> pd.DataFrame:
   )
 
 
-def error_in_words(means: pd.DataFrame) -> str:
-  """Returns what the errors in a table of `means` are over; empty for none."""
+def error_in_words(means: pd.DataFrame, example: str) -> str:
+  """Returns what the errors in a table of `means` are over; empty for none.
+
+  Args:
+    means: the table.
+    example: as of `frames.Runs.example`.
+  """
   if means['se'].isna().all():
     return ''
   if (means['num_seeds'] == 1).all():
-    return '± is one standard error over images.'
+    return f'± is one standard error over {example}s.'
   words = '± is one standard error over seeds'
-  marked = ', or, where marked †, of one seed over images'
+  marked = f', or, where marked †, of one seed over {example}s'
   return f'{words}{marked if means["mark"].any() else ""}.'
 
 
@@ -333,11 +338,11 @@ def latex(frame: pd.DataFrame, caption: str) -> str:
   )
 
 
-def _by_unit(metrics: Sequence[str]) -> dict[str, str]:
+def _by_unit(metrics: Sequence[str], example: str) -> dict[str, str]:
   """The metrics that have a unit, as one writes them, by what it is."""
   names: dict[str, list[str]] = {}
   for metric in metrics:
-    if unit := wording.unit(metric):
+    if unit := wording.unit(metric, example):
       names.setdefault(unit, []).append(wording.name(metric))
   return {unit: ', '.join(named) for unit, named in names.items()}
 
@@ -361,8 +366,10 @@ def both(
   parts = [
     'One seed' if (single['num_seeds'] == 1).all() else 'Mean over seeds'
   ]
-  parts += [f'{names} in {unit}' for unit, names in _by_unit(metrics).items()]
-  caption = f'{"; ".join(parts)}. {error_in_words(single)}'.strip()
+  units = _by_unit(metrics, runs.example)
+  parts += [f'{names} in {unit}' for unit, names in units.items()]
+  errors = error_in_words(single, runs.example)
+  caption = f'{"; ".join(parts)}. {errors}'.strip()
   lacking = runs.table[runs.table['status'] != 'finished']
   if len(lacking):
     counts = lacking['status'].value_counts()

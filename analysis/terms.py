@@ -29,6 +29,7 @@ def plot_terms(
   title: str = '',
   page: figures.Page = figures.DOUBLE_COLUMN,
   notes: Sequence[str] = (),
+  example: str = 'image',
 ) -> gg.ggplot:
   """Draws a panel for each term.
 
@@ -40,6 +41,7 @@ def plot_terms(
     title: of the figure.
     page: what it is drawn for.
     notes: sentences below it.
+    example: what the data are made of.
 
   Raises:
     FigureError: missing columns, or no rows.
@@ -53,7 +55,7 @@ def plot_terms(
   panels = frame['term'].map(
     lambda term: (
       words
-      if ', ' in (words := wording.with_unit(term))
+      if ', ' in (words := wording.with_unit(term, example))
       else f'{words}, no unit'
     )
   )

@@ -23,9 +23,6 @@ def tick_labels(breaks: Sequence[float]) -> list[str]:
   return [with_minus(f'{value:z,.7g}') for value in breaks]
 
 
-_NATS = 'nats per image'
-
-
 # What papers write otherwise than columns are called.
 _SPELLED: Mapping[str, str] = {
   **{name.lower(): name for name in ('DCI', 'IRS', 'KL', 'MIG', 'SAP', 'UDR')},
@@ -47,14 +44,19 @@ def name(column: str) -> str:
   return _TO_SPELL.sub(lambda found: _SPELLED[found[0]], text)
 
 
-def unit(column: str) -> str:
-  """Returns the unit of a column or metric; empty for none."""
-  return _NATS if column.endswith('_nats') else ''
+def unit(column: str, example: str = 'image') -> str:
+  """Returns the unit of a column or metric; empty for none.
+
+  Args:
+    column: its name.
+    example: what the data are made of, as of `frames.RunFiles.example`.
+  """
+  return f'nats per {example}' if column.endswith('_nats') else ''
 
 
-def with_unit(column: str) -> str:
-  """Returns what a column or metric is called, with its unit."""
-  return ', '.join(filter(None, [name(column), unit(column)]))
+def with_unit(column: str, example: str = 'image') -> str:
+  """Returns what a column or metric is called, with its unit (`unit`)."""
+  return ', '.join(filter(None, [name(column), unit(column, example)]))
 
 
 # What the rows of `latent` are.

@@ -14,6 +14,7 @@ from analysis import (
 )
 from launch import records
 from tests.analysis import builders
+from tests.launch import test_records
 from vae.data import arrays
 
 
@@ -73,6 +74,22 @@ def test_what_an_older_run_lacks_is_no_other_setting(tmp_path):
   runs = frames.read_runs([str(tmp_path / '*')])
   assert runs.varying == []
   assert len(table.means(runs, ['elbo_nats'])) == 1
+
+
+def test_rows_of_a_table_are_no_images(tmp_path, capsys):
+  dataset = test_records.MANIFEST['dataset'] | {'shape': [13], 'name': 'wine'}
+  for seed in range(2):
+    builders.write_run(tmp_path / f'{seed}', {'dataset': dataset}, seed=seed)
+  chosen = str(tmp_path / '*')
+  page = report.render(frames.read_runs([chosen]), '', tmp_path)
+  assert 'elbo, nats per row' in page
+  assert 'error over seeds' in page.split('class="lead"')[1].split('</p>')[0]
+  figures = page.split('<h2 id="section-0">Figures')[1].split('<h2')[0]
+  assert 'per image' not in page.replace(figures, '')
+  alone = report.render(frames.read_runs([str(tmp_path / '0')]), '', tmp_path)
+  assert 'nats per row' in alone
+  assert 'per image' not in alone
+  assert 'images of a split' not in alone
 
 
 def test_what_is_not_set_is_none(tmp_path):

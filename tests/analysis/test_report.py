@@ -15,7 +15,7 @@ import PIL.Image
 import PIL.ImageSequence
 import pytest
 
-from analysis import animation, traversals
+from analysis import animation, frames, report, traversals
 from launch import records
 from tests.analysis import builders, test_frames
 from tests.launch import conftest
@@ -211,6 +211,18 @@ def test_numbers_are_as_long_as_their_errors_allow(one_run, a_sweep):
       Page(path).source.split('>Numbers</h2>')[1].split('>Settings</h2>')
     )
     assert not re.search(r'\d\.\d{7}', numbers[0])
+
+
+def test_what_is_measured_on_fewer_images_says_so(tmp_path):
+  builders.write_run(tmp_path / 'run')
+  few = {'step': 4, 'split': 'test', 'n': 7, 'num_samples': 1, 'se': 0.5}
+  row = few | {'metric': 'mutual_information_nats', 'value': 5.0}
+  records.upsert(tmp_path / 'run', records.EVAL, [row])
+  runs = frames.read_runs([str(tmp_path / 'run')])
+  page = report.render(runs, '', tmp_path)
+  assert 'test (10)' in page
+  assert '5.00 ± 0.50 (of 7)' in page
+  assert page.count('(of 7)') == 1
 
 
 def test_settings_that_differ_come_before_those_that_do_not(tmp_path):
