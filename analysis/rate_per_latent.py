@@ -3,6 +3,7 @@
 Of a run that was evaluated once, as bars.
 """
 
+import argparse
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,8 +38,19 @@ def plot_rate_per_latent(
   frame: pd.DataFrame,
   title: str = '',
   page: figures.Page = figures.SINGLE_COLUMN,
+  example: str = 'image',
+  note: str = '',
 ) -> gg.ggplot:
-  """Draws the rates, the latent of the highest rate in the result on top."""
+  """Draws the rates, the latent of the highest rate in the result on top.
+
+  Args:
+    frame: from `read_frame`.
+    title: of the figure.
+    page: what it is drawn for.
+    example: what the data are made of.
+    note: a sentence below it, of what the rates are.
+  """
+  rate = wording.with_unit('rate_nats', example)
   figures.check_columns(
     frame, ['step', 'latent', 'rate_nats', 'mean_variance', 'is_result']
   )
@@ -66,7 +78,8 @@ def plot_rate_per_latent(
     ),
   ]
   if len(steps) == 1:
-    return _bars(cells, labels, title, page, max(0.5, 0.13 * len(latents)))
+    panel = max(0.5, 0.13 * len(latents))
+    return _bars(cells, labels, title, page, panel, rate, note)
   # A rate holds from halfway to the step before until halfway to the next.
   inner = (steps[1:] + steps[:-1]) / 2
   edges = np.array([max(0.0, 1.5 * steps[0] - 0.5 * steps[1]), *inner])
@@ -87,7 +100,7 @@ def plot_rate_per_latent(
     + gg.geom_point(gg.aes('x', 'place'), active, size=0.9, stroke=0)
     + gg.scale_fill_cmap(
       'viridis',
-      name=wording.with_unit('rate_nats'),
+      name=rate,
       # Fewer ticks than crowd a narrow bar.
       breaks=mizani.breaks.breaks_extended(4),
       labels=wording.tick_labels,
@@ -116,7 +129,8 @@ def plot_rate_per_latent(
         '.'
         if (kept := result['step'].iloc[0]) == steps[-1]
         else f' after step {kept:,}, whose weights were kept.'
-      ),
+      )
+      + note,
     )
     + labels
     + gg.theme(
@@ -142,6 +156,8 @@ def _bars(
   title: str,
   page: figures.Page,
   panel: float,
+  rate: str,
+  note: str,
 ) -> gg.ggplot:
   """Draws the rates of one evaluation."""
   active = cells['mean_variance'] > frames.ACTIVE_VARIANCE
@@ -160,7 +176,7 @@ def _bars(
       {'active': colours.PALETTE[0], 'inactive': '#b0b0b0'}, guide=None
     )
     + gg.scale_x_continuous(
-      name=wording.with_unit('rate_nats'),
+      name=rate,
       expand=(0, 0, 0.05, 0),
       labels=wording.tick_labels,
     )
@@ -170,15 +186,35 @@ def _bars(
       panel + 0.6,
       title,
       f'Active latents (blue): {_count_active(cells)}, after step '
-      f'{cells["step"].iloc[0]:,}.',
+      f'{cells["step"].iloc[0]:,}.{note}',
     )
+  )
+
+
+def _note(run: frames.RunFiles) -> str:
+  """Says what the rates are, where they are no parts of the run's own."""
+  if run.config['prior'] != 'standard':
+    return ' Of the KL from N(0, 1), which is not the prior.'
+  if run.config['posterior'] == 'full_covariance':
+    return " Of each latent's marginal: the rate of all is more than the sum."
+  return ''
+
+
+def _draw(runs: frames.Runs, arguments: argparse.Namespace) -> gg.ggplot:
+  (run,) = runs.runs
+  return plot_rate_per_latent(
+    read_frame(run),
+    command.title(arguments, runs),
+    command.page(arguments),
+    run.example,
+    _note(run),
   )
 
 
 FIGURE = command.Figure(
   'rate_per_latent',
   __doc__,
-  command.of_one_run(read_frame, plot_rate_per_latent),
+  _draw,
   'The rate of each latent, in nats: a heat map over training, or bars of one '
   'evaluation; active latents are marked.',
   width='single',

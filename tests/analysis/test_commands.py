@@ -26,6 +26,7 @@ from analysis import (
   loss_curves,
   manifold,
   rate_distortion,
+  rate_per_latent,
   reconstructions,
   samples,
   sweep,
@@ -257,6 +258,29 @@ def test_a_table_has_no_images(tmp_path):
     code, _, stderr = builders.analyse(name, f'--run_dir={run}')
     assert code == 1
     assert 'was trained on a table (wine), which has no images' in stderr
+
+
+@pytest.mark.parametrize(
+  ('settings', 'said'),
+  [
+    ({}, ''),
+    (
+      {'prior': 'mixture'},
+      'Of the KL from N(0, 1), which is not the prior',
+    ),
+    (
+      {'posterior': 'full_covariance'},
+      "Of each latent's marginal: the rate of all is more than the sum",
+    ),
+  ],
+)
+def test_rates_of_latents_that_are_no_parts_of_the_runs_say_so(
+  tmp_path, settings, said
+):
+  builders.write_run(tmp_path / 'run', **settings)
+  caption = rate_per_latent.plot(tmp_path / 'run').labels.caption
+  caption = ' '.join(caption.split())
+  assert caption.endswith(f' than 0.01. {said}.' if said else ' than 0.01.')
 
 
 @pytest.mark.parametrize('latents', [1, 64])
