@@ -33,6 +33,7 @@ def plot_loss_curves(
   title: str = '',
   page: figures.Page = figures.DOUBLE_COLUMN,
   notes: Sequence[str] = (),
+  example: str = 'image',
 ) -> gg.ggplot:
   """Draws the loss and its two terms.
 
@@ -44,9 +45,10 @@ def plot_loss_curves(
     title: of the figure.
     page: what it is drawn for.
     notes: sentences below it.
+    example: what the data are made of.
 
   Raises:
-    FigureError: missing columns, no rows, or runs whose units differ.
+    FigureError: missing columns, no rows, or runs that share no quantity.
   """
   settings = [color, *([facet] if facet else [])]
   figures.check_columns(
@@ -57,14 +59,23 @@ def plot_loss_curves(
       'the runs mix --reduction=mean and sum, whose losses have different '
       'units; draw them apart'
     )
-  labels = _labels(frame)
-  long = frame.melt(
-    list(dict.fromkeys(['step', 'configuration', *settings])),
-    list(labels),
-    'panel',
-  )
+  (reduction,) = frame['reduction'].unique()
+  terms = [term for term in _TERMS if frame[term].notna().any()]
+  if not terms:
+    raise figures.FigureError(
+      'the runs have no loss that is the same quantity; --facet=likelihood '
+      'draws them apart'
+    )
+  density = frame.get('distortion_nats', pd.Series(0.0, frame.index)).notna()
+  density = density.groupby(frame['configuration']).transform('any')
+  kept = dict.fromkeys(['step', 'configuration', *settings, 'has_density'])
+  long = frame.assign(has_density=density).melt([*kept], terms, 'term')
+  panels = [
+    _label(term, reduction, has_density, example)
+    for term, has_density in zip(long['term'], long['has_density'], strict=True)
+  ]
   return plot_curves(
-    long.assign(panel=long['panel'].map(labels)),
+    long.assign(panel=panels),
     color,
     facet,
     title,
@@ -185,19 +196,17 @@ def plot_curves(
   )
 
 
-def _labels(frame: pd.DataFrame) -> dict[str, str]:
-  """Names each term with its unit; a term without numbers is left out."""
-  units = ['nats per image', 'nats per image']
-  if frame['reduction'].iloc[0] == 'mean':
-    units = ['nats per pixel', 'nats per latent']
-  if 'distortion_nats' in frame and frame['distortion_nats'].isna().all():
-    units = ['not a density: as trained'] * 2
-  labels = dict(
-    total='total loss, as trained',
-    reconstruction=f'reconstruction, {units[0]}',
-    measured_kl=f'KL, {units[1]}',
-  )
-  return {k: v for k, v in labels.items() if frame[k].notna().any()}
+def _label(term: str, reduction: str, has_density: bool, example: str) -> str:
+  """Names a term with its unit."""
+  if term == 'total':
+    return 'total loss, as trained'
+  name = {'measured_kl': 'KL'}.get(term, term)
+  if not has_density:
+    return f'{name}, not a density: as trained'
+  if reduction == 'sum':
+    return f'{name}, nats per {example}'
+  value = {'image': 'pixel', 'row': 'cell'}.get(example, 'value')
+  return f'{name}, nats per {"latent" if name == "KL" else value}'
 
 
 def of_table(
@@ -226,9 +235,12 @@ def of_table(
     within = runs.varying_within(facet) if facet else runs.varying
     unlike = [other for other in within if config_lib.makes_loss(other)]
     if unlike and 'total' in rows:
-      rows = rows.assign(total=np.nan)
+      rows, what = rows.assign(total=np.nan), 'The total loss is'
+      if 'likelihood' in unlike:  # Whose terms are unlike quantities too.
+        rows = rows.assign(reconstruction=np.nan)
+        what = 'The total loss and the reconstruction are'
       notes.append(
-        'The total loss is left out: runs that differ in '
+        f'{what} left out: runs that differ in '
         f'{" and ".join(map(wording.name, unlike))} minimise different sums.'
       )
     return plot(
@@ -238,6 +250,7 @@ def of_table(
       command.title(arguments, runs),
       page,
       notes,
+      runs.example,
     )
 
   return draw

@@ -466,8 +466,8 @@ def plot_run_scores(
       page,
       0.17 * len(names) + 0.45 + legend.height,
       title,
-      f'{_MARKS} Grey: the range between them. Blue line: ± 1 standard error '
-      'over draws of images, where there are several.'
+      f'{_MARKS} Grey: from the least of the three to the most. Blue line: ± 1 '
+      'standard error over draws of images, where there are several.'
       + (f' Besides: {"; ".join(below)}.' if below else ''),
     )
     + gg.theme(panel_grid_major_y=gg.element_blank())

@@ -645,7 +645,8 @@ def makes_loss(name: str) -> bool:
   Args:
     name: of the setting, or `records.STRENGTH`.
   """
-  return name == records.STRENGTH or _group(name) == 'Objective'
+  others = (records.STRENGTH, 'likelihood')
+  return name in others or _group(name) == 'Objective'
 
 
 def _group(name: str) -> str | None:

@@ -75,6 +75,11 @@ def test_loss_curves_show_every_point(shift):
     ({'beta': (1.0, 4.0)}, {'facet': 'beta'}, ''),
     ({'objective': ('elbo', 'dip_ii')}, {}, 'runs that differ in objective'),
     ({'latent_size': (2, 3)}, {}, ''),
+    (
+      {'likelihood': ('bernoulli', 'normal')},
+      {},
+      'runs that differ in likelihood',
+    ),
   ],
 )
 def test_totals_of_unlike_losses_share_no_panel(
@@ -84,12 +89,30 @@ def test_totals_of_unlike_losses_share_no_panel(
   for value in values:
     builders.write_run(tmp_path / str(value), **{name: value})
   plot = loss_curves.plot(*tmp_path.iterdir(), **flags)
-  panels = set(plot.data['panel'].str.partition('\n')[0])
-  assert panels >= {'reconstruction', 'KL'}
+  panels = set(plot.data['panel'].str.split('[\n,]').str[0])
+  assert 'KL' in panels
+  assert ('reconstruction' in panels) == (name != 'likelihood')
   assert ('total loss' in panels) == (not left_out)
   caption = ' '.join(plot.labels.caption.split())
   assert left_out in caption
-  assert ('total loss is left out' in caption) == bool(left_out)
+  assert ('left out' in caption) == bool(left_out)
+
+
+def test_what_is_no_density_has_its_own_unit(tmp_path):
+  for likelihood in ('bernoulli', 'squared_error'):
+    builders.write_run(tmp_path / likelihood, likelihood=likelihood)
+  rows = records.read_rows(tmp_path / 'squared_error', records.TRAIN)
+  records.write_table(
+    tmp_path / 'squared_error',
+    records.TRAIN,
+    [row | {'distortion_nats': ''} for row in rows],
+  )
+  plot = loss_curves.plot(*tmp_path.iterdir(), facet='likelihood')
+  panels = plot.data.groupby('likelihood')['panel'].unique()
+  units = {name: ' '.join(values) for name, values in panels.items()}
+  assert 'nats per pixel' in units['bernoulli']
+  assert 'not a density' not in units['bernoulli']
+  assert 'nats per pixel' not in units['squared_error']
 
 
 def test_a_setting_that_is_measured_too_colours_curves(tmp_path):
