@@ -182,7 +182,12 @@ class ProgramCache:
     threads = set_threads(config.threads)
     tf.config.experimental.enable_op_determinism()
     strategy = _strategy(config.devices)
-    data = data_dir, build.cut_of(manifest), config_lib.data_settings(config)
+    data = (
+      os.path.abspath(data_dir),
+      datasets.key_of(config.dataset),  # Of a file: it may have changed since.
+      build.cut_of(manifest),
+      config_lib.data_settings(config),
+    )
     if not self._dataset or self._dataset[0] != data:
       self._dataset = self._program = None
       dataset = build.open_dataset(config, data_dir, report, manifest, given)

@@ -255,8 +255,22 @@ def is_path(name: str) -> bool:
   )
 
 
-def _path_digest(source: pathlib.Path) -> str:
-  """Changes when the file, or one of the folder, is added or replaced."""
+def key_of(name: str) -> str:
+  """Returns a dataset's name, or of a path what changes with its files.
+
+  The path is absolute in it, and files count by their sizes and times.
+
+  Args:
+    name: as in `load`.
+
+  Raises:
+    DatasetError: a path that leads nowhere, or cannot be read.
+  """
+  if not is_path(name):
+    return name
+  source = pathlib.Path(os.path.abspath(os.path.expanduser(name)))
+  if not os.path.isdir(source) and not os.path.isfile(source):
+    raise DatasetError(f'--dataset={source}: no such folder or file')
   digest = hashlib.sha256(os.fspath(source).encode())
   files = sorted(source.rglob('*')) if source.is_dir() else [source]
   for path in files:
@@ -267,7 +281,7 @@ def _path_digest(source: pathlib.Path) -> str:
     digest.update(
       f'{path.relative_to(source)}\0{status.st_size}\0{status.st_mtime_ns}\n'.encode()
     )
-  return digest.hexdigest()[:16]
+  return f'folder-{digest.hexdigest()[:16]}'
 
 
 def _prepare(
@@ -279,13 +293,8 @@ def _prepare(
   given: Mapping[str, np.ndarray] | None,
 ) -> pathlib.Path:
   """Makes sure that the prepared arrays exist and returns their folder."""
-  if is_path(name):
-    source = pathlib.Path(name)
-    if not source.is_dir() and not source.is_file():
-      raise DatasetError(f'--dataset={name}: no such folder or file')
-    key = f'folder-{_path_digest(source)}'
-  elif arrays.is_given(name):
-    key = name
+  if is_path(name) or arrays.is_given(name):
+    key = key_of(name)
   elif _TFDS_NAME.fullmatch(name):
     key = re.sub('[/:]', '-', name)
   else:

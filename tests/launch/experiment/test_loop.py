@@ -3,6 +3,7 @@
 import errno
 import os
 
+import numpy as np
 import pytest
 
 from launch import records, runs
@@ -227,3 +228,27 @@ def test_a_program_that_is_taken_over_is_its_new_runs(data_dir):
   assert first.properties.effective_beta == 0.5
   assert prepare(2.0) is first
   assert first.properties.effective_beta == 2.0
+
+
+def test_a_file_that_was_rewritten_is_opened_anew(tmp_path, monkeypatch):
+  cache = programs.ProgramCache()
+  monkeypatch.chdir(tmp_path)
+  data_dir = str(tmp_path / 'data')
+
+  def sha256():
+    settings = {'dataset': './own.npz', 'hidden_sizes': (8,), 'jit': 'off'}
+    config = Config(**settings, batch_size=8, test_share=0.0)
+    prepared = cache.prepare(config, data_dir, None, lambda line: None)
+    return prepared.dataset.provenance['sha256']['train']
+
+  images = np.zeros([16, 8, 8], np.uint8)
+  np.savez('own.npz', images=images)
+  first = sha256()
+  assert sha256() == first
+  np.savez('own.npz', images=images + 1)
+  second = sha256()
+  assert second != first
+  (tmp_path / 'other').mkdir()
+  monkeypatch.chdir('other')
+  np.savez('own.npz', images=images + 2)
+  assert sha256() not in (first, second)
