@@ -750,8 +750,9 @@ def parse_interval(text: str) -> tuple[float, str]:
 def compiled_settings(config: Config) -> tuple[tuple[str, Any], ...]:
   """Returns the settings that make a compiled program, by name.
 
-  Runs that agree in them are trained by one program. What a part is made with
-  it may keep, but for what comes with every step.
+  With the names of the weights that it takes. Runs that agree in all are
+  trained by one program. What a part is made with it may keep, but for what
+  comes with every step.
   """
   kept = set()
   for kind, value in config.parts.items():
@@ -765,6 +766,8 @@ def compiled_settings(config: Config) -> tuple[tuple[str, Any], ...]:
   for field in fields():
     if field.metadata['compiled'] == 'whether':
       values[field.name] = values[field.name] != field.metadata['off']
+  # Its inputs, of which an objective makes up those that are left to it.
+  values['weights'] = config.weights
   return tuple(values.items())
 
 

@@ -143,6 +143,16 @@ def test_whether_a_setting_is_on_makes_another_program_not_its_value(name):
   assert off != one == two
 
 
+def test_a_weight_that_is_left_to_the_objective_makes_another_program():
+  left, one, two = (
+    config_lib.compiled_settings(
+      Config(objective='dip_i', dip_diagonal_weight=weight)
+    )
+    for weight in (None, 50.0, 60.0)
+  )
+  assert left != one == two
+
+
 def test_matrices_and_kernels_of_the_networks_decay():
   config = Config(
     hidden_sizes=(4,),
