@@ -502,7 +502,11 @@ class Config:
 
   def __post_init__(self):
     for field in fields():
-      _check(field, getattr(self, field.name))
+      value = getattr(self, field.name)
+      _check(field, value)
+      # TensorFlow would make an int32 of a whole number in JSON.
+      if base_type(field)[0] is float and isinstance(value, int):
+        object.__setattr__(self, field.name, float(value))
     parse_interval(self.checkpoint_every)
     if (self.training_steps is None) == (self.num_epochs is None):
       raise ConfigError('give one of --training_steps and --num_epochs')

@@ -49,6 +49,15 @@ def test_settings_that_cannot_be_are_refused(settings, message):
   assert message in str(error.value)
 
 
+def test_whole_numbers_are_taken_as_the_floats_that_settings_are():
+  given = {'beta': 1, 'num_epochs': 2, 'training_steps': None}
+  read = config.from_dict(json.loads(json.dumps(given)), 'x')
+  for made in (read, config.Config(**given)):
+    assert isinstance(made.beta, float) and made.beta == 1.0
+    assert isinstance(made.num_epochs, float) and made.num_epochs == 2.0
+    assert isinstance(made.seed, int)
+
+
 def test_unknown_settings_are_named_and_missing_ones_are_defaults():
   settings = dataclasses.asdict(config.Config(seed=5))
   with pytest.raises(config.ConfigError, match='x: unknown settings gamut'):
