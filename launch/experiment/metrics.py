@@ -229,17 +229,25 @@ def stand(path: pathlib.Path, num_importance_samples: int) -> bool:
   """
   manifest = records.read_manifest(path)
   rows = records.read_rows(path, records.EVAL)
-  result = records.result_step(manifest, rows), records.result_split(manifest)
+  step, split = (
+    records.result_step(manifest, rows),
+    records.result_split(manifest),
+  )
+  rows = [r for r in rows if int(r['step']) == step and r['split'] == split]
+  if not manifest['has_elbo']:
+    # Training measures all that there is, but perhaps of a part of the split.
+    total = manifest['dataset']['num_images'][split]
+    return any(
+      row['metric'] == 'squared_error' and int(row['n']) == total
+      for row in rows
+    )
   have = {
     (METRICS[row['metric']].needs, int(row['num_samples']))
     for row in rows
-    if (int(row['step']), row['split']) == result
-    and row['metric'] in METRICS
-    and not METRICS[row['metric']].in_training
+    if row['metric'] in METRICS and not METRICS[row['metric']].in_training
   }
-  has_bound = manifest['has_elbo'] and manifest['has_density']
   return any('bound' not in needs for needs, _ in have) and (
-    not (num_importance_samples and has_bound)
+    not (num_importance_samples and manifest['has_density'])
     or any(
       'bound' in needs and count == num_importance_samples
       for needs, count in have

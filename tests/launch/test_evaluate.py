@@ -487,3 +487,24 @@ def test_words():
   assert metrics.in_words(result_of(0), []).startswith(
     'The model is collapsed: none of its 4 latents is active'
   )
+
+
+def test_an_autoencoder_stands_once_all_of_its_images_are_measured(
+  launch_evaluate, data_dir, tmp_path
+):
+  run = runs.train(
+    'mnist_5k',
+    data_dir=data_dir,
+    run_dir=tmp_path / 'run',
+    objective='reconstruction',
+    posterior='deterministic',
+    hidden_sizes=8,
+    training_steps=2,
+    eval_images=50,
+    jit=False,
+    verbose=0,
+  )
+  assert not metrics.stand(run.path, 0)
+  assert launch_evaluate(f'--run_dir={run.path}').code == 0
+  assert metrics.stand(run.path, 0)
+  assert metrics.stand(run.path, 100)  # It has no bound.
