@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from launch import process, records
-from launch.settings import config
+from launch.settings import config, parts
 
 # Standard errors of a difference that the noise of the test images exceeds once
 # in twenty times.
@@ -148,6 +148,22 @@ def _remark(old: _Result, new: _Result) -> str:
   return f'{difference:+.4g} ± {se:.2g}, {size} the noise of the images'
 
 
+def _targets(run_dir: pathlib.Path, manifest: Mapping[str, Any]) -> Any:
+  """Tells apart targets: of grey pixels some likelihoods have no density."""
+  settings = config.complete(records.read_config(run_dir))
+  return settings['binarize'], manifest['has_density']
+
+
+# Metrics of the likelihood, by how they begin.
+_OF_LIKELIHOOD = ('elbo', 'distortion', 'log_p')
+
+
+def _is_probability(run_dir: pathlib.Path) -> bool:
+  settings = config.complete(records.read_config(run_dir))
+  kind = parts.trait('likelihood', settings['likelihood'], 'density_of')
+  return kind == 'binary'
+
+
 def results(old_dir: pathlib.Path, new_dir: pathlib.Path) -> list[Difference]:
   """Returns the status of two runs and the results in which they differ.
 
@@ -170,16 +186,15 @@ def results(old_dir: pathlib.Path, new_dir: pathlib.Path) -> list[Difference]:
   ]
   found = _differing(*states)
   data, other_data = (manifest['dataset']['sha256'] for manifest in manifests)
-  # Of grey pixels, some likelihoods have a density and others none.
-  targets = {
-    (_texts(records.read_config(path))['binarize'], m['has_density'])
-    for path, m in zip(paths, manifests, strict=True)
-  }
+  targets = set(map(_targets, paths, manifests))
+  kinds = set(map(_is_probability, paths))
   for name in old:
     if name not in new or old[name] == new[name]:
       continue
     if len(targets) > 1:
       remark = 'not comparable: other targets'
+    elif len(kinds) > 1 and name.startswith(_OF_LIKELIHOOD):
+      remark = 'not comparable: a density beside a probability'
     elif data != other_data or old[name].num_images != new[name].num_images:
       remark = 'not comparable: other images'
     else:

@@ -10,8 +10,8 @@ import ast
 import functools
 import pathlib
 import re
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 
 class Kind(NamedTuple):
@@ -89,17 +89,51 @@ def _parameters(function: ast.FunctionDef) -> set[str]:
   return {argument.arg for argument in arguments} - {'self', 'name'}
 
 
+def _lineage(kind: str, value: str) -> Iterator[ast.ClassDef | ast.FunctionDef]:
+  """A part's definition, and those of its bases in turn."""
+  definitions = _definitions(KINDS[kind].module)
+  node = definitions.get(find(kind).get(value, ''))
+  while node is not None:
+    yield node
+    bases = [
+      b.id for b in getattr(node, 'bases', ()) if isinstance(b, ast.Name)
+    ]
+    node = next((definitions[b] for b in bases if b in definitions), None)
+
+
 def _method(kind: str, value: str, name: str) -> ast.FunctionDef | None:
   """A part itself where it is a function, else a method, also of a base."""
-  definitions = _definitions(KINDS[kind].module)
-  node: ast.AST | None = definitions[find(kind)[value]]
-  while isinstance(node, ast.ClassDef):
+  for node in _lineage(kind, value):
+    if isinstance(node, ast.FunctionDef):
+      return node
     for method in node.body:
       if isinstance(method, ast.FunctionDef) and method.name == name:
         return method
-    bases = [base.id for base in node.bases if isinstance(base, ast.Name)]
-    node = next((definitions[b] for b in bases if b in definitions), None)
-  return node if isinstance(node, ast.FunctionDef) else None
+  return None
+
+
+def trait(kind: str, value: str, name: str) -> Any:
+  """Returns a constant that the class of a part declares of it.
+
+  Args:
+    kind: one of `KINDS`.
+    value: of the setting of that name.
+    name: of the attribute.
+
+  Returns:
+    The constant; None where nothing is said, or the part is not known here.
+  """
+  for node in _lineage(kind, value):
+    for line in node.body:
+      if isinstance(line, ast.Assign):
+        target = line.targets[0]
+      elif isinstance(line, ast.AnnAssign):
+        target = line.target
+      else:
+        continue
+      if line.value and ast.unparse(target) == name:
+        return ast.literal_eval(line.value)
+  return None
 
 
 def parameters(kind: str, value: str) -> set[str]:

@@ -130,6 +130,26 @@ def test_numbers_of_other_things_get_no_verdict(
   assert 'noise' not in result.stdout
 
 
+@pytest.mark.parametrize(
+  ('likelihood', 'is_compared'),
+  [('bernoulli', True), ('normal', False), ('of_another_machine', False)],
+)
+def test_a_density_is_not_compared_with_a_probability(
+  tmp_path, likelihood, is_compared
+):
+  binary = {'binarize': 'static', 'likelihood': 'bernoulli'}
+  rate = {'metric': 'rate_nats', 'value': 3}
+  one = write_run(tmp_path / 'one', binary, rows=[row(), row(**rate)])
+  other = binary | {'likelihood': likelihood}
+  rate['value'] = 4
+  rows = [row(value=-9), row(**rate)]
+  two = write_run(tmp_path / 'two', other, rows=rows)
+  found = columns(call(one, two))
+  said = 'not comparable: a density beside a probability'
+  assert (found['elbo_nats'][2] == said) != is_compared
+  assert 'not comparable' not in found['rate_nats'][2]
+
+
 def test_other_data_are_named_and_get_no_verdict(tmp_path):
   data = test_records.MANIFEST['dataset']
   other = {'dataset': data | {'sha256': {'train': '0', 'test': '2'}}}
