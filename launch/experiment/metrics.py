@@ -115,17 +115,24 @@ def some(split: datasets.Split, most: int) -> datasets.Split:
 
 # -- The table ----------------------------------------------------------------
 
+
+def _has_probability(of: Evaluated) -> bool:
+  """Returns whether targets are binary, and have a probability.
+
+  A density's nats are no code length until pixels have a width, nor are those
+  of grey targets under a Bernoulli.
+  """
+  likelihood = getattr(of.model.decode, 'likelihood', None)
+  density_of = getattr(likelihood, 'density_of', 'any')
+  return of.manifest['has_density'] and density_of == 'binary'
+
+
 # What a metric may need, and what has it.
 NEEDS: Mapping[str, Callable[[Evaluated], bool]] = {
   # A rate and a distortion in nats; an autoencoder has neither.
   'elbo': lambda of: of.result.has_elbo,
   'autoencoder': lambda of: not of.result.has_elbo,
-  # Binary targets under a probability of them. A density's nats are no code
-  # length until pixels have a width, nor are those of grey targets under a
-  # Bernoulli.
-  'probability': lambda of: (
-    of.manifest['has_density'] and of.config.likelihood == 'bernoulli'
-  ),
+  'probability': _has_probability,
   'bound': lambda of: of.num_importance_samples > 0,
   'labels': lambda of: of.data.labels is not None,
 }

@@ -1,5 +1,6 @@
 import json
 import shutil
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from launch.experiment import metrics
 from launch.rundir import checkpoints, contents
 from launch.settings import config
 from tests.launch import conftest
+from vae import likelihoods
 from vae.metrics import aggregate, evaluation, importance
 
 
@@ -285,6 +287,25 @@ def test_every_metric_that_training_writes_is_known_as_such(trained):
   for name in ('log_p_nats', 'an_idea'):
     row = {'split': 'test', 'metric': name}
     assert not metrics.is_written_by_training(row, config.Config())
+
+
+@pytest.mark.parametrize(
+  ('family', 'is_code_length'),
+  [
+    (likelihoods.Bernoulli, True),
+    (likelihoods.ContinuousBernoulli, False),
+    (likelihoods.Normal, False),
+  ],
+)
+def test_likelihoods_of_ones_own_have_code_lengths_by_what_they_are(
+  family, is_code_length
+):
+  own = type('Own', (family,), {})((2, 2, 1))
+  of = mock.Mock()
+  of.manifest = {'has_density': True}
+  of.config.likelihood = 'own'
+  of.model.decode.likelihood = own
+  assert metrics.NEEDS['probability'](of) == is_code_length
 
 
 @pytest.mark.parametrize(
