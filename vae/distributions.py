@@ -15,7 +15,7 @@ SCALE_FLOOR = 1e-6
 def sample(
   distribution: tfd.Distribution, num_samples: int, key: tf.Tensor
 ) -> tf.Tensor:
-  """Draws reparameterized samples with the project's own random numbers.
+  """Draws samples with the project's own random numbers.
 
   Distributions other than the families' own draw by TFP, under a seed that is
   made from the key.
@@ -26,7 +26,9 @@ def sample(
     key: from `randomness.key`.
 
   Returns:
-    Samples of shape [S, ..., L], differentiable in the parameters.
+    Samples of shape [S, ..., L], differentiable in the parameters where the
+    distribution's `reparameterization_type` says so: not in the weights of a
+    mixture.
   """
   if distribution.batch_shape.is_fully_defined():
     shape = [num_samples, *distribution.batch_shape, *distribution.event_shape]

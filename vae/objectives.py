@@ -19,6 +19,7 @@ from collections.abc import Sequence
 
 import sonnet as snt
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from vae import (
   distributions,
@@ -29,6 +30,8 @@ from vae import (
   replicas,
   terms,
 )
+
+tfd = tfp.distributions
 
 
 @terms.objective(rate_weight='beta', needs=('rate',))
@@ -372,7 +375,18 @@ def info(
     mmd_weight: of the discrepancy, a scalar.
     kl: 'exact' or 'monte_carlo'.
     mmd_kernel: 'gaussian' or 'inverse_multiquadratic'.
+
+  Raises:
+    PartError: a prior that is learned, of which draws are not differentiable.
   """
+  if (
+    model.prior.trainable_variables
+    and model.prior.reparameterization_type != tfd.FULLY_REPARAMETERIZED
+  ):
+    raise errors.PartError(
+      'compares with draws from the prior, which have no gradient in the '
+      "weights of a mixture's components; prior=standard needs none"
+    )
   sampled, elbo_terms = _elbo_terms(model, batch, kl)
   latents = sampled.latents[0]
   prior = distributions.sample(

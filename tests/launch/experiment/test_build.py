@@ -70,6 +70,18 @@ def test_a_rate_without_a_closed_form_is_refused_before_training():
   )
 
 
+def test_draws_without_a_gradient_train_no_prior():
+  config = Config(**SMALL, objective='info', prior='mixture', kl='monte_carlo')
+  model = build.model(config, SHAPE)
+  with pytest.raises(config_lib.ConfigError) as error:
+    build.objective(config, model)
+  assert str(error.value) == (
+    '--objective=info: compares with draws from the prior, which have no '
+    "gradient in the weights of a mixture's components; prior=standard needs "
+    'none'
+  )
+
+
 @pytest.mark.parametrize(
   ('settings', 'expected'),
   [
