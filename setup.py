@@ -2,6 +2,8 @@
 
 import setuptools
 
+TENSORFLOW_VERSION = '~=2.21.0'
+
 setuptools.setup(
   name='beta-vae',
   version='0.1.0',
@@ -29,7 +31,7 @@ setuptools.setup(
     'safetensors>=0.5',
     'scikit-learn>=1.5',
     'scipy>=1.13',
-    'tensorflow~=2.21.0',
+    f'tensorflow{TENSORFLOW_VERSION}',
     'tensorflow-datasets>=4.9.10',
     'tensorflow-probability~=0.25.0',
     # TFP needs the Keras 2 that fits TensorFlow's version, but does not ask.
@@ -39,6 +41,7 @@ setuptools.setup(
   ],
   extras_require={
     'benchmark': ['jax', 'torch'],
+    'cuda': [f'tensorflow[and-cuda]{TENSORFLOW_VERSION}'],
     'ray': ['ray>=2.9'],
     'slurm': ['submitit>=1.5.4'],
     'tensorboard': ['tensorboard'],

@@ -218,6 +218,10 @@ def test_a_notebook_imports_without_a_word(
   assert (result.stderr == '') == is_silent, result.stderr
 
 
+def test_processes_share_the_memory_of_a_gpu():
+  assert os.environ['TF_FORCE_GPU_ALLOW_GROWTH'] == 'true'
+
+
 def test_what_tensorflow_says_of_an_error_stays(capfd):
   lines = (
     'I0000 00:00:1.2 3 port.cc:153] oneDNN custom operations are on.',

@@ -19,6 +19,10 @@ os.environ.setdefault('TF_USE_LEGACY_KERAS', '1')
 # Hides what TensorFlow logs about the CPU's instruction set; errors still show.
 _IS_QUIET = os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2') >= '2'
 
+# Else the first process takes all memory of a GPU, and a run could not be
+# evaluated while another trains.
+os.environ.setdefault('TF_FORCE_GPU_ALLOW_GROWTH', 'true')
+
 # What its libraries print before they read that, and that there is no driver.
 _NOISE = re.compile(
   rb'[IW]0000 |WARNING: All log messages before'

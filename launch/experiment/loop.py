@@ -95,6 +95,8 @@ def _carry_out(state: State) -> End:
   has_bfloat16 = provenance.has_bfloat16()
   if warning := messages.no_gain(state.config, state.manifest, has_bfloat16):
     console.report(warning)
+  if provenance.has_idle_gpu():
+    console.report(messages.IDLE_GPU)
   with (
     failures.recorded(state),
     stop.Stop(ends_process=console.is_terminal) as stopping,

@@ -10,6 +10,13 @@ from launch.settings import config as config_lib
 from launch.settings.config import Config
 from vae.metrics import evaluation
 
+# Said where a GPU is there that TensorFlow does not find.
+IDLE_GPU = (
+  'WARNING: TensorFlow does not find the NVIDIA GPU of this machine, so that '
+  "the run trains on the CPU; pip install -e '.[cuda]' installs the CUDA that "
+  'it needs'
+)
+
 
 def counted(shape: Sequence[int]) -> str:
   """Returns what the examples of a shape are called."""

@@ -2,6 +2,7 @@
 
 import datetime
 import importlib.metadata
+import os
 import pathlib
 import platform
 import subprocess
@@ -82,6 +83,17 @@ def device() -> dict[str, str]:
     details = tf.config.experimental.get_device_details(gpus[0])
     return {'type': 'GPU', 'name': details.get('device_name', gpus[0].name)}
   return {'type': 'CPU', 'name': cpu_name()}
+
+
+def has_idle_gpu() -> bool:
+  """Returns whether TensorFlow finds none of the NVIDIA GPUs that are there."""
+  import tensorflow as tf
+
+  is_hidden = os.environ.get('CUDA_VISIBLE_DEVICES') in ('', '-1')
+  is_there = any(pathlib.Path('/dev').glob('nvidia[0-9]*'))
+  return (
+    is_there and not is_hidden and not tf.config.list_physical_devices('GPU')
+  )
 
 
 def has_bfloat16() -> bool:

@@ -74,8 +74,6 @@ def read_outcome(name: str, path: pathlib.Path) -> Outcome:
 @functools.cache
 def _program_cache() -> Any:
   """Returns the programs that the runs of this process share."""
-  # Several processes may share a GPU, whose memory the first would take.
-  os.environ.setdefault('TF_FORCE_GPU_ALLOW_GROWTH', 'true')
   process.import_tensorflow()
   from launch.experiment import programs
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from launch import files, records, runs
 from launch.experiment import loop, programs
-from launch.rundir import checkpoints, opening
+from launch.rundir import checkpoints, opening, provenance
 from launch.settings import asked, config
 from tests.launch import conftest, faults
 from vae import distributions, randomness, training
@@ -242,6 +242,14 @@ def test_what_a_command_warns_of_is_a_warning_of_python(train, tmp_path):
   first, last = (str(warning.message) for warning in warned)
   assert first.startswith('its test split lacks 1 of 2 classes')
   assert 'no upper bound' in last
+
+
+def test_a_gpu_that_is_not_found_is_said_with_the_cure(
+  train, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(provenance, 'has_idle_gpu', lambda: True)
+  with pytest.warns(UserWarning, match=r'does not find.*\.\[cuda\]'):
+    train(run_dir=tmp_path / 'run', training_steps=2)
 
 
 _STOPPED = """

@@ -1,3 +1,5 @@
+import pathlib
+
 import pytest
 import tensorflow as tf
 
@@ -33,3 +35,25 @@ def test_which_gpus_multiply_in_bfloat16(monkeypatch, capability, has_bfloat16):
     config.experimental, 'get_device_details', lambda gpu: details
   )
   assert provenance.has_bfloat16() == has_bfloat16
+
+
+@pytest.mark.parametrize(
+  ('devices', 'visible', 'found', 'is_idle'),
+  [
+    (['nvidia0'], None, [], True),
+    (['nvidia0'], '0', [], True),
+    (['nvidia0'], None, ['GPU'], False),
+    (['nvidia0'], '', [], False),  # Hidden by who runs it.
+    (['nvidia0'], '-1', [], False),
+    ([], None, [], False),
+  ],
+)
+def test_a_gpu_that_tensorflow_does_not_find_is_idle(
+  monkeypatch, devices, visible, found, is_idle
+):
+  monkeypatch.setattr(pathlib.Path, 'glob', lambda self, pattern: iter(devices))
+  monkeypatch.setattr(tf.config, 'list_physical_devices', lambda kind: found)
+  monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
+  if visible is not None:
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', visible)
+  assert provenance.has_idle_gpu() == is_idle
