@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from launch import records
+from launch.rundir import provenance
 from launch.settings import config as config_lib
 from launch.settings.config import Config
 from vae.metrics import evaluation
@@ -91,10 +92,14 @@ def facts(config: Config, manifest: Mapping[str, Any]) -> dict[str, str]:
   number = f'{config.devices} × ' if config.devices > 1 else ''
   threads = f'{config.threads} thread{"s" if config.threads > 1 else ""}'
   found['device'] = f'{number}{device["name"]}, {threads}, XLA {config.jit}'
-  if config.precision != 'float32':
+  precision = provenance.precision(config.precision, device)
+  if precision['training'] != precision['evaluation']:
     found['device'] += (
-      f', layers trained in {config.precision}, evaluated in float32'
+      f', layers trained in {precision["training"]}, evaluated in '
+      f'{precision["evaluation"]}'
     )
+  elif precision['training'] != 'float32':
+    found['device'] += f', layers in {precision["training"]}'
   return found
 
 

@@ -116,7 +116,7 @@ def _begin(
     'seconds': 0.0,
     **session,
     'threads': config.threads,
-    'precision': {'training': config.precision, 'evaluation': 'float32'},
+    'precision': provenance.precision(config.precision, session['device']),
     'dataset': dict(dataset.provenance),
     **program.properties._asdict(),
     'num_parameters': build.num_parameters(

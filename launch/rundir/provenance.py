@@ -6,6 +6,7 @@ import os
 import pathlib
 import platform
 import subprocess
+from collections.abc import Mapping
 from typing import Any
 
 _PACKAGES = (
@@ -74,15 +75,40 @@ def cpu_name() -> str:
   return _cpu('model name') or platform.processor() or platform.machine()
 
 
-def device() -> dict[str, str]:
-  """Returns the device that trains: the first GPU, else the CPU."""
+def _is_ampere(details: Mapping[str, Any]) -> bool:
+  """Returns whether a GPU is of that generation or a later one."""
+  return details.get('compute_capability', (0, 0)) >= (8, 0)
+
+
+def device() -> dict[str, Any]:
+  """Returns the device that trains: the first GPU, else the CPU.
+
+  Of a GPU with `tf32`, whether products of float32 are those of TF32.
+  """
   import tensorflow as tf
 
   gpus = tf.config.list_physical_devices('GPU')
   if gpus:
     details = tf.config.experimental.get_device_details(gpus[0])
-    return {'type': 'GPU', 'name': details.get('device_name', gpus[0].name)}
+    return {
+      'type': 'GPU',
+      'name': details.get('device_name', gpus[0].name),
+      'tf32': _is_ampere(details)
+      and tf.config.experimental.tensor_float_32_execution_enabled(),
+    }
   return {'type': 'CPU', 'name': cpu_name()}
+
+
+def precision(asked: str, device: Mapping[str, Any]) -> dict[str, str]:
+  """Returns in what products are computed, in training and in evaluation.
+
+  Args:
+    asked: of training, as of the setting.
+    device: as of `device`.
+  """
+  plain = 'TF32' if device.get('tf32') else 'float32'
+  training = plain if asked == 'float32' else asked
+  return {'training': training, 'evaluation': plain}
 
 
 def has_idle_gpu() -> bool:
@@ -103,7 +129,7 @@ def has_bfloat16() -> bool:
   gpus = tf.config.list_physical_devices('GPU')
   if gpus:
     details = tf.config.experimental.get_device_details(gpus[0])
-    return details.get('compute_capability', (0, 0)) >= (8, 0)
+    return _is_ampere(details)
   return not {'avx512_bf16', 'amx_bf16'}.isdisjoint(_cpu('flags').split())
 
 

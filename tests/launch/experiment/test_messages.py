@@ -12,7 +12,7 @@ IMAGES = np.zeros((100, 28, 28, 1), np.uint8)
 COUNTS = {'encoder': 400, 'decoder': 500}
 
 
-def start(counts=COUNTS, **settings):
+def start(counts=COUNTS, tf32=False, **settings):
   """The lines of a run, by their first word."""
   settings = {'reduction': 'sum', 'beta': 1.0} | settings
   config = Config(dataset='d', threads=1, jit='on', **settings)
@@ -23,7 +23,7 @@ def start(counts=COUNTS, **settings):
       'num_images': {'train': 100},
       'shape': [28, 28, 1],
     },
-    'device': {'name': 'D'},
+    'device': {'name': 'D', 'tf32': tf32},
     'num_parameters': counts,
     **build.properties(config, IMAGES)._asdict(),
   }
@@ -81,8 +81,12 @@ def test_what_weighs_the_terms_is_said(settings, beta, weights):
 
 def test_a_run_says_in_what_precision_it_is_trained_and_evaluated():
   assert start()['device'] == 'D, 1 thread, XLA on'
+  assert start(tf32=True)['device'] == 'D, 1 thread, XLA on, layers in TF32'
   assert start(precision='bfloat16')['device'] == (
     'D, 1 thread, XLA on, layers trained in bfloat16, evaluated in float32'
+  )
+  assert start(tf32=True, precision='bfloat16')['device'] == (
+    'D, 1 thread, XLA on, layers trained in bfloat16, evaluated in TF32'
   )
 
 

@@ -57,3 +57,21 @@ def test_a_gpu_that_tensorflow_does_not_find_is_idle(
   if visible is not None:
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', visible)
   assert provenance.has_idle_gpu() == is_idle
+
+
+@pytest.mark.parametrize(
+  ('capability', 'is_enabled', 'tf32'),
+  [((7, 5), True, False), ((8, 0), True, True), ((9, 0), False, False)],
+)
+def test_a_gpu_that_multiplies_in_tf32_is_said_to(
+  monkeypatch, capability, is_enabled, tf32
+):
+  experimental = tf.config.experimental
+  details = {'device_name': 'D', 'compute_capability': capability}
+  gpus = [tf.config.PhysicalDevice('GPU:0', 'GPU')]
+  monkeypatch.setattr(tf.config, 'list_physical_devices', lambda kind: gpus)
+  monkeypatch.setattr(experimental, 'get_device_details', lambda gpu: details)
+  monkeypatch.setattr(
+    experimental, 'tensor_float_32_execution_enabled', lambda: is_enabled
+  )
+  assert provenance.device() == {'type': 'GPU', 'name': 'D', 'tf32': tf32}
