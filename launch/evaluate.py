@@ -220,10 +220,13 @@ def _evaluate_sweep(
 
 
 def _load(path: pathlib.Path) -> 'runs.Run':
+  import tensorflow as tf
+
   from launch import runs
   from launch.experiment import programs
 
   programs.set_threads(opening.load_config(path).threads)
+  tf.config.experimental.enable_op_determinism()  # As training has it.
   return runs.load(
     path, cli.data_dir(), lambda line: print(line, file=sys.stderr)
   )
