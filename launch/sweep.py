@@ -139,7 +139,7 @@ def main() -> int:
     at_once = f'this machine trains {len(executors.core_groups(threads))}'
     who = {
       'local': f'{at_once} at a time',
-      'ray': 'Ray trains as many at a time as its nodes have cores for',
+      'ray': 'Ray trains as many at a time as its nodes have room for',
       'slurm': 'SLURM gets a job for each run',
     }
     print(

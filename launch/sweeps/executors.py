@@ -9,6 +9,7 @@ and starts no other.
 import collections
 import itertools
 import logging
+import math
 import multiprocessing
 import os
 import pathlib
@@ -222,13 +223,19 @@ def ray(
   nodes = process.counted(sum(n['Alive'] for n in ray.nodes()), 'node')
   print(f'ray      {where} at {control}: {nodes}', flush=True)
   try:
-    if not _capacity(ray.nodes(), threads):
+    per_gpu = _runs_per_gpu(ray.nodes(), threads)
+    if not _capacity(ray.nodes(), threads, per_gpu):
       raise ExecutorError(
         f'--threads={threads}: no node of the cluster has as many cores'
       )
     # Ray keeps a process for the next task of the same kind, which so finds
-    # what the last one compiled. It retries what lost its process or node.
-    train = ray.remote(num_cpus=threads, max_retries=RETRIES)(worker.train)
+    # what the last one compiled, but with a GPU. It retries what lost its
+    # process or node, and counts GPUs in units of 1e-4.
+    train = ray.remote(
+      num_cpus=threads,
+      num_gpus=per_gpu and 10_000 // per_gpu / 10_000,
+      max_retries=RETRIES,
+    )(worker.train)
     pending = {train.remote(task): task for task in tasks}
     interrupted = False
     while pending:
@@ -237,7 +244,7 @@ def ray(
         for reference in pending:
           ray.cancel(reference)
       _check_control(control)  # Ray itself would wait a minute, and abort.
-      yield min(len(pending), _capacity(ray.nodes(), threads))
+      yield min(len(pending), _capacity(ray.nodes(), threads, per_gpu))
       ready, _ = ray.wait([*pending], num_returns=1, timeout=SECONDS)
       for reference in ready:
         task = pending.pop(reference)
@@ -268,13 +275,29 @@ def _check_control(address: str) -> None:
     ) from error
 
 
-def _capacity(nodes: Sequence[dict[str, Any]], threads: int) -> int:
+def _runs_per_gpu(nodes: Sequence[dict[str, Any]], threads: int) -> int:
+  """Counts the runs that share a GPU where the cores beside GPUs all train.
+
+  None without GPUs; else nodes that lack them train nothing.
+  """
+  found = [node['Resources'] for node in nodes if node['Alive']]
+  found = [resources for resources in found if resources.get('GPU')]
+  runs = sum(int(resources.get('CPU', 0)) // threads for resources in found)
+  return math.ceil(runs / sum(each['GPU'] for each in found)) if found else 0
+
+
+def _capacity(
+  nodes: Sequence[dict[str, Any]], threads: int, per_gpu: int
+) -> int:
   """Counts the runs that the nodes of a cluster can train at once."""
-  return sum(
-    int(node['Resources'].get('CPU', 0)) // threads
-    for node in nodes
-    if node['Alive']
-  )
+  total = 0
+  for node in nodes:
+    if node['Alive']:
+      runs = int(node['Resources'].get('CPU', 0)) // threads
+      if per_gpu:
+        runs = min(runs, int(node['Resources'].get('GPU', 0)) * per_gpu)
+      total += runs
+  return total
 
 
 EXECUTORS: dict[str, Executor] = {'local': local, 'ray': ray}

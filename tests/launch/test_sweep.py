@@ -693,6 +693,27 @@ def test_ray_on_one_machine_hears_only_this_machine_and_ends_in_a_line(
   assert 'Traceback' not in output
 
 
+@pytest.mark.parametrize(
+  ('nodes', 'threads', 'per_gpu', 'runs'),
+  [
+    ([{'CPU': 8.0}], 2, 0, 4),
+    ([{'CPU': 8.0, 'GPU': 2.0}], 2, 2, 4),
+    ([{'CPU': 5.0, 'GPU': 2.0}], 1, 3, 5),
+    ([{'CPU': 2.0, 'GPU': 8.0}], 1, 1, 2),  # A run takes one at most.
+    # Runs go where GPUs are.
+    ([{'CPU': 4.0, 'GPU': 4.0}, {'CPU': 64.0}], 1, 1, 4),
+    ([{'CPU': 8.0, 'GPU': 1.0}, {'CPU': 4.0, 'GPU': 3.0}], 1, 3, 7),
+  ],
+)
+def test_runs_of_a_cluster_are_spread_over_its_gpus(
+  nodes, threads, per_gpu, runs
+):
+  nodes = [{'Alive': True, 'Resources': resources} for resources in nodes]
+  nodes.append({'Alive': False, 'Resources': {'CPU': 100.0, 'GPU': 100.0}})
+  assert executors._runs_per_gpu(nodes, threads) == per_gpu
+  assert executors._capacity(nodes, threads, per_gpu) == runs
+
+
 def test_processes_are_spread_over_gpus(monkeypatch):
   for given, expected in (
     ('', ['']),
