@@ -8,6 +8,20 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
+def locked(folder: pathlib.Path) -> Iterator[None]:
+  """Keeps other processes that want to make a folder waiting.
+
+  Args:
+    folder: whose parent is made too.
+  """
+  folder.parent.mkdir(parents=True, exist_ok=True)
+  # Locks end with their process, so that none can be stale.
+  with folder.with_name(f'.{folder.name}.lock').open('w') as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    yield
+
+
+@contextlib.contextmanager
 def making(folder: pathlib.Path) -> Iterator[pathlib.Path | None]:
   """Yields an empty folder, which then becomes `folder`.
 
@@ -20,10 +34,7 @@ def making(folder: pathlib.Path) -> Iterator[pathlib.Path | None]:
   Yields:
     The folder to fill, or None where `folder` is there already.
   """
-  folder.parent.mkdir(parents=True, exist_ok=True)
-  # Locks end with their process, so that none can be stale.
-  with folder.with_name(f'.{folder.name}.lock').open('w') as lock:
-    fcntl.flock(lock, fcntl.LOCK_EX)
+  with locked(folder):
     _clear(folder.parent)
     if folder.is_dir():
       yield None

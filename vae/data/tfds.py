@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from vae.data import hosts, idx, images, sources, sprites
+from vae.data import folders, hosts, idx, images, sources, sprites
 
 _BUCKET = 'https://storage.googleapis.com/tfds-data'
 
@@ -196,9 +196,15 @@ def _prepare(
 
   if not sys.stderr.isatty():
     tfds.disable_progress_bar()
-  builder.download_and_prepare(
-    download_config=tfds.download.DownloadConfig(try_download_gcs=try_bucket)
-  )
+  with folders.locked(pathlib.Path(builder.data_path)):
+    if builder.data_path.exists():  # Another process was faster.
+      builder.info.read_from_directory(builder.data_path)
+    else:
+      builder.download_and_prepare(
+        download_config=tfds.download.DownloadConfig(
+          try_download_gcs=try_bucket
+        )
+      )
   return _from_builder(builder, source, image_size)
 
 

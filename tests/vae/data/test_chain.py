@@ -1,3 +1,4 @@
+import fcntl
 import functools
 import gzip
 import http.server
@@ -478,6 +479,35 @@ def test_tfds_downloads_from_a_host_that_serves(
   assert dataset.provenance['num_images'] == {'train': 8, 'test': 3}
   seen = {image.tobytes() for image in dataset.splits['train'].examples}
   assert seen == {(image * 255).tobytes() for image in images}
+
+
+def test_tfds_prepares_for_one_process_at_a_time(
+  tmp_path, server, offline, monkeypatch
+):
+  monkeypatch.setenv('no_proxy', '127.0.0.1')
+  first, second = (tfds.builder_of('local_images', tmp_path) for _ in 'ab')
+  download = type(first).download_and_prepare
+
+  def download_alone(builder, **options):
+    path = builder.data_path
+    with (
+      open(path.parent / f'.{path.name}.lock') as lock,
+      pytest.raises(BlockingIOError),
+    ):
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    download(builder, **options)
+
+  monkeypatch.setattr(type(first), 'download_and_prepare', download_alone)
+  made = tfds._prepare(first, 'test', try_bucket=False)
+  assert made.splits['train'].num_examples == 8
+  # Neither had been prepared when the second was asked for.
+  found = tfds._prepare(second, 'test', try_bucket=False)
+  assert found.splits['train'].num_examples == 8
+  images = [
+    np.concatenate(list(data.splits['train'].batches()))
+    for data in (made, found)
+  ]
+  np.testing.assert_array_equal(*images)
 
 
 def test_images_of_tfds_that_differ_in_size_are_resized(
