@@ -158,6 +158,21 @@ def test_contestants_are_measured_beside_ours(
   assert set(version['counter']) == {'counter 1.0'}
 
 
+def test_gpus_are_hidden_from_all_that_is_timed(
+  tmp_path, data_dir, monkeypatch
+):
+  monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '0')
+  visible = []
+  monkeypatch.setattr(
+    races,
+    'compete',
+    lambda *arguments: visible.append(os.environ['CUDA_VISIBLE_DEVICES']),
+  )
+  arguments = flags(tmp_path, data_dir, '--only=mlp')
+  assert conftest.call(benchmark.main, arguments).code == 0
+  assert visible == ['']
+
+
 def test_ratios_are_of_turns_and_their_quartiles_are_shown(tmp_path, capsys):
   table = results.Measurements(tmp_path)
   values = {'a': [1.0, 2.0, 4.0], 'b': [2.0, 2.0, 12.0]}
