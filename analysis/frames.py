@@ -20,7 +20,7 @@ from launch.settings import config as config_lib
 _NUMBER = re.compile(r'(?<![\w.])-?\d+(?:\.\d+)?(?:e[+-]?\d+)?')
 
 # Above it a latent's mean varies over images, so that the latent is active
-# (Burda et al. 2015).
+# (Burda et al. 2015): that of `vae.metrics`, which would import TensorFlow.
 ACTIVE_VARIANCE = 0.01
 
 

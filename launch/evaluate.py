@@ -61,6 +61,7 @@ _INDEX = flags.DEFINE_list(
 
 _SCORES_TITLE = 'scores of disentanglement (± standard error over draws):'
 
+# That of `vae.metrics.importance`, which would import TensorFlow.
 _MOST_SAMPLES = 2**24
 
 _SUMMARY = """

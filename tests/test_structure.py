@@ -247,6 +247,16 @@ def test_choices_of_the_config_are_those_of_the_library():
   assert set(choices['init']) == set(networks.Initializer.SCHEMES)
 
 
+def test_numbers_that_stand_where_tensorflow_is_not_imported_are_those_of_vae():
+  from analysis import frames
+  from launch import evaluate
+  from vae import metrics
+  from vae.metrics import importance
+
+  assert frames.ACTIVE_VARIANCE == metrics.ACTIVE_VARIANCE
+  assert evaluate._MOST_SAMPLES == importance.MOST_SAMPLES
+
+
 @pytest.mark.parametrize('name', OURS)
 def test_docstrings_say_what_a_thing_does(name):
   tree = ast.parse(OURS[name].read_text())

@@ -15,6 +15,7 @@ from launch import process, records, runs
 from launch.experiment import messages, metrics, pictures
 from launch.settings import config as config_lib
 from vae import distributions, randomness
+from vae import metrics as vae_metrics
 from vae.metrics import evaluation
 
 # Points of the map, at most, and bytes of their codes.
@@ -145,7 +146,7 @@ def _latents(
       )
   quantiles = pictures.aggregate_quantiles(means[:_POINTS], stddevs[:_POINTS])
   order = sorted(range(means.shape[1]), key=lambda k: -rates.get(k, 0.0))
-  active = means.astype('f8').var(axis=0) > evaluation.ACTIVE_VARIANCE
+  active = means.astype('f8').var(axis=0) > vae_metrics.ACTIVE_VARIANCE
   return [
     {
       'latent': k,

@@ -25,8 +25,7 @@ import sklearn.linear_model
 import sklearn.metrics
 import sklearn.svm
 
-# Var_x(E[z]) above which a latent counts as active (Burda et al. 2015).
-ACTIVE_VARIANCE = 0.01
+from vae import metrics
 
 # Ways in which UDR compares the codes of two models.
 UDR_METHODS = ('lasso', 'spearman')
@@ -128,12 +127,12 @@ def _train_and_test(
 
 
 def active_codes(codes: np.ndarray) -> np.ndarray:
-  """Returns which codes vary over images by more than `ACTIVE_VARIANCE`, [L].
+  """Returns which codes vary more than `metrics.ACTIVE_VARIANCE`, [L].
 
   Args:
     codes: posterior means, [N, L].
   """
-  return np.var(np.asarray(codes, np.float64), axis=0) > ACTIVE_VARIANCE
+  return np.var(np.asarray(codes, np.float64), axis=0) > metrics.ACTIVE_VARIANCE
 
 
 # -- Mutual information -------------------------------------------------------

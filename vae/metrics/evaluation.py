@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from vae import compilation, models, randomness, terms
+from vae import compilation, metrics, models, randomness, terms
 from vae.data import batches
 
 # Images in one evaluation batch. Part of what the evaluation's noise means.
@@ -29,11 +29,6 @@ class Estimate(NamedTuple):
 
   value: float
   se: float
-
-
-# A unit whose posterior mean varies more than this over images is active
-# (Burda et al. 2015, section 5.2).
-ACTIVE_VARIANCE = 0.01
 
 
 class Evaluation(NamedTuple):
@@ -84,8 +79,8 @@ class Evaluation(NamedTuple):
 
   @property
   def active_units(self) -> int:
-    """The number of latents whose activity exceeds `ACTIVE_VARIANCE`."""
-    return int((self.mean_variance > ACTIVE_VARIANCE).sum())
+    """The number of latents above `metrics.ACTIVE_VARIANCE`."""
+    return int((self.mean_variance > metrics.ACTIVE_VARIANCE).sum())
 
 
 def estimate(values: np.ndarray) -> Estimate:
