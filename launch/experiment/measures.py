@@ -1,8 +1,7 @@
 """Scores of disentanglement of some rows, by name, with their variants.
 
 A new score is a function of `Drawn` in `MEASURES`, and its settings in
-`launch.settings.scores`. No TensorFlow here, so that the processes which share
-the work start quickly.
+`launch.settings.scores`. Nothing here computes with TensorFlow.
 """
 
 import copy
