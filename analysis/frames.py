@@ -112,13 +112,32 @@ class Runs:
 
   @property
   def counted(self) -> tuple[RunFiles, ...]:
-    """The runs whose results count: of several, those that have finished."""
+    """Returns the runs whose results count: of several, the finished ones."""
     names = set(self.table.loc[_are_counted(self.table), 'run'])
     return tuple(run for run in self.runs if run.name in names)
 
   @property
+  def left_out(self) -> str:
+    """Counts the runs whose results do not count, by status, in words."""
+    others = self.table[~_are_counted(self.table)]
+    counts = others['status'].value_counts()
+    return ', '.join(f'{count} {status}' for status, count in counts.items())
+
+  def check_counted(self) -> None:
+    """Checks that there is a run whose results count.
+
+    Raises:
+      FigureError: several runs, none of which has finished.
+    """
+    if not self.counted:
+      raise figures.FigureError(
+        f'no run of {self.folder} has finished ({self.left_out}); each can be '
+        'drawn alone'
+      )
+
+  @property
   def example(self) -> str:
-    """What an example of all of them is called."""
+    """Returns what an example of all of them is called."""
     names = {run.example for run in self.runs}
     return names.pop() if len(names) == 1 else 'example'
 
@@ -302,8 +321,9 @@ def configuration(table: pd.DataFrame, settings: Sequence[str]) -> pd.Series:
 
 
 def _read_run(path: pathlib.Path, name: str) -> RunFiles:
+  manifest = records.read_manifest(path)
   config = config_lib.complete(records.read_config(path))
-  return RunFiles(name, path, config, records.read_manifest(path))
+  return RunFiles(name, path, config, manifest)
 
 
 def read_runs(patterns: Sequence[str]) -> Runs:
@@ -362,7 +382,6 @@ def _runs(
   """Runs whose table has the results of those alone that count."""
   read = Runs(runs, table, tuple(settings), folder)
   results = table[read.metrics].where(_are_counted(table))
-  results = results.dropna(axis='columns', how='all')
   others = table.drop(columns=read.metrics)
   return dataclasses.replace(read, table=others.join(results))
 

@@ -39,13 +39,15 @@ def read_frame(runs: frames.Runs) -> pd.DataFrame:
   sweep's strengths take the place of betas.
 
   Returns:
-    Columns rate_nats, distortion_nats, effective_beta and active_units; order,
-    what orders the points of a line, and ordered_by, the column that it is;
-    series, and series_of, the setting whose values these are, or empty.
+    Columns configuration, seed, rate_nats, distortion_nats, effective_beta and
+    active_units; order, what orders the points of a line, and ordered_by, the
+    column that it is; series, and series_of, the setting whose values these
+    are, or empty.
 
   Raises:
     FigureError: no run has both a rate and a distortion.
   """
+  runs.check_counted()
   names = ['rate_nats', 'distortion_nats', 'effective_beta', 'active_units']
   frame = runs.table.reindex(columns=names).astype(float)
   # A sweep's strengths order the runs of each objective, as beta does.
@@ -68,7 +70,8 @@ def read_frame(runs: frames.Runs) -> pd.DataFrame:
         runs.table, [n for n in runs.varying if n != 'reduction']
       ),
     )
-  frame = frames.over_repeats(frame, ['series', 'order']).assign(
+  frame['configuration'] = frames.configuration(runs.table, runs.varying)
+  frame = frames.over_repeats(frame, ['configuration']).assign(
     ordered_by=ordered_by, series_of=series_of
   )
   if not _are_finite(frame).any():

@@ -570,7 +570,8 @@ def _rows(runs: frames.Runs) -> pd.DataFrame:
         text = table.show(value, errors.get(metric, np.nan))
         shown.loc[row, metric] = text
   configurations = frames.configuration(runs.table, runs.varying)
-  order = np.lexsort([runs.table['seed'], pd.factorize(configurations)[0]])
+  seeds = runs.table['seed'].astype(float)
+  order = np.lexsort([seeds, pd.factorize(configurations)[0]])
   return _worded(shown.loc[:, (shown != '').any()].iloc[order], runs.example)
 
 

@@ -79,6 +79,7 @@ def read_frame(runs: frames.Runs, x: str = '', color: str = '') -> pd.DataFrame:
     RecordError: a damaged table.
   """
   runs.check_settings(x, color)
+  runs.check_counted()
   others = (
     runs.varying_within(x, color)
     if x and color

@@ -35,9 +35,10 @@ def read_frame(runs: frames.Runs) -> tuple[pd.DataFrame, list[str], list[str]]:
     first; and those that do.
 
   Raises:
-    FigureError: no run is scored.
+    FigureError: no run is scored, or has finished.
     RecordError: a damaged table.
   """
+  runs.check_counted()
   found: dict[str, dict[str, float]] = {}
   needs: dict[str, bool] = {}
   for run in runs.counted:
@@ -329,21 +330,20 @@ def render(runs: frames.Runs, measures: Sequence[str]) -> str:
   means = table.summarise(
     frame[[_SEED, *settings, *(measures or known)]], settings
   )
-  of_scores = [
-    _variance_table(frame, settings, labelled),
-    _correlation_table(frame, labelled, labelled),
-    _correlation_table(frame, unlabelled, labelled),
-  ]
-  return '\n\n'.join(
-    [
-      table.markdown(table.cells(means, ['configuration'])),
-      *(of_scores if labelled else []),
-      '± is one standard error over seeds. Shares are eta squared, each level '
-      'within those before it; * marks one that is larger than seeds explain '
-      "(F-test at 5%, Holm's correction over scores). Correlations are "
-      "Spearman's, over all runs.",
+  parts = [table.markdown(table.cells(means, ['configuration']))]
+  words = '± is one standard error over seeds.'
+  if labelled:
+    parts += [
+      _variance_table(frame, settings, labelled),
+      _correlation_table(frame, labelled, labelled),
+      _correlation_table(frame, unlabelled, labelled),
     ]
-  )
+    words += (
+      ' Shares are eta squared, each level within those before it; * marks one '
+      "that is larger than seeds explain (F-test at 5%, Holm's correction over "
+      "scores). Correlations are Spearman's, over all runs."
+    )
+  return '\n\n'.join([*parts, words])
 
 
 def _variance_table(

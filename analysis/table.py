@@ -108,6 +108,7 @@ def means(runs: frames.Runs, metrics: Sequence[str]) -> pd.DataFrame:
     As of `summarise`, and `mark`, ' †' where the error is over images and not
     all are.
   """
+  runs.check_counted()
   settings = runs.varying
   result = summarise(runs.table[['seed', *settings, *metrics]], settings)
   result['mark'] = ''
@@ -122,7 +123,7 @@ def means(runs: frames.Runs, metrics: Sequence[str]) -> pd.DataFrame:
     )
   )
   errors = {}
-  for run in runs.runs:
+  for run in runs.counted:
     own = records.read_results(run.path, run.manifest, 'se')
     for metric, error in own.items():
       errors[configurations[run.name], metric] = error
@@ -370,11 +371,8 @@ def both(
   parts += [f'{names} in {unit}' for unit, names in units.items()]
   errors = error_in_words(single, runs.example)
   caption = f'{"; ".join(parts)}. {errors}'.strip()
-  lacking = runs.table[runs.table['status'] != 'finished']
-  if len(lacking):
-    counts = lacking['status'].value_counts()
-    listed = ', '.join(f'{count} {status}' for status, count in counts.items())
-    caption += f' Left out, as not finished: {listed}.'
+  if runs.left_out:
+    caption += f' Left out, as not finished: {runs.left_out}.'
   first = (cells(single, ['configuration']), caption)
   columns = ['seed', *runs.varying, *metrics]
   pairs = differences(runs.table[columns], runs.varying)

@@ -195,6 +195,8 @@ def test_the_command_draws_both_figures_and_prints_the_tables(scored, tmp_path):
   code, output, errors = builders.analyse('study', chosen, *flags)
   assert (code, errors) == (0, '')
   assert output.startswith('| configuration | seeds | elbo_nats |')
+  assert 'Spearman' not in output
+  assert 'noise' not in output
   code, _, errors = builders.analyse('study', chosen, '--tables', '--metric=x')
   assert code == 1
   assert 'no run has the score x; there are: elbo_nats' in errors

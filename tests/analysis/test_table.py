@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from analysis import figures, frames, table
+from analysis import figures, frames, rate_distortion, scores, study, table
 from launch import records
 from tests.analysis import builders
 
@@ -329,6 +329,35 @@ def test_what_has_not_finished_has_no_result_among_others(tmp_path):
   assert caption.endswith('Left out, as not finished: 1 running.')
   (alone,) = frames.read_runs([str(tmp_path / '2')]).table['elbo_nats']
   assert alone == alone
+  assert 'Left out' not in table.render(
+    frames.read_runs([str(tmp_path / '2')]), [], 'markdown'
+  )
+
+
+def test_an_error_over_images_is_that_of_the_run_that_counts(tmp_path):
+  for seed, status in enumerate(('finished', 'interrupted')):
+    builders.write_run(tmp_path / f'{seed}', {'status': status}, seed=seed)
+  rows = records.read_rows(tmp_path / '1', records.EVAL)
+  records.write_table(
+    tmp_path / '1', records.EVAL, [row | {'se': '9.0'} for row in rows]
+  )
+  runs = frames.read_runs([str(tmp_path / '*')])
+  assert table.means(runs, ['elbo_nats'])['se'].tolist() == [0.25]
+
+
+def test_runs_none_of_which_has_finished_are_named(tmp_path):
+  for seed in range(2):
+    path = tmp_path / f'{seed}'
+    builders.write_run(path, {'status': 'interrupted'}, seed=seed)
+  runs = frames.read_runs([str(tmp_path / '*')])
+  for draw in (
+    lambda: table.means(runs, ['elbo_nats']),
+    lambda: rate_distortion.read_frame(runs),
+    lambda: scores.read_frame(runs),
+    lambda: study.read_frame(runs),
+  ):
+    with pytest.raises(figures.FigureError, match=r'\(2 interrupted\); each'):
+      draw()
 
 
 def test_unknown_metrics_are_refused(runs):
