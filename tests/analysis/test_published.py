@@ -30,6 +30,13 @@ def test_more_samples_train_a_better_bound():
   assert values[0] > values[1] > values[2]
 
 
+def test_the_whole_ladder_obtains_the_bound_of_the_paper():
+  result = by_what('IWAE, k = 1, all 3,280 epochs: NLL')
+  (row,) = published.obtained(result).to_dict('records')
+  assert row['steps'] == 3280 * 600
+  assert abs(row['value'] - float(result['published'])) < 2 * row['se']
+
+
 def test_values_have_the_published_sign_and_the_error_over_seeds():
   result = by_what('MLP 784-500-20')
   frame = published.obtained(result)
