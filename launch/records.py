@@ -492,15 +492,16 @@ def result_split(manifest: Mapping[str, Any]) -> str:
 UNKNOWN, CHANGED = 'unknown', ' with changes'
 
 
-def commit(session: Mapping[str, Any]) -> str:
+def commit(session: Mapping[str, Any], digits: int = 40) -> str:
   """Returns the commit that a session of a run ran at, and if it had changes.
 
   Args:
     session: the manifest, or one of its `resumed`.
+    digits: of the commit.
   """
   source = session['source']
   changed = CHANGED if source['dirty'] else ''
-  return (source['commit'] or UNKNOWN)[:12] + changed
+  return (source['commit'] or UNKNOWN)[:digits] + changed
 
 
 def commits(manifest: Mapping[str, Any]) -> str:

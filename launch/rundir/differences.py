@@ -90,7 +90,7 @@ def _origin(manifest: Mapping[str, Any]) -> dict[str, str]:
   for session in (manifest, *manifest.get('resumed', ())):
     for name, text in (
       *sorted(session['packages'].items()),
-      ('commit', records.commit(session)),
+      ('commit', records.commit(session, 12)),
       ('device', session['device']['name']),
     ):
       texts = entries.setdefault(name, [])

@@ -325,7 +325,7 @@ def test_commits_are_those_of_all_sessions_in_turn():
   first, other = 'a' * 40, 'b' * 40
   session = lambda commit, dirty: {'source': {'commit': commit, 'dirty': dirty}}
   run = session(first, False)
-  assert records.commits(run) == 'a' * 12
+  assert records.commits(run) == first
   run['resumed'] = [session(first, False), session(other, True)]
-  assert records.commits(run) == f'{"a" * 12}, then {"b" * 12} with changes'
+  assert records.commits(run) == f'{first}, then {other} with changes'
   assert records.commits(session(None, None)) == 'unknown'
