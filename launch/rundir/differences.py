@@ -148,20 +148,8 @@ def _remark(old: _Result, new: _Result) -> str:
   return f'{difference:+.4g} ± {se:.2g}, {size} the noise of the images'
 
 
-def _targets(run_dir: pathlib.Path, manifest: Mapping[str, Any]) -> Any:
-  """Tells apart targets: of grey pixels some likelihoods have no density."""
-  settings = config.complete(records.read_config(run_dir))
-  return settings['binarize'], manifest['has_density']
-
-
 # Metrics of the likelihood, by how they begin.
 _OF_LIKELIHOOD = ('elbo', 'distortion', 'log_p')
-
-
-def _is_probability(run_dir: pathlib.Path) -> bool:
-  settings = config.complete(records.read_config(run_dir))
-  kind = parts.trait('likelihood', settings['likelihood'], 'density_of')
-  return kind == 'binary'
 
 
 def results(old_dir: pathlib.Path, new_dir: pathlib.Path) -> list[Difference]:
@@ -186,8 +174,17 @@ def results(old_dir: pathlib.Path, new_dir: pathlib.Path) -> list[Difference]:
   ]
   found = _differing(*states)
   data, other_data = (manifest['dataset']['sha256'] for manifest in manifests)
-  targets = set(map(_targets, paths, manifests))
-  kinds = set(map(_is_probability, paths))
+  chosen = [config.complete(records.read_config(path)) for path in paths]
+  # Of grey pixels, some likelihoods have a density and others none.
+  targets = {
+    (own['binarize'], manifest['has_density'])
+    for own, manifest in zip(chosen, manifests, strict=True)
+  }
+  # Of binary ones, some have a probability and others a density.
+  kinds = {
+    parts.trait('likelihood', own['likelihood'], 'density_of') == 'binary'
+    for own in chosen
+  }
   for name in old:
     if name not in new or old[name] == new[name]:
       continue

@@ -59,27 +59,28 @@ def test_weights_of_no_checkpoint_are_not_made():
       build.model(Config(**SMALL | settings), shape, tensors=tensors)
 
 
-def test_a_rate_without_a_closed_form_is_refused_before_training():
-  config = Config(**SMALL, prior='mixture')
+@pytest.mark.parametrize(
+  ('settings', 'message'),
+  [
+    (
+      {},
+      '--objective=elbo: no closed form of the KL from Independent to '
+      'MixtureSameFamily is known; kl=monte_carlo estimates it',
+    ),
+    (
+      {'objective': 'info', 'kl': 'monte_carlo'},
+      '--objective=info: compares with draws from the prior, which have no '
+      "gradient in the weights of a mixture's components; prior=standard needs "
+      'none',
+    ),
+  ],
+)
+def test_objectives_refuse_a_prior_before_training(settings, message):
+  config = Config(**SMALL, prior='mixture', **settings)
   model = build.model(config, SHAPE)
   with pytest.raises(config_lib.ConfigError) as error:
     build.objective(config, model)
-  assert str(error.value) == (
-    '--objective=elbo: no closed form of the KL from Independent to '
-    'MixtureSameFamily is known; kl=monte_carlo estimates it'
-  )
-
-
-def test_draws_without_a_gradient_train_no_prior():
-  config = Config(**SMALL, objective='info', prior='mixture', kl='monte_carlo')
-  model = build.model(config, SHAPE)
-  with pytest.raises(config_lib.ConfigError) as error:
-    build.objective(config, model)
-  assert str(error.value) == (
-    '--objective=info: compares with draws from the prior, which have no '
-    "gradient in the weights of a mixture's components; prior=standard needs "
-    'none'
-  )
+  assert str(error.value) == message
 
 
 @pytest.mark.parametrize(
