@@ -119,9 +119,7 @@ class Runs:
   @property
   def left_out(self) -> str:
     """Counts the runs whose results do not count, by status, in words."""
-    others = self.table[~_are_counted(self.table)]
-    counts = others['status'].value_counts()
-    return ', '.join(f'{count} {status}' for status, count in counts.items())
+    return count_by_status(self.table[~_are_counted(self.table)])
 
   def check_counted(self) -> None:
     """Checks that there is a run whose results count.
@@ -247,6 +245,12 @@ class Runs:
 def _are_counted(table: pd.DataFrame) -> pd.Series:
   # What is measured of a run that goes on, or broke off, is of fewer steps.
   return (table['status'] == 'finished') | (len(table) == 1)
+
+
+def count_by_status(frame: pd.DataFrame) -> str:
+  """Returns how many rows have which `status`, in words; empty for none."""
+  counts = frame['status'].value_counts()
+  return ', '.join(f'{count} {status}' for status, count in counts.items())
 
 
 def over_repeats(frame: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:

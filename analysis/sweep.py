@@ -89,7 +89,6 @@ def plot_sweep(
   lines = seeds.groupby('series').filter(
     lambda group: len(group) > 1 and axis.are_numbers(x_levels)
   )
-  counts = others['status'].value_counts()
   caption = (
     'Mean ± 1 standard error over '
     f'{frames.seeds_in_words(finished, ["series", "place"])}, the small points.'
@@ -97,7 +96,7 @@ def plot_sweep(
     else 'One seed each.'
   )
   if len(others):
-    listed = ', '.join(f'{n} {status}' for status, n in counts.items())
+    listed = frames.count_by_status(others)
     caption += f' Crosses: runs without a result ({listed}).'
   if frame['series'].nunique() > 1:
     caption += f' Series of one {x} stand side by side.'
